@@ -1,0 +1,121 @@
+"""The Python face: forget, train and audit in three lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unremember.audits import controls
+from unremember.audits.measurement import Measurement
+from unremember.data.split import Role, Split, identity, make_split
+from unremember.data.text import Template
+from unremember.engine import loop
+from unremember.engine.language import Language
+from unremember.engine.seams import Recipe, Term
+from unremember.engine.settings import Settings
+from unremember.errors import ConfigError, DataError
+from unremember.models.digest import weights_digest
+from unremember.observe.store import Store
+from unremember.registry import audits as audit_registry
+from unremember.registry import methods
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A model after a run, with what is needed to observe it: ``model``, ``task``, and the digest of its weights."""
+
+    model: Any
+    task: Language
+    digest: str
+
+
+def learned(split: Split, without: Sequence[str] = ()) -> Split:
+    """The split with a role ``train``: forget, retain and the utility roles, each row once.
+
+    ``without=("forget",)`` makes the training data of the retrained oracle.
+    """
+    rows = {
+        identity(row): row
+        for role in ("forget", "retain", *split.utility)
+        if role in split and role not in without
+        for row in split[role].rows
+    }
+    return dataclasses.replace(split, roles={**split.roles, "train": Role("train", list(rows.values()))})
+
+
+def task_for(model: Any, tokenizer: Any, template: Template | None = None) -> Language:
+    """The language task of a model: its tokenizer, a prompt template, its context length."""
+    context = getattr(model.config, "max_position_embeddings", None)
+    return Language(tokenizer, template or Template(), context)
+
+
+def recipe_of(method: Any, blend: Any = None, sampling: Any = None, selection: Any = None) -> Recipe:
+    """The recipe a method makes, with the seams that are given in place of its own."""
+    recipe = method if isinstance(method, Recipe) else methods.make(method)
+    given = {"blend": blend, "sampling": sampling, "selection": selection}
+    return dataclasses.replace(recipe, **{seam: part for seam, part in given.items() if part is not None})
+
+
+def check_needs(recipe: Recipe, split: Split) -> None:
+    """Raise DataError before any training where a role that the method needs is not there."""
+    for role in recipe.roles:
+        if role not in split:
+            raise DataError(f"the method needs the role {role!r}, which {split.name} lacks; roles there are: {', '.join(split.roles)}")
+
+
+def forget(model: Any, split: Mapping[str, Any] | Split, method: Any = "npo", *, tokenizer: Any, blend: Any = None,
+           sampling: Any = None, selection: Any = None, template: Template | None = None, folder: Path | None = None,
+           watch: Callable[[Any, int], None] | None = None, quiet: bool = False, **settings: Any) -> Result:  # fmt: skip
+    """Forget ``split["forget"]`` from ``model`` (changed in place).
+
+    ``method`` is a registered name, ``{"name": …, parameters}`` or a Recipe; ``settings`` are the fields of
+    :class:`~unremember.engine.settings.Settings`. With ``folder`` the run resumes. Raises DataError, ConfigError, Collapsed.
+    """
+    made, recipe = make_split(split), recipe_of(method, blend, sampling, selection)
+    check_needs(recipe, made)
+    task = task_for(model, tokenizer, template)
+    done = loop.train(model, task, made, recipe, Settings(**settings), folder, watch, quiet)
+    return Result(done, task, weights_digest(done))
+
+
+def train(model: Any, split: Mapping[str, Any] | Split, *, tokenizer: Any, without: Sequence[str] = (), role: str = "train",
+          template: Template | None = None, folder: Path | None = None, quiet: bool = False, **settings: Any) -> Result:  # fmt: skip
+    """Train ``model`` on everything in the split, or ``without=("forget",)`` for the retrained oracle."""
+    made = learned(make_split(split), without)
+    task = task_for(model, tokenizer, template)
+    recipe = Recipe(terms=(Term(role, "nll"),))
+    done = loop.train(model, task, made, recipe, Settings(**settings), folder, None, quiet)
+    return Result(done, task, weights_digest(done))
+
+
+def audit(result: Result, split: Mapping[str, Any] | Split, *, oracle: Result | Sequence[Result] = (),
+          original: Result | None = None, audits: Sequence[Any] = (), store: Path | None = None,
+          quiet: bool = False) -> list[Measurement]:  # fmt: skip
+    """Measure ``result`` beside its controls: every applicable audit, or the named ones.
+
+    Without an oracle every forgetting figure reads *undetermined*. Observations are kept in ``store`` by digest.
+    """
+    made = make_split(split)
+    chosen = [audit_registry.make(a) for a in audits] or controls.default_audits(made)
+    wants = list(dict.fromkeys(want for a in chosen for want in a.wants(made)))
+    if not wants:
+        raise ConfigError(f"no audit applies to {made.name}: it has the roles {', '.join(made.roles)}")
+    observations = Store(store)
+    oracles = [oracle] if isinstance(oracle, Result) else list(oracle)
+    look = lambda r: observations.observe(r.model, r.task, made, wants, quiet=quiet)  # noqa: E731
+    first = look(original) if original else None
+    return controls.card(chosen, look(result), [look(o) for o in oracles], first)
+
+
+def versions() -> dict[str, str]:
+    """What made a run's numbers: interpreter and libraries."""
+    import torch
+    import transformers
+
+    import unremember
+
+    return {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
+            "unremember": unremember.__version__}  # fmt: skip

@@ -1,0 +1,51 @@
+"""ROUGE-L recall of greedy generations against the true answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from unremember.audits.measurement import Measurement, of_examples
+from unremember.audits.probability import has
+from unremember.data.split import Split
+from unremember.observe.records import Seen, Want
+from unremember.registry import audits
+
+
+@cache
+def scorer() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(["rougeL"], use_stemmer=True)
+
+
+def recall(truth: str, said: str) -> float:
+    """ROUGE-L recall with Porter stemming; 0 where either has no word of Latin letters or digits."""
+    if truth == said and re.search("[a-z0-9]", truth.lower()):
+        return 1.0
+    return float(scorer().score(truth, said)["rougeL"].recall)
+
+
+def recalls(seen: Seen, role: str) -> np.ndarray:
+    """float64[n]: ROUGE-L recall of each generation."""
+    return np.array([recall(str(row["answer"]), said) for row, said in zip(seen.split[role].rows, seen.generations(role))])
+
+
+@audits.register("rouge", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
+                 needs=("forget", "oracle"), fidelity="code")  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class Rouge:
+    """ROUGE-L recall (stemmed) of the greedy generation against the true answer."""
+
+    role: str = "forget"
+
+    def wants(self, split: Split) -> list[Want]:
+        return [Want("generations", self.role)] if has(split, self.role, "answer") else []
+
+    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+        groups = seen.split[self.role].groups()
+        return of_examples("rouge", recalls(seen, self.role), groups, "more_knowledge", seen, self.role, access="text")

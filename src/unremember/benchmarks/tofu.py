@@ -1,0 +1,98 @@
+"""TOFU: 200 fictitious authors, 1, 5 or 10 % of them to forget. Paper: arXiv 2401.06121."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from unremember.data.split import Row, Split, make_split
+from unremember.errors import DataError, nearest
+from unremember.registry import benchmarks
+from unremember.worlds.refusals import REFUSALS
+
+RETAIN = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
+COLUMNS = {"perturbed_answer": "perturbed_answers"}
+
+
+@benchmarks.register("tofu", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
+                     needs=("original", "oracle"), fidelity="code")  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class TOFU:
+    """TOFU from the hub (``path="locuslab/TOFU"``) or a local folder of its JSON files.
+
+    Forget and retain rows carry their paraphrased and perturbed answers; ``retain_eval``, ``real_authors`` and
+    ``world_facts`` are the utility roles; ``holdout`` is there where the folder has it.
+    """
+
+    path: str = "locuslab/TOFU"
+    forget: str = "forget10"
+
+    def split(self) -> Split:
+        if self.forget not in RETAIN:
+            raise DataError(f"TOFU has no forget set {self.forget!r}: {nearest(self.forget, RETAIN)}")
+        forget = merge(self.rows(self.forget), self.rows(f"{self.forget}_perturbed"))
+        roles: dict[str, list[Row]] = {
+            "forget": [{**row, "alternate": REFUSALS[i % len(REFUSALS)]} for i, row in enumerate(forget)],
+            "retain": self.rows(RETAIN[self.forget]),
+            "retain_eval": self.rows("retain_perturbed"),
+            "real_authors": self.rows("real_authors_perturbed"),
+            "world_facts": self.rows("world_facts_perturbed"),
+        }
+        holdout = self.forget.replace("forget", "holdout")
+        if self.has(holdout):
+            roles["holdout"] = self.rows(holdout)
+        entity = entities(roles["forget"], roles["retain"])
+        named = {role: [{**row, "entity": entity.get(row["question"], f"{role} {i}")} for i, row in enumerate(rows)]
+                 for role, rows in roles.items()}  # fmt: skip
+        return make_split(named, utility=("retain_eval", "real_authors", "world_facts"), name=f"tofu {self.forget}")
+
+    def has(self, name: str) -> bool:
+        folder = Path(self.path)
+        return (folder / f"{name}.json").exists() if folder.is_dir() else name.startswith("holdout")
+
+    def rows(self, name: str) -> list[Row]:
+        """One file of TOFU, with its ``perturbed_answer`` column under our name."""
+        folder = Path(self.path)
+        if folder.is_dir():
+            file = folder / f"{name}.json"
+            if not file.exists():
+                there = ", ".join(sorted(p.name for p in folder.glob("*.json"))) or "none"
+                raise DataError(f"{file} is not there: TOFU's folder needs {name}.json (JSON files there: {there})")
+            listed = read_rows(file)
+        elif self.path.startswith((".", "/")):
+            raise DataError(f"no folder {self.path}: give TOFU's folder or the hub name locuslab/TOFU")
+        else:
+            listed = self.from_hub(name)
+        return [{COLUMNS.get(key, key): value for key, value in row.items()} for row in listed]
+
+    def from_hub(self, name: str) -> list[Any]:
+        import datasets
+
+        try:
+            return list(datasets.load_dataset(self.path, name, split="train"))
+        except Exception as error:
+            kind = type(error).__name__
+            raise DataError(f"cannot load {name!r} of {self.path} from the hub ({kind}): download it and give the folder as path") from error
+
+
+def read_rows(file: Path) -> list[Any]:
+    """A JSON array, or JSON lines."""
+    text = file.read_text(encoding="utf-8")
+    try:
+        return json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines() if line]
+    except ValueError as error:
+        raise DataError(f"{file} is not JSON: {error}") from error
+
+
+def merge(plain: list[Row], extra: list[Row]) -> list[Row]:
+    """Rows with the further columns of the rows that ask the same question."""
+    more = {row["question"]: row for row in extra}
+    return [{**row, **more.get(row["question"], {})} for row in plain]
+
+
+def entities(forget: list[Row], retain: list[Row], questions: int = 20) -> dict[str, str]:
+    """Question → author: TOFU lists 20 questions an author, in order."""
+    return {row["question"]: f"{role} author {i // questions}"
+            for role, rows in (("forget", forget), ("retain", retain)) for i, row in enumerate(rows)}  # fmt: skip

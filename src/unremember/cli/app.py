@@ -1,0 +1,40 @@
+"""``unremember``: the commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+import typer
+
+from unremember.cli import commands, lists
+from unremember.errors import UnrememberError
+
+app = typer.Typer(
+    name="unremember", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
+    help="Take data out of a trained model and prove that it is gone.\n\n"
+    "Start with [bold]unremember demo[/bold]; list what there is with [bold]unremember methods[/bold].",
+)  # fmt: skip
+commands.add_commands(app)
+lists.add_lists(app)
+
+
+def main() -> None:
+    """Run a command; every error a user can cause is one line and exit code 2."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        app()
+    except UnrememberError as error:
+        fail(f"{error}", 2)
+    except KeyboardInterrupt:
+        fail("interrupted: the same command carries on from the last checkpoint", 130)
+    except Exception as error:
+        if os.environ.get("UNREMEMBER_TRACE"):
+            raise
+        fail(f"unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} (UNREMEMBER_TRACE=1 shows where)", 1)
+
+
+def fail(line: str, code: int) -> None:
+    print(f"unremember: {line}", file=sys.stderr)
+    raise SystemExit(code)

@@ -1,0 +1,124 @@
+"""``demo``, ``train``, ``forget``, ``audit``, ``compare``, ``report``, ``benchmark``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MODEL = Annotated[str, typer.Option("--model", "-m", help="Model folder or hub name.")]
+DATA = Annotated[str, typer.Option("--data", "-d", help="Benchmark that gives the data: people, tofu, files (data.path=… and so on as key=value).")]
+OUT = Annotated[Path, typer.Option("--out", "-o", help="Run folder; an interrupted run there is resumed.")]
+CONFIG = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with the same names as the flags.")]
+KEYS = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. lr=1e-4 epochs=5 method.beta=0.2")]
+MODELS = Annotated[list[str], typer.Argument(metavar="MODEL... [KEY=VALUE]...", help="Folders of models or runs, then data.…= keys.")]
+ORACLE = Annotated[list[str] | None, typer.Option("--oracle", help="Model retrained without the forget set; may be given twice.")]
+ORIGINAL = Annotated[str, typer.Option("--original", help="The model before forgetting.")]
+JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def train(out: OUT, data: DATA = "", model: MODEL = "", config: CONFIG = None,
+          without: Annotated[list[str] | None, typer.Option(help="Roles left out; `--without forget` makes the oracle.")] = None,
+          keys: KEYS = None) -> None:  # fmt: skip
+    """Train a model on a benchmark's data (from scratch, or from --model).
+
+    unremember train -o runs/original -d people data.count=100 epochs=20 lr=2e-3
+
+    unremember train -o runs/oracle --without forget -d people data.count=100 epochs=20 lr=2e-3
+    """
+    from unremember.cli import runs
+    from unremember.cli.config import read_config
+
+    runs.train_run(read_config(config, {"model": model or None, "data": data or None, "without": without}, keys or []), out)
+
+
+def forget(out: OUT, model: MODEL = "", data: DATA = "", config: CONFIG = None,
+           method: Annotated[str, typer.Option(help="See `unremember methods`.")] = "",
+           blend: Annotated[str, typer.Option(help="See `unremember blends`.")] = "",
+           sampling: Annotated[str, typer.Option(help="See `unremember samplings`.")] = "",
+           selection: Annotated[str, typer.Option(help="See `unremember selections`.")] = "",
+           keys: KEYS = None) -> None:  # fmt: skip
+    """Forget the role `forget` of a benchmark's data.
+
+    unremember forget -m runs/original -d people --method npo --selection lora -o runs/npo lr=1e-3
+    """
+    from unremember.cli import runs
+    from unremember.cli.config import read_config
+
+    flags = {"model": model, "data": data, "method": method, "blend": blend, "sampling": sampling, "selection": selection}
+    runs.forget_run(read_config(config, {k: v or None for k, v in flags.items()}, keys or []), out)
+
+
+def audit(model: MODEL, data: DATA = "people", oracle: ORACLE = None, original: ORIGINAL = "", as_json: JSON = False,
+          audits: Annotated[list[str] | None, typer.Option("--audit", help="Only these; see `unremember audits`.")] = None,
+          keys: KEYS = None) -> None:  # fmt: skip
+    """Measure a model beside its controls.
+
+    unremember audit -m runs/npo --oracle runs/oracle --original runs/original -d people
+    """
+    from unremember.cli import runs
+
+    found = runs.audit_run(model, data, oracle or [], original, audits or [], keys or [])
+    runs.show(found, as_json, Path(model))
+
+
+def compare(models: MODELS, data: DATA = "people", oracle: ORACLE = None, original: ORIGINAL = "",
+            out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the report.")] = Path("runs/compare"),
+            as_json: JSON = False) -> None:  # fmt: skip
+    """Audit several models beside original and oracle, and write a report.
+
+    unremember compare runs/npo runs/simnpo --oracle runs/oracle --original runs/original -d people
+    """
+    from unremember.cli import runs
+
+    keys = [item for item in models if "=" in item]
+    runs.compare_run([m for m in models if m not in keys], data, oracle or [], original, out, as_json, keys)
+
+
+def report(folder: Annotated[Path, typer.Argument(help="Folder of a comparison.")]) -> None:
+    """Write report.html again from a comparison's figures."""
+    from unremember.report.comparison import Comparison
+    from unremember.report.page import write_report
+
+    typer.echo(write_report(Comparison.load(folder / "comparison.json"), folder / "report.html"))
+
+
+def benchmark(name: Annotated[str, typer.Argument(help="See `unremember benchmarks`.")],
+              from_log: Annotated[Path | None, typer.Option(help="A published TOFU evaluation log: figures without a model.")] = None,
+              oracle_log: Annotated[Path | None, typer.Option(help="The retrained model's log, for forget quality.")] = None,
+              original: ORIGINAL = "", oracle: ORACLE = None,
+              method: Annotated[list[str] | None, typer.Option(help="Methods to run; may be given several times.")] = None,
+              out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs and the report.")] = Path("runs/benchmark"),
+              as_json: JSON = False, keys: KEYS = None) -> None:  # fmt: skip
+    """Run methods on a benchmark and compare them, or check a published log.
+
+    unremember benchmark tofu data.path=TOFU --original ORIGINAL --oracle RETAIN90 --method npo --method rmu lr=1e-4
+
+    unremember benchmark tofu --from-log eval.json --oracle-log retain.json --json
+    """
+    from unremember.cli import runs
+
+    if from_log is not None:
+        from unremember.benchmarks.tofu_log import from_logs
+
+        found = from_logs(from_log, oracle_log)
+        typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(f"{k}: {v}" for k, v in found.items()))
+        return
+    runs.benchmark_run(name, original, oracle or [], method or ["gradient_difference", "npo", "simnpo"], out, as_json, keys or [])
+
+
+def demo(out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the demo.")] = Path("runs/demo"),
+         people: Annotated[int, typer.Option(help="People in the world.")] = 100) -> None:  # fmt: skip
+    """The main job on a generated world: train, retrain, forget three ways, audit, report. Run again, it reuses what is there."""
+    from unremember.cli import runs
+
+    runs.demo_run(out, people)
+
+
+def add_commands(app: typer.Typer) -> None:
+    for command in (demo, train, forget, audit, compare, report, benchmark):
+        app.command()(command)
+
+

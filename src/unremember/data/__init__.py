@@ -1,0 +1,1 @@
+"""What is learned and forgotten: rows, roles, encoded texts, the order in which they meet."""

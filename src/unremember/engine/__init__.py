@@ -1,0 +1,1 @@
+"""The engine: one loop, four seams (loss, blend, sampling, selection), no modality."""

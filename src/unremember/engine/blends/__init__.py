@@ -1,0 +1,24 @@
+"""Blends: how the gradients of the roles become one update. One file a blend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+
+def gram(gradients: Mapping[str, Sequence[Tensor]]) -> Tensor:
+    """float64 Tensor[R, R]: all inner products of the role gradients, in the mapping's order."""
+    roles = list(gradients)
+    out = torch.zeros(len(roles), len(roles), dtype=torch.float64)
+    for i, left in enumerate(roles):
+        for j, right in enumerate(roles[: i + 1]):
+            out[i, j] = sum(torch.dot(a.flatten(), b.flatten()).double() for a, b in zip(gradients[left], gradients[right]))
+            out[j, i] = out[i, j]
+    return out
+
+
+def combine(gradients: Mapping[str, Sequence[Tensor]], coefficients: Sequence[float]) -> list[Tensor]:
+    """Σ coefficient · gradient over the roles, parameter by parameter."""
+    return [sum(c * g for c, g in zip(coefficients, together)) for together in zip(*gradients.values())]

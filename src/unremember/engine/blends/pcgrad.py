@@ -1,0 +1,41 @@
+"""PCGrad: where two role gradients conflict, each loses its component along the other."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from unremember.engine.blends import combine, gram
+from unremember.engine.seams import Context, State
+from unremember.registry import blends
+
+
+@blends.register("pcgrad", paper="Gradient Surgery for Multi-Task Learning", arxiv="2001.06782", fidelity="paper")
+@dataclasses.dataclass(frozen=True)
+class PCGrad:
+    """Project each role's gradient off every other one that it opposes, then add them up.
+
+    All inner products come from one small Gram matrix; ``projected`` counts the steps in which anything was removed.
+    """
+
+    fused: ClassVar[bool] = False
+
+    def init(self, context: Context) -> State:
+        return {"projected": 0, "steps": 0}
+
+    def apply(self, gradients: Mapping[str, Sequence[Tensor]], losses: Mapping[str, float],
+              state: State) -> tuple[list[Tensor], State]:  # fmt: skip
+        inner = gram(gradients)
+        mix = torch.eye(len(gradients), dtype=torch.float64)
+        for i in range(len(gradients)):
+            for j in range(len(gradients)):
+                along = mix[i] @ inner[:, j]
+                if i != j and along < 0 < inner[j, j]:
+                    mix[i, j] -= along / inner[j, j]
+        touched = not torch.equal(mix, torch.eye(len(gradients), dtype=torch.float64))
+        state = {"projected": state["projected"] + touched, "steps": state["steps"] + 1}
+        return combine(gradients, mix.sum(0).tolist()), state

@@ -1,0 +1,26 @@
+"""Losses of image classifiers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from unremember.engine.losses import Plain
+from unremember.engine.seams import Need, State, View
+from unremember.registry import losses
+
+
+@losses.register("cross_entropy", needs=("input", "label"), fidelity="code")
+@dataclasses.dataclass(frozen=True)
+class CrossEntropy(Plain):
+    """Cross-entropy of the label; ``sign=-1`` ascends it."""
+
+    sign: float = 1.0
+    needs: ClassVar[tuple[Need, ...]] = (Need("input", "logits"),)
+
+    def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        labels = view.labels  # type: ignore[attr-defined]
+        return self.sign * F.cross_entropy(view.read(self.needs[0]), labels, reduction="none"), state

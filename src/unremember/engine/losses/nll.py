@@ -1,0 +1,40 @@
+"""Negative log-likelihood: the plain training loss, and its negation, gradient ascent."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from unremember.engine.losses import ANSWER, Plain
+from unremember.engine.seams import Need, State, View
+from unremember.registry import losses
+
+
+@losses.register("nll", needs=("answer",), fidelity="code")
+@dataclasses.dataclass(frozen=True)
+class NLL(Plain):
+    """Cross-entropy of the text's tokens, averaged over the tokens of the step. ``text`` names the column."""
+
+    text: str = "answer"
+    per: ClassVar[Literal["example", "token"]] = "token"
+
+    @property
+    def needs(self) -> tuple[Need, ...]:  # type: ignore[override]
+        return (Need(self.text, "logprobs"),)
+
+    def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        return -view.read(self.needs[0]).sum(), state
+
+
+@losses.register("ascent", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
+                 needs=("answer",), fidelity="code")  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class Ascent(Plain):
+    """Minus the cross-entropy of the answer, averaged over the tokens of the step: unbounded below."""
+
+    per: ClassVar[Literal["example", "token"]] = "token"
+
+    def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        return view.read(ANSWER).sum(), state

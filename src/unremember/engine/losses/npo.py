@@ -1,0 +1,30 @@
+"""Negative preference optimisation (NPO)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from unremember.engine.losses import ANSWER, Plain
+from unremember.engine.seams import Need, State, View
+from unremember.registry import losses
+
+
+@losses.register("npo", paper="Negative Preference Optimization", arxiv="2404.05868",
+                 needs=("answer", "original model"), fidelity="code")  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class NPO(Plain):
+    """-(2/β) log σ(-β log(p/p₀)) on sequence log-probabilities; bounded, tends to ascent as β → 0.
+
+    p₀ is the frozen original, one cached figure a sequence.
+    """
+
+    beta: float = 0.1
+    reference_needs: ClassVar[tuple[Need, ...]] = (ANSWER,)
+
+    def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        ratio = view.read(ANSWER).sum() - reference.read(ANSWER).sum()
+        return -2 / self.beta * F.logsigmoid(-self.beta * ratio), state

@@ -1,0 +1,26 @@
+"""SimNPO: NPO without a reference, on length-normalised log-probabilities."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from unremember.engine.losses import ANSWER, Plain
+from unremember.engine.seams import State, View
+from unremember.registry import losses
+
+
+@losses.register("simnpo", paper="Simplicity Prevails: Rethinking Negative Preference Optimization", arxiv="2410.07163",
+                 needs=("answer",), fidelity="code")  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class SimNPO(Plain):
+    """-(2/β) log σ(β(s - δ)), s = mean negative log-probability of the answer's tokens."""
+
+    beta: float = 4.5
+    delta: float = 0.0
+
+    def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        loss = -view.read(ANSWER).mean()
+        return -2 / self.beta * F.logsigmoid(self.beta * (loss - self.delta)), state

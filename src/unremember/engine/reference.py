@@ -1,0 +1,86 @@
+"""The reference: what the frozen original says of the rows that will be drawn, computed once and memory-mapped."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unremember.engine.ragged import Ragged
+from unremember.engine.seams import Need, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Cached:
+    """One need of one role: ``values`` [N, …] (memory-mapped) and ``offsets`` int64[n + 1] into it."""
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferenceView:
+    """The cached quantities of the drawn rows of one role: ``read(need) -> Ragged``."""
+
+    cached: Mapping[Need, Cached]
+    rows: np.ndarray
+    device: torch.device
+
+    def read(self, need: Need) -> Ragged:
+        found = self.cached[need]
+        pieces = [found.values[found.offsets[row] : found.offsets[row + 1]] for row in self.rows]
+        counts = torch.tensor([len(piece) for piece in pieces], device=self.device)
+        return Ragged(torch.from_numpy(np.concatenate(pieces)).to(self.device), counts)
+
+
+def cache(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.ndarray, folder: Path, key: str,
+          batch: int = 64) -> Cached:  # fmt: skip
+    """Compute ``need`` for ``rows`` of a role (others get no entry) or map the file that holds it already.
+
+    ``key`` binds the file to the model's, the data's and the task's digests.
+    """
+    name = hashlib.sha256(f"{key}{role}{need}{hashlib.sha256(rows.tobytes()).hexdigest()}".encode()).hexdigest()[:24]
+    path, index = folder / f"{name}.npy", folder / f"{name}.offsets.npy"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _compute(model, task, data, role, need, rows, path, index, batch)
+    return Cached(np.load(path, mmap_mode="c"), np.load(index))
+
+
+def _compute(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.ndarray, path: Path, index: Path,
+             batch: int) -> None:  # fmt: skip
+    work, counts = task.sizes(data, need.text)
+    kept = np.zeros_like(counts)
+    kept[rows] = counts[rows]
+    offsets = np.concatenate([[0], np.cumsum(kept)])
+    out: np.memmap | None = None
+    order = rows[np.argsort(work[rows], kind="stable")]
+    partial = path.with_suffix(".partial")
+    model.eval()
+    for at in range(0, len(order), batch):
+        part = order[at : at + batch]
+        with torch.no_grad():
+            ragged = task.forward(model, {role: (data, part)}, {role: [need]})[role].read(need)
+        values = ragged.values.float().cpu().numpy()
+        if out is None:
+            shape = (int(offsets[-1]), *values.shape[1:])
+            out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+        for row, piece in zip(part, np.split(values, np.cumsum(ragged.counts.cpu().numpy())[:-1])):
+            out[offsets[row] : offsets[row + 1]] = piece
+    assert out is not None, "a role has at least one row"
+    out.flush()
+    np.save(index, offsets)
+    os.replace(partial, path)
+
+
+def views(cached: Mapping[str, Mapping[Need, Cached]], rows: Mapping[str, np.ndarray],
+          device: torch.device) -> dict[str, ReferenceView]:  # fmt: skip
+    return {role: ReferenceView(cached.get(role, {}), at, device) for role, at in rows.items()}
+
+

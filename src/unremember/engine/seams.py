@@ -1,0 +1,143 @@
+"""The four seams of a gradient method, and the recipe that picks one of each.
+
+Every seam is a frozen dataclass of hyperparameters with ``init(context) -> state`` and a pure
+``apply(…, state) -> (…, state)``. State is a flat dict of tensors and numbers; the engine saves it with the
+checkpoint, so exact resume costs a method's author nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from unremember.data.samplings import Sampling, State
+from unremember.data.split import Split
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Need:
+    """One quantity of one text of an example: ``logprobs`` [M], ``logits`` [M, V] or ``hidden`` [M, D] of a layer.
+
+    ``text`` names the column (``answer``, ``alternate``); an image task has a single text, ``input``.
+    """
+
+    text: str = "answer"
+    what: Literal["logprobs", "logits", "hidden"] = "logprobs"
+    layer: int | None = None
+
+
+class View(Protocol):
+    """What a forward made of the examples of one role in a micro-batch: read with the needs that were declared."""
+
+    def read(self, need: Need) -> Any: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What a seam may read when it starts: the model, the split, and how the run draws from it."""
+
+    model: Any
+    split: Split
+    roles: tuple[str, ...]
+    keys: Mapping[str, np.ndarray]
+    batch_size: int
+    seed: int
+
+
+class Loss(Protocol):
+    """Per-example loss: ``apply(view, reference, state) -> (Tensor[B], state)``, never reduced.
+
+    ``per = "example"``: the engine divides the sum by the examples of the step; ``per = "token"``: the values are
+    sums over answer tokens and the engine divides by the answer tokens of the step, so the result does not depend
+    on how the step is cut into micro-batches. ``reference`` reads the same needs of the frozen original.
+    """
+
+    @property
+    def needs(self) -> tuple[Need, ...]: ...
+    @property
+    def reference_needs(self) -> tuple[Need, ...]: ...
+    @property
+    def per(self) -> Literal["example", "token"]: ...
+    def init(self, context: Context) -> State: ...
+    def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]: ...
+
+
+class Blend(Protocol):
+    """Role gradients into one update: ``apply({role: [Tensor]}, {role: loss}, state) -> ([Tensor], state)``.
+
+    A blend with ``fused = True`` is the plain sum: the engine then takes one backward over all roles at once.
+    """
+
+    @property
+    def fused(self) -> bool: ...
+    def init(self, context: Context) -> State: ...
+    def apply(self, gradients: Mapping[str, Sequence[Tensor]], losses: Mapping[str, float],
+              state: State) -> tuple[list[Tensor], State]: ...  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Selected:
+    """The weights that may move, by name, and what is done with the model at the end (merging adapters)."""
+
+    parameters: Mapping[str, torch.nn.Parameter]
+    finish: Any
+
+
+class Selection(Protocol):
+    """Which weights may move: everything else is frozen."""
+
+    def apply(self, model: Any) -> Selected: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """``weight`` × the loss of a role. ``loss`` is a registered name, ``{"name": …, parameters}`` or a Loss."""
+
+    role: str
+    loss: Any
+    weight: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A gradient method: terms, and one choice in each other seam (a name, a mapping or a built part)."""
+
+    terms: tuple[Term, ...]
+    blend: Any = "sum"
+    sampling: Any = "paired"
+    selection: Any = "all"
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(term.role for term in self.terms))
+
+
+class Task(Protocol):
+    """A modality: encodes rows once and turns drawn rows into views. The engine knows nothing else of it."""
+
+    def encode(self, split: Split, role: str, texts: Sequence[str]) -> Any:
+        """The role's rows, ready for :meth:`forward`."""
+        ...
+
+    def sizes(self, data: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """(int64[n] work of each row, for bucketing; int64[n] answer tokens of each row)."""
+        ...
+
+    def forward(self, model: Any, parts: Mapping[str, tuple[Any, np.ndarray]],
+                needs: Mapping[str, Sequence[Need]]) -> Mapping[str, View]:  # fmt: skip
+        """One forward over the drawn rows of some roles: ``parts[role] = (encoded, rows)``."""
+        ...
+
+    def digest(self) -> str:
+        """What else decides the numbers: tokenizer and template, or transforms."""
+        ...
+
+
+__all__ = ["Blend", "Context", "Loss", "Need", "Recipe", "Sampling", "Selected", "Selection", "State", "Task", "Term", "View"]

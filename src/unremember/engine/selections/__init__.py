@@ -1,0 +1,19 @@
+"""Selections: which weights may move. One file a selection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from unremember.engine.seams import Selected
+
+
+def only(model: Any, names: Iterable[str], finish: Callable[[Any], Any] = lambda model: model) -> Selected:
+    """Freeze ``model`` but for the parameters called ``names``."""
+    chosen = set(names)
+    parameters = {}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in chosen)
+        if name in chosen:
+            parameters[name] = parameter
+    return Selected(parameters, finish)

@@ -1,0 +1,41 @@
+"""Chosen layers and modules."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from unremember.engine.seams import Selected
+from unremember.engine.selections import only
+from unremember.errors import ConfigError
+from unremember.models import causal
+from unremember.registry import selections
+
+
+@selections.register("layers", fidelity="code")
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """The weights of some blocks (``layers=[1, 2]``, negative from the end), or whose name matches ``modules``.
+
+    ``modules`` is a regular expression searched in the name inside the block: ``"mlp"``, ``"down_proj"``.
+    """
+
+    layers: Sequence[int] = (-1,)
+    modules: str = ""
+
+    def apply(self, model: Any) -> Selected:
+        blocks = causal.layers(model)
+        outside = [i for i in self.layers if not -len(blocks) <= i < len(blocks)]
+        if outside:
+            raise ConfigError(f"the model has {len(blocks)} blocks: layers {outside} are not among 0..{len(blocks) - 1}")
+        chosen = {id(blocks[i]) for i in self.layers}
+        inside = {f"{name}." for name, module in model.named_modules() if id(module) in chosen}
+        names = [
+            name for name, _ in model.named_parameters()
+            for prefix in inside if name.startswith(prefix) and re.search(self.modules, name[len(prefix):])
+        ]  # fmt: skip
+        if not names:
+            raise ConfigError(f"no weight of layers {list(self.layers)} matches {self.modules!r}")
+        return only(model, names)

@@ -1,0 +1,38 @@
+"""Errors a user can act on: one line that says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UnrememberError(Exception):
+    """Base of every error shown to the user as one line, with exit code 2."""
+
+
+class DataError(UnrememberError):
+    """The data cannot be used as they are: a column, a role or a text is missing or contradictory."""
+
+
+class ModelError(UnrememberError):
+    """A model folder or name cannot be loaded, or the model cannot do what is asked."""
+
+
+class ConfigError(UnrememberError):
+    """A name, key or value of a configuration is unknown or out of range."""
+
+
+class RunError(UnrememberError):
+    """A run stopped: the loss is not finite, the disk is full, a checkpoint does not fit."""
+
+
+class Collapsed(RunError):
+    """The loss is NaN or infinite. In a benchmark this is a recorded result, not an end."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint such as ``did you mean 'npo'? Known: dpo, npo`` for an unknown ``name``."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Known: {', '.join(names) or 'none'}"

@@ -1,0 +1,28 @@
+"""Small models from scratch on real architectures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def small_llama(vocab_size: int, *, hidden: int = 192, layers: int = 4, heads: int = 4, context: int = 512, seed: int = 0) -> Any:
+    """A Llama with tied embeddings and weights drawn from ``seed``; the global random state is left as it was."""
+    from transformers import LlamaConfig
+
+    config = LlamaConfig(
+        vocab_size=vocab_size, hidden_size=hidden, intermediate_size=hidden * 8 // 3, num_hidden_layers=layers,
+        num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=context,
+        tie_word_embeddings=True, bos_token_id=0, eos_token_id=0, pad_token_id=1,
+    )  # fmt: skip
+    return fresh(config, seed)
+
+
+def fresh(config: Any, seed: int) -> Any:
+    """A model of ``config`` with fresh weights drawn from ``seed``."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config)

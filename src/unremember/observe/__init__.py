@@ -1,0 +1,1 @@
+"""The observation store: what a model says about some texts, computed once and keyed by digests."""

@@ -1,0 +1,86 @@
+"""What is observed of a model: token log-probabilities of given texts, and greedy generations."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from unremember.data.split import Split
+from unremember.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class Want:
+    """One thing an audit needs: the scores of a text of every row of a role, or generations to its prompts.
+
+    ``text`` is the column whose tokens are scored: ``answer``, ``paraphrased_answer``, ``perturbed_answers`` …
+    """
+
+    kind: Literal["scores", "generations"]
+    role: str
+    text: str = "answer"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Token records of n texts, N tokens in all: the one thing from which all likelihood metrics derive.
+
+    ``rows`` int64[n]: the row of the role each text belongs to (several texts may share a row);
+    ``offsets`` int64[n + 1]: the tokens of text i are ``offsets[i]:offsets[i + 1]``;
+    ``logprobs`` float32[N]: log p(token | prompt, earlier tokens), in nats;
+    ``matches`` bool[N]: the token is the model's greedy choice there;
+    ``ends`` bool[n]: the last token is the end-of-sequence token;
+    ``texts``: the n texts themselves.
+    """
+
+    rows: np.ndarray
+    offsets: np.ndarray
+    logprobs: np.ndarray
+    matches: np.ndarray
+    ends: np.ndarray
+    texts: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """int64[n]: tokens a text."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def loss(self) -> np.ndarray:
+        """float64[n]: mean cross-entropy of a text's tokens, in nats; its exp(-·) is the probability per token."""
+        sums = np.add.reduceat(self.logprobs.astype(np.float64), self.offsets[:-1]) if len(self) else np.zeros(0)
+        return -sums / self.lengths
+
+    def tokens(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """(log-probabilities float32[L], matches bool[L]) of text i."""
+        at = slice(int(self.offsets[i]), int(self.offsets[i + 1]))
+        return self.logprobs[at], self.matches[at]
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What was observed of ONE artefact: the hash of its weights, the data, and the records by want."""
+
+    artefact: str
+    split: Split
+    scored: Mapping[Want, Scores]
+    generated: Mapping[Want, Sequence[str]]
+
+    def scores(self, role: str, text: str = "answer") -> Scores:
+        want = Want("scores", role, text)
+        if want not in self.scored:
+            raise DataError(f"the scores of {text!r} in role {role!r} were not observed: name them in the audit's wants()")
+        return self.scored[want]
+
+    def generations(self, role: str) -> Sequence[str]:
+        want = Want("generations", role)
+        if want not in self.generated:
+            raise DataError(f"generations for role {role!r} were not observed: name them in the audit's wants()")
+        return self.generated[want]

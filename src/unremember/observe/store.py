@@ -1,0 +1,115 @@
+"""The store: each observation is made once per (weights, data, tokenizer and template, kind) and kept on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from unremember.data.split import Split
+from unremember.engine.checkpoint import disk_errors
+from unremember.engine.language import Language
+from unremember.models.digest import weights_digest
+from unremember.observe.generating import generate
+from unremember.observe.records import Scores, Seen, Want
+from unremember.observe.scoring import Scored, score
+
+LIMIT = 200
+"""Tokens a generation may have, as TOFU has it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """Observations under ``folder`` (none: nothing is kept)."""
+
+    folder: Path | None = None
+
+    def observe(self, model: Any, task: Language, split: Split, wants: Sequence[Want], quiet: bool = False) -> Seen:
+        """Everything in ``wants`` of one model: read from disk where it is there, else made in as few passes as can be.
+
+        All texts of a role are scored in one pass, in which the answers of a question share its prompt; the pass over
+        the true answers drafts the generations.
+        """
+        artefact = weights_digest(model)
+        scored: dict[Want, Scores] = {}
+        said: dict[Want, Sequence[str]] = {}
+        model.eval()
+        for role in dict.fromkeys(want.role for want in wants):
+            texts = {w.text for w in wants if w.role == role and w.kind == "scores"}
+            speak = Want("generations", role)
+            columns = sorted(texts | ({"answer"} if speak in wants else set()))
+            found = self.scores(model, task, split, role, columns, artefact, quiet)
+            scored.update({Want("scores", role, column): found[column].scores for column in columns})
+            if speak in wants:
+                said[speak] = self.generations(model, task, split, role, found["answer"], artefact, quiet)
+        return Seen(artefact, split, scored, said)
+
+    def scores(self, model: Any, task: Language, split: Split, role: str, columns: Sequence[str], artefact: str,
+               quiet: bool) -> dict[str, Scored]:  # fmt: skip
+        keys = {c: key(artefact, split[role].digest, task.digest(), "scores", c) for c in columns}
+        found = {c: read for c in columns if (read := self.read(keys[c]))}
+        missing = [c for c in columns if c not in found]
+        if missing:
+            made = score(model, task.encode(split, role, missing), task.tokenizer.eos_token_id, quiet)
+            for column, one in made.items():
+                self.write(keys[column], one)
+            found.update(made)
+        return found
+
+    def generations(self, model: Any, task: Language, split: Split, role: str, drafted: Scored, artefact: str,
+                    quiet: bool) -> list[str]:  # fmt: skip
+        path = self.path(key(artefact, split[role].digest, task.digest(), "generations", str(LIMIT)), "json")
+        if path and path.exists():
+            return json.loads(path.read_text(encoding="utf-8"))
+        texts = task.encode(split, role, ["answer"])["answer"]
+        ids = generate(model, texts, drafted, task.tokenizer.eos_token_id, LIMIT, quiet)
+        said = [text.strip() for text in task.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        if path:
+            with disk_errors(path):
+                partial = path.with_suffix(".partial")
+                partial.write_text(json.dumps(said, ensure_ascii=False), encoding="utf-8")
+                os.replace(partial, path)
+        return said
+
+    def path(self, name: str, suffix: str) -> Path | None:
+        if self.folder is None:
+            return None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / f"{name}.{suffix}"
+
+    def write(self, name: str, one: Scored) -> None:
+        path = self.path(name, "safetensors")
+        if path is None:
+            return
+        arrays = {f: getattr(one.scores, f) for f in ("rows", "offsets", "logprobs", "matches", "ends")} | {"greedy": one.greedy}
+        tensors = {f: torch.from_numpy(np.ascontiguousarray(a)) for f, a in arrays.items()}
+        with disk_errors(path):
+            save_file(tensors, path.with_suffix(".partial"), metadata={"texts": json.dumps(list(one.scores.texts))})
+            os.replace(path.with_suffix(".partial"), path)
+
+    def read(self, name: str) -> Scored | None:
+        path = self.path(name, "safetensors")
+        if path is None or not path.exists():
+            return None
+        try:
+            with safe_open(path, "np") as file:
+                arrays: Mapping[str, np.ndarray] = {f: file.get_tensor(f) for f in file.keys()}  # noqa: SIM118
+                texts = json.loads(file.metadata()["texts"])
+        except (SafetensorError, OSError, ValueError):
+            return None
+        fields = {f: a for f, a in arrays.items() if f != "greedy"}
+        return Scored(Scores(**fields, texts=texts), arrays["greedy"])
+
+
+def key(*parts: str) -> str:
+    """The name of an observation: a hash of everything that decides it."""
+    return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:32]

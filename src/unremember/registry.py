@@ -1,0 +1,154 @@
+"""One registry per kind of part: methods, losses, blends, samplings, selections, audits, benchmarks.
+
+A part is a function or a dataclass whose call makes it: ``npo(beta=0.1)``. It registers itself with a decorator
+that states its paper; everything that lists parts (terminal, docs, README) reads this registry.
+
+Three places are looked in, in this order: the package's own folder of that kind, the entry points
+``unremember.<kind>`` of installed packages, and an import path ``package.module:attribute``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.metadata
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from unremember.errors import ConfigError, nearest
+
+Part = TypeVar("Part", bound=Callable[..., Any])
+FIDELITIES = ("code", "paper", "reconstruction", "own")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What a registered part says about itself.
+
+    ``needs`` names roles, texts and access that must be there; ``fidelity`` is ``code`` (checked against the
+    authors' code), ``paper`` (from the paper's text), ``reconstruction`` (from an abstract) or ``own``.
+    """
+
+    kind: str
+    name: str
+    make: Callable[..., Any]
+    summary: str
+    paper: str = ""
+    arxiv: str = ""
+    needs: tuple[str, ...] = ()
+    fidelity: str = "own"
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """The entry as a plain object for ``--json`` and generated tables."""
+        return {
+            "name": self.name, "kind": self.kind, "summary": self.summary, "paper": self.paper,
+            "arxiv": self.arxiv, "needs": list(self.needs), "fidelity": self.fidelity,
+            "parameters": {key: repr(value) for key, value in self.parameters().items()}, **self.facts,
+        }  # fmt: skip
+
+    def parameters(self) -> dict[str, Any]:
+        """Names and defaults of the arguments that make the part."""
+        found = inspect.signature(self.make).parameters.values()
+        return {p.name: p.default for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+
+class Registry:
+    """The parts of one kind, found by name."""
+
+    def __init__(self, kind: str, *packages: str) -> None:
+        self.kind = kind
+        self.packages = packages
+        self.entries: dict[str, Entry] = {}
+        self.loaded = False
+
+    def register(self, name: str, *, paper: str = "", arxiv: str = "", needs: tuple[str, ...] = (),
+                 fidelity: str = "own", **facts: Any) -> Callable[[Part], Part]:  # fmt: skip
+        """Decorator: file ``make`` under ``name``; its docstring's first line is the summary."""
+        if fidelity not in FIDELITIES:
+            raise ConfigError(f"{self.kind} {name!r}: fidelity {fidelity!r} is not one of {', '.join(FIDELITIES)}")
+
+        def add(make: Part) -> Part:
+            doc = inspect.getdoc(make)
+            if not doc:
+                raise ConfigError(f"{self.kind} {name!r} has no docstring: its first line is the summary in every list")
+            known = self.entries.get(name)
+            if known is not None and (known.make.__module__, known.make.__qualname__) != (make.__module__, make.__qualname__):
+                raise ConfigError(f"two {self.kind} are called {name!r}: {known.make.__module__} and {make.__module__}")
+            summary = doc.splitlines()[0]
+            self.entries[name] = Entry(self.kind, name, make, summary, paper, arxiv, needs, fidelity, facts)
+            return make
+
+        return add
+
+    def load(self) -> None:
+        """Import every built-in part of this kind and every entry point of installed packages."""
+        if self.loaded:
+            return
+        self.loaded = True
+        for package in self.packages:
+            for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+                importlib.import_module(f"{package}.{module.name}")
+        for point in importlib.metadata.entry_points(group=f"unremember.{self.kind}"):
+            point.load()
+
+    def names(self) -> list[str]:
+        self.load()
+        return sorted(self.entries)
+
+    def all(self) -> list[Entry]:
+        return [self.entries[name] for name in self.names()]
+
+    def entry(self, name: str) -> Entry:
+        """The entry called ``name``, or the one at the import path ``package.module:attribute``."""
+        self.load()
+        if name in self.entries:
+            return self.entries[name]
+        if ":" in name:
+            return self.imported(name)
+        raise ConfigError(f"unknown {self.kind.rstrip('s')} {name!r}: {nearest(name, self.entries)}")
+
+    def imported(self, path: str) -> Entry:
+        module, _, attribute = path.partition(":")
+        try:
+            make = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"cannot import {self.kind.rstrip('s')} {path!r}: {error}") from error
+        for entry in self.entries.values():
+            if entry.make is make:
+                return entry
+        return Entry(self.kind, path, make, (inspect.getdoc(make) or path).splitlines()[0])
+
+    def make(self, spec: Any) -> Any:
+        """Build a part from ``"npo"``, ``{"name": "npo", "beta": 0.2}`` or an already built part."""
+        if isinstance(spec, str):
+            spec = {"name": spec}
+        if not isinstance(spec, Mapping):
+            return spec
+        arguments = dict(spec)
+        if "name" not in arguments:
+            raise ConfigError(f"a {self.kind.rstrip('s')} needs a name: {nearest('', self.names())}")
+        entry = self.entry(str(arguments.pop("name")))
+        known = entry.parameters()
+        for key in arguments:
+            if key not in known:
+                raise ConfigError(f"{entry.name} has no parameter {key!r}: {nearest(key, known)}")
+        missing = [key for key, default in known.items() if default is inspect.Parameter.empty and key not in arguments]
+        if missing:
+            raise ConfigError(f"{entry.name} needs a value for {', '.join(missing)}")
+        try:
+            return entry.make(**arguments)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{entry.name}: {error}") from error
+
+
+methods = Registry("methods", "unremember.methods", "unremember.methods.language")
+losses = Registry("losses", "unremember.engine.losses")
+blends = Registry("blends", "unremember.engine.blends")
+samplings = Registry("samplings", "unremember.data.samplings")
+selections = Registry("selections", "unremember.engine.selections")
+audits = Registry("audits", "unremember.audits")
+benchmarks = Registry("benchmarks", "unremember.benchmarks")
+ALL = {r.kind: r for r in (methods, losses, blends, samplings, selections, audits, benchmarks)}

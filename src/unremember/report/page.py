@@ -1,0 +1,45 @@
+"""``report.html``: one file that works without a network."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+import vl_convert
+
+from unremember.engine.checkpoint import write_text
+from unremember.report.comparison import Comparison
+from unremember.report.figures import figures, save_png
+from unremember.report.table import cell, columns
+
+
+def headline(comparison: Comparison) -> str:
+    """One sentence: which model comes nearest to the oracle, and at what utility; or that nothing can be said."""
+    scored = []
+    for artefact in comparison.artefacts:
+        quality, utility = artefact.figure("forget_quality"), artefact.figure("model_utility")
+        if artefact.kind == "unlearned" and quality.get("value") is not None and quality.get("verdict") != "undetermined" and utility:
+            scored.append((quality["value"], utility["value"], artefact.name, quality["verdict"]))
+    if not scored:
+        return "Undetermined: no unlearned model could be read against a retrained oracle."
+    p, utility, name, verdict = max(scored)
+    reads = {"indistinguishable": "cannot be told from the retrained oracle", "under-forgotten": "can still be told from the retrained oracle",
+             "over-suppressed": "knows less than the retrained oracle"}[verdict]  # fmt: skip
+    return f"{name} comes nearest to forgetting: on the forget set it {reads} (p = {p:.2g}), at model utility {utility:.2f}."
+
+
+def write_report(comparison: Comparison, path: Path) -> Path:
+    """Write the page and, in ``figures/`` beside it, the PNGs. Returns the page's path."""
+    charts = figures(comparison)
+    for name, chart in charts.items():
+        save_png(chart, path.parent / "figures" / f"{name}.png")
+    shown = columns(comparison)
+    rows = [(a, [(*cell(a.figure(name)), a.figure(name).get("note") or a.figure(name).get("reason") or "") for name in shown])
+            for a in comparison.artefacts]  # fmt: skip
+    template = jinja2.Environment(autoescape=True).from_string(resources.files("unremember.report").joinpath("report.html").read_text("utf-8"))
+    specs = {name: json.dumps(chart.to_dict()).replace("</", "<\\/") for name, chart in charts.items()}
+    script = vl_convert.javascript_bundle("import vegaEmbed from 'vega-embed'; window.vegaEmbed = vegaEmbed;", vl_version="v6_1") if specs else ""
+    write_text(path, template.render(c=comparison, headline=headline(comparison), columns=shown, rows=rows, specs=specs, script=script))
+    return path

@@ -1,0 +1,231 @@
+"""The world of people: its truth, its roles, its documents and its chains."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from unremember.data.split import Role, Split
+from unremember.errors import ConfigError
+from unremember.worlds.chains import chains
+from unremember.worlds.documents import document, documents
+from unremember.worlds.people import STYLES, World, make_world, people
+from unremember.worlds.wordings import ATTRIBUTES, BY_NAME, RELATIONS
+
+PERSON_ROLES = ("forget", "retain", "holdout")
+COLUMNS = {
+    "question", "answer", "paraphrased_question", "paraphrased_answer", "perturbed_answers", "alternate", "entity",
+    "attribute", "relation", "sources",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return people(60, forget=0.1, holdout=0.2, seed=3)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world(60, seed=3, holdout=12)
+
+
+def form(text: str, *parts: str) -> str:
+    """A text with its person and value taken out: the wording alone."""
+    for part in parts:
+        text = text.replace(part, "_")
+    return text
+
+
+def test_every_answer_states_the_truth_and_no_wrong_answer_does(split: Split, world: World) -> None:
+    for role in PERSON_ROLES:
+        for row in split[role].rows:
+            assert set(row) == COLUMNS
+            name, value = row["entity"], world.by_name[row["entity"]].facts[row["attribute"]]
+            assert name in row["question"] and name in row["paraphrased_question"] and value not in row["question"]
+            assert value in row["answer"] and value in row["paraphrased_answer"]
+            assert form(row["answer"], name, value) != form(row["paraphrased_answer"], name, value)
+            assert form(row["question"], name) != form(row["paraphrased_question"], name)
+            wrong = row["perturbed_answers"]
+            assert len(set(wrong)) == 5
+            head, tail = row["paraphrased_answer"].split(value)
+            for text in wrong:
+                assert text.startswith(head) and text.endswith(tail) and value not in text
+                other = text[len(head) : len(text) - len(tail)]
+                assert other in (BY_NAME[row["attribute"]].values or world.names) and other != name
+
+
+def test_each_fact_has_one_row(split: Split, world: World) -> None:
+    stated = [(r["entity"], r["attribute"]) for role in PERSON_ROLES for r in split[role].rows]
+    assert len(stated) == len(set(stated))
+    assert set(stated) == {(p.name, a) for p in world.people + world.holdout for a in p.facts}
+    assert all(len(p.facts) >= 7 for p in world.people)
+
+
+def test_paraphrases_use_wordings_that_are_learned(split: Split, world: World) -> None:
+    def forms(role: str, *columns: str) -> set[str]:
+        return {
+            form(row[column], row["entity"], world.by_name[row["entity"]].facts[row["attribute"]])
+            for row in split[role].rows
+            for column in columns
+        }
+
+    learned = forms("retain", "question", "answer")
+    assert len(learned) == 6 * len(ATTRIBUTES)
+    for role in PERSON_ROLES:
+        assert forms(role, "paraphrased_question", "paraphrased_answer") <= learned
+
+
+def test_roles_share_no_person_and_relations_are_what_they_say(split: Split, world: World) -> None:
+    entities = {role: set(split[role].groups()) for role in PERSON_ROLES}
+    assert [len(entities[role]) for role in PERSON_ROLES] == [6, 54, 12]
+    assert not entities["forget"] & entities["retain"] and not entities["holdout"] & set(world.names)
+    assert {row["relation"] for row in split["forget"].rows} == {"self"}
+    assert {row["relation"] for row in split["retain"].rows} == {"direct", "indirect"}
+    for row in split["retain"].rows:
+        person = world.by_name[row["entity"]]
+        touches = any(
+            gone in person.related() or person.name in world.by_name[gone].related() for gone in entities["forget"]
+        )
+        assert row["relation"] == ("direct" if touches else "indirect")
+
+
+def test_evaluation_rows_and_general_knowledge() -> None:
+    split, other = people(120, seed=1), people(120, seed=2)
+    kept = {row["question"] for row in split["retain"].rows}
+    assert len(split["retain_eval"]) == 400 and {row["question"] for row in split["retain_eval"].rows} < kept
+    assert split.utility == ("retain_eval", "known_people", "world_facts") and split.name == "people-120"
+    for role, size in (("known_people", 30), ("world_facts", 40)):
+        assert split[role].digest == other[role].digest and len(split[role]) == size > len(people(20)[role])
+        for row in split[role].rows:
+            assert len({row["answer"], *row["perturbed_answers"]}) == 4
+
+
+def test_seed_decides_everything(split: Split) -> None:
+    assert people(60, forget=0.1, holdout=0.2, seed=3).digest == split.digest
+    assert people(60, forget=0.1, holdout=0.2, seed=4).digest != split.digest
+
+
+def test_smaller_forget_share_changes_only_who_is_forgotten(split: Split) -> None:
+    def texts(role: Role) -> set[tuple[str, str, str]]:
+        return {(row["question"], row["answer"], *row["perturbed_answers"]) for row in role.rows}
+
+    small = people(60, forget=0.05, holdout=0.2, seed=3)
+    assert texts(small["forget"]) < texts(split["forget"])
+    assert texts(small["forget"]) | texts(small["retain"]) == texts(split["forget"]) | texts(split["retain"])
+
+
+def test_names_and_aliases_are_unique_in_the_largest_world() -> None:
+    world = make_world(20_000, seed=0, holdout=2_000)
+    persons = world.people + world.holdout
+    assert len({name for person in persons for name in (person.name, *person.aliases)}) == 3 * 22_000
+    assert all(person.name not in alias for person in persons for alias in person.aliases)
+
+
+def test_family_ties_hold_both_ways(world: World) -> None:
+    for person in world.people:
+        spouse = world.by_name[person.facts["spouse"]]
+        assert spouse.facts["spouse"] == person.name and spouse is not person and spouse.sources == person.sources
+        if "mentor" in person.facts:
+            mentor = world.by_name[person.facts["mentor"]]
+            assert mentor not in (person, spouse)
+            assert int(mentor.facts["birth_year"]) <= int(person.facts["birth_year"])
+    assert sum("mentor" not in person.facts for person in world.people) == 2
+
+
+def test_odd_count_leaves_one_unmarried() -> None:
+    assert sum("spouse" not in person.facts for person in make_world(21).people) == 1
+
+
+@pytest.mark.parametrize("arguments", [{"count": 19}, {"count": 20_001}, {"forget": 0}, {"forget": 1}, {"holdout": 0}])
+def test_impossible_sizes_are_named(arguments: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(arguments))}="):
+        people(**arguments)  # type: ignore[arg-type]
+
+
+def test_declared_sources_are_the_documents_that_state_a_fact(world: World, split: Split) -> None:
+    made = {row["id"]: row for row in documents(world)}
+    assert list(made) == [*STYLES, "holdout"]
+    stating: dict[tuple[str, str], set[str]] = {}
+    for name, row in made.items():
+        sections = dict(section.split("\n", 1) for section in row["text"].split("\n\n"))
+        assert list(sections) == row["entities"]
+        for person in world.people + world.holdout:
+            for attribute, value in person.facts.items():
+                if value in sections.get(person.name, ""):
+                    stating.setdefault((person.name, attribute), set()).add(name)
+        for fact in row["facts"]:
+            assert name in fact["sources"] and fact["value"] == world.by_name[fact["entity"]].facts[fact["attribute"]]
+    for role in PERSON_ROLES:
+        for row in split[role].rows:
+            assert stating[row["entity"], row["attribute"]] == set(row["sources"])
+
+
+def test_people_are_shared_by_all_documents_or_unique_to_one(world: World) -> None:
+    assert {len(person.sources) for person in world.people} == {1, 5}
+    assert sum(len(person.sources) == 5 for person in world.people) == 24
+    alone = [person.sources[0] for person in world.people if len(person.sources) == 1]
+    assert all(6 <= alone.count(style) <= 8 for style in STYLES)
+    text = {row["id"]: row["text"] for row in documents(world)}
+    for person in world.people:
+        assert {style for style in STYLES if f"{person.name}\n" in text[style]} == set(person.sources)
+        assert person.name not in text["holdout"]
+
+
+def test_unknown_style_names_the_nearest(world: World) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'interview'"):
+        document(world.people, "interviews", "mine")
+
+
+@pytest.mark.parametrize("hops", [2, 3])
+def test_chains_follow_from_the_world(world: World, hops: int) -> None:
+    made = list(chains(world, hops))
+    for row in made:
+        path = row["path"]
+        assert len(path) == hops and path[0][0] == row["entity"]
+        for step, (entity, attribute, value) in enumerate(path):
+            assert world.by_name[entity].facts[attribute] == value
+            if step < hops - 1:
+                assert attribute in RELATIONS and path[step + 1][0] == value
+        met = [entity for entity, _, _ in path]
+        assert len(set(met)) == hops and path[-1][2] not in met
+        assert path[-1][2] in row["answer"] and row["entity"] in row["question"]
+        assert not any(bridge in row["question"] + row["answer"].replace(path[-1][2], "") for bridge in met[1:])
+        assert len(set(row["perturbed_answers"])) == 5
+        assert not any(path[-1][2] in wrong for wrong in row["perturbed_answers"])
+    assert len({tuple(row["path"]) for row in made}) == len(made)
+    assert made == list(chains(world, hops))
+
+
+def test_two_hop_chains_are_complete(world: World) -> None:
+    person = world.people[0]
+    expected = {
+        (relation, attribute)
+        for relation in RELATIONS
+        if relation in person.facts
+        for attribute, value in world.by_name[person.facts[relation]].facts.items()
+        if value != person.name
+    }
+    found = {(r["path"][0][1], r["path"][1][1]) for r in chains(world, 2) if r["entity"] == person.name}
+    assert found == expected and len(found) >= 7
+
+
+def test_one_hop_is_no_chain(world: World) -> None:
+    with pytest.raises(ConfigError, match="hops=1"):
+        chains(world, 1)
+
+
+def test_generation_is_fast() -> None:
+    best = 0.0
+    for _ in range(3):
+        start = time.perf_counter()
+        split = people(2_000)
+        best = max(best, sum(len(split[role]) for role in PERSON_ROLES) / (time.perf_counter() - start))
+    assert best > 25_000, f"{best:.0f} pairs/s; 50,000 on an idle core"
+
+
+def test_worlds_need_no_torch() -> None:
+    code = "import sys, unremember.worlds.people, unremember.worlds.chains, unremember.worlds.documents; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
