@@ -40,6 +40,6 @@ def write_report(comparison: Comparison, path: Path) -> Path:
             for a in comparison.artefacts]  # fmt: skip
     template = jinja2.Environment(autoescape=True).from_string(resources.files("unremember.report").joinpath("report.html").read_text("utf-8"))
     specs = {name: json.dumps(chart.to_dict()).replace("</", "<\\/") for name, chart in charts.items()}
-    script = vl_convert.javascript_bundle("import vegaEmbed from 'vega-embed'; window.vegaEmbed = vegaEmbed;", vl_version="v6_1") if specs else ""
+    script = vl_convert.javascript_bundle() if specs else ""
     write_text(path, template.render(c=comparison, headline=headline(comparison), columns=shown, rows=rows, specs=specs, script=script))
     return path

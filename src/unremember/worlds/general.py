@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from unremember.data.split import Row
 
@@ -53,7 +53,7 @@ def world_facts(count: int) -> list[Row]:
     return table(COUNTRY_QUESTIONS, COUNTRIES, count)
 
 
-def table(questions: dict[str, str], entries: dict[str, Sequence[str]], count: int) -> list[Row]:
+def table(questions: Mapping[str, str], entries: Mapping[str, Sequence[str]], count: int) -> list[Row]:
     """A row for each question about each entry; the wrong answers are what is true of the next three entries."""
     subjects = list(entries)[: min(len(entries), 4 + count // 20)]
     return [
