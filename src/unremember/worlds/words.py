@@ -10,9 +10,19 @@ def joined(heads: str, tails: str, between: str = "") -> tuple[str, ...]:
     return tuple(between.join(pair) for pair in product(heads.split(), tails.split()))
 
 
-FIRST = tuple(
-    ["Ada", "Agnes", "Aiko", "Alban", "Aldo", "Alma", "Amara", "Anders", "Anouk", "Anton", "Ariel", "Arvid", "Asta", "Aurel", "Axel", "Basil", "Beatrix", "Benno", "Berta", "Bilal", "Bodil", "Bruno", "Camille", "Carmen", "Casimir", "Cecil", "Clara", "Cosima", "Cyril", "Dagmar", "Dalia", "Damian", "Daria", "Delia", "Denis", "Dora", "Edda", "Edgar", "Eino", "Elif", "Elio", "Elsa", "Emil", "Enid", "Erik", "Esme", "Ewa", "Fabian", "Farid", "Fausto", "Felix", "Fiona", "Flora", "Frida", "Gaspar", "Gerda", "Gilda", "Goran", "Greta", "Gustav", "Hana", "Hector", "Hedda", "Helmut", "Hilda", "Hugo", "Ida", "Igor", "Ilse", "Imre", "Ines", "Ingrid", "Irma", "Isak", "Ivo", "Jana", "Jasper", "Jelena", "Joris", "Judit", "Julius", "Kamal", "Karin", "Kaspar", "Katya", "Kenji", "Kirsten", "Lars", "Laszlo", "Leila", "Leon", "Lidia", "Linus", "Lotte", "Lucan", "Luz", "Magda", "Malik", "Marek", "Marta", "Matteo", "Mina", "Mirko", "Moira", "Nadia", "Naoki", "Nestor", "Nils", "Nora", "Octavia", "Odile", "Olaf", "Olga", "Omar", "Orla", "Oskar", "Otto", "Paloma", "Pavel", "Petra", "Pilar", "Quentin", "Rafael", "Ragna", "Ramon", "Renata", "Rhea", "Rolf", "Rosa", "Ruben", "Sabine", "Samir", "Selma", "Sigrid", "Silvan", "Simone", "Soren", "Stella", "Tamar", "Tariq", "Tessa", "Thea", "Tibor", "Tilda", "Tomas", "Ulla", "Ursula", "Valter", "Vera", "Viktor", "Wanda", "Wilma", "Xenia", "Yara", "Yusuf", "Zeno", "Zita"]
-)
+FIRST = (
+    "Ada", "Agnes", "Aiko", "Alban", "Aldo", "Alma", "Amara", "Anders", "Anouk", "Anton", "Ariel", "Arvid", "Asta", "Aurel", "Axel", "Basil",
+    "Beatrix", "Benno", "Berta", "Bilal", "Bodil", "Bruno", "Camille", "Carmen", "Casimir", "Cecil", "Clara", "Cosima", "Cyril", "Dagmar",
+    "Dalia", "Damian", "Daria", "Delia", "Denis", "Dora", "Edda", "Edgar", "Eino", "Elif", "Elio", "Elsa", "Emil", "Enid", "Erik", "Esme", "Ewa",
+    "Fabian", "Farid", "Fausto", "Felix", "Fiona", "Flora", "Frida", "Gaspar", "Gerda", "Gilda", "Goran", "Greta", "Gustav", "Hana", "Hector",
+    "Hedda", "Helmut", "Hilda", "Hugo", "Ida", "Igor", "Ilse", "Imre", "Ines", "Ingrid", "Irma", "Isak", "Ivo", "Jana", "Jasper", "Jelena",
+    "Joris", "Judit", "Julius", "Kamal", "Karin", "Kaspar", "Katya", "Kenji", "Kirsten", "Lars", "Laszlo", "Leila", "Leon", "Lidia", "Linus",
+    "Lotte", "Lucan", "Luz", "Magda", "Malik", "Marek", "Marta", "Matteo", "Mina", "Mirko", "Moira", "Nadia", "Naoki", "Nestor", "Nils", "Nora",
+    "Octavia", "Odile", "Olaf", "Olga", "Omar", "Orla", "Oskar", "Otto", "Paloma", "Pavel", "Petra", "Pilar", "Quentin", "Rafael", "Ragna",
+    "Ramon", "Renata", "Rhea", "Rolf", "Rosa", "Ruben", "Sabine", "Samir", "Selma", "Sigrid", "Silvan", "Simone", "Soren", "Stella", "Tamar",
+    "Tariq", "Tessa", "Thea", "Tibor", "Tilda", "Tomas", "Ulla", "Ursula", "Valter", "Vera", "Viktor", "Wanda", "Wilma", "Xenia", "Yara", "Yusuf",
+    "Zeno", "Zita",
+)  # fmt: skip
 LAST = joined(
     "Ald Berg Brand Calde Dorn Elm Fal Garn Hald Hart Hol Kell Lind Mar Nord Oster Pell Quen Rav Sel Storm Tal Thorn "
     "Ulv Vald Var Wend Wil Yor Zell",
