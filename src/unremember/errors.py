@@ -36,3 +36,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}Known: {', '.join(names) or 'none'}"
+
+
+def above_zero(part: object, *names: str) -> None:
+    """Raise ConfigError naming the first of a part's parameters that is not above 0."""
+    for name in names:
+        if not getattr(part, name) > 0:
+            raise ConfigError(f"{name} must be above 0, not {getattr(part, name)}")

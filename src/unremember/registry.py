@@ -60,6 +60,7 @@ class Registry:
 
     def __init__(self, kind: str, *packages: str) -> None:
         self.kind = kind
+        self.noun = "loss" if kind == "losses" else kind.removesuffix("s")
         self.packages = packages
         self.entries: dict[str, Entry] = {}
         self.loaded = False
@@ -108,14 +109,14 @@ class Registry:
             return self.entries[name]
         if ":" in name:
             return self.imported(name)
-        raise ConfigError(f"unknown {self.kind.rstrip('s')} {name!r}: {nearest(name, self.entries)}")
+        raise ConfigError(f"unknown {self.noun} {name!r}: {nearest(name, self.entries)}")
 
     def imported(self, path: str) -> Entry:
         module, _, attribute = path.partition(":")
         try:
             make = getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
-            raise ConfigError(f"cannot import {self.kind.rstrip('s')} {path!r}: {error}") from error
+            raise ConfigError(f"cannot import {self.noun} {path!r}: {error}") from error
         for entry in self.entries.values():
             if entry.make is make:
                 return entry
@@ -129,7 +130,7 @@ class Registry:
             return spec
         arguments = dict(spec)
         if "name" not in arguments:
-            raise ConfigError(f"a {self.kind.rstrip('s')} needs a name: {nearest('', self.names())}")
+            raise ConfigError(f"a {self.noun} needs a name: {nearest('', self.names())}")
         entry = self.entry(str(arguments.pop("name")))
         known = entry.parameters()
         for key in arguments:

@@ -101,7 +101,6 @@ def test_chat_uses_the_tokenizers_own_template(tokenizer: Any) -> None:
     assert tokenizer.decode(texts.answer(1)[:-1]) == "In the town of Velin."
 
 
-@pytest.mark.xfail(strict=True, reason="encode adds special tokens to a rendered chat")
 def test_a_chat_template_with_its_own_opening_token_opens_once(tokenizer: Any) -> None:
     tokenizer = with_ends(tokenizer, first="<|pad|>")
     tokenizer.chat_template = "<|pad|>" + CHAT

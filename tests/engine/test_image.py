@@ -173,7 +173,6 @@ def test_a_class_is_forgotten(blend: str, seer: nn.Module, pictures: Split) -> N
     assert after[0] < 0.2 and after[1:].min() > 0.9
 
 
-@pytest.mark.xfail(strict=True, reason="a checkpoint holds the selected parameters but no buffers")
 def test_a_stopped_run_with_batch_statistics_goes_on_exactly(seer: nn.Module, pictures: Split, tmp_path: Path) -> None:
     def stop(model: Any, epoch: int) -> None:
         if epoch == 2:
@@ -193,7 +192,6 @@ class Head:
         return only(model, ["5.weight", "5.bias"])
 
 
-@pytest.mark.xfail(strict=True, reason="model.train() lets frozen BatchNorm layers update their statistics")
 def test_nothing_but_the_selection_moves(seer: nn.Module, pictures: Split) -> None:
     done = train(seer, pictures, Recipe(FORGET, selection=Head()), epochs=2)
     before, after = seer.state_dict(), done.state_dict()

@@ -30,7 +30,7 @@ def test_shapes_and_roles() -> None:
 def test_seed_and_overlap_decide_the_data() -> None:
     assert micro_world(seed=1).split().digest == micro_world(seed=1).split().digest
     assert micro_world(seed=1).split().digest != micro_world(seed=2).split().digest
-    with pytest.raises(ConfigError, match="overlap=1.5"):
+    with pytest.raises(ConfigError, match=r"overlap=1\.5"):
         micro_world(1.5)
 
 

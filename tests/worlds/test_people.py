@@ -81,7 +81,7 @@ def test_paraphrases_use_wordings_that_are_learned(split: Split, world: World) -
 def test_roles_share_no_person_and_relations_are_what_they_say(split: Split, world: World) -> None:
     entities = {role: set(split[role].groups()) for role in PERSON_ROLES}
     assert [len(entities[role]) for role in PERSON_ROLES] == [6, 54, 12]
-    assert not entities["forget"] & entities["retain"] and not entities["holdout"] & set(world.names)
+    assert not entities["forget"] & entities["retain"] and not entities["holdout"] & world.learned
     assert {row["relation"] for row in split["forget"].rows} == {"self"}
     assert {row["relation"] for row in split["retain"].rows} == {"direct", "indirect"}
     for row in split["retain"].rows:
@@ -90,6 +90,15 @@ def test_roles_share_no_person_and_relations_are_what_they_say(split: Split, wor
             gone in person.related() or person.name in world.by_name[gone].related() for gone in entities["forget"]
         )
         assert row["relation"] == ("direct" if touches else "indirect")
+
+
+def test_the_holdout_is_named_as_often_as_the_forget_set() -> None:
+    """Else a membership attack tells the two apart by names that only one of them shares with the retain set."""
+    split = people(400, forget=0.25, holdout=0.25, seed=5)
+    said = " ".join(row["answer"] for row in split["retain"].rows)
+    named = {role: [said.count(name) for name in set(split[role].groups())] for role in ("forget", "holdout")}
+    of = {role: sum(counts) / len(counts) for role, counts in named.items()}
+    assert of["forget"] > 0.5 and of["holdout"] == pytest.approx(of["forget"], rel=0.25)
 
 
 def test_evaluation_rows_and_general_knowledge() -> None:
@@ -127,12 +136,13 @@ def test_names_and_aliases_are_unique_in_the_largest_world() -> None:
 def test_family_ties_hold_both_ways(world: World) -> None:
     for person in world.people:
         spouse = world.by_name[person.facts["spouse"]]
-        assert spouse.facts["spouse"] == person.name and spouse is not person and spouse.sources == person.sources
+        assert spouse.facts["spouse"] == person.name and spouse is not person
+        assert spouse in world.holdout or spouse.sources == person.sources
         if "mentor" in person.facts:
             mentor = world.by_name[person.facts["mentor"]]
             assert mentor not in (person, spouse)
             assert int(mentor.facts["birth_year"]) <= int(person.facts["birth_year"])
-    assert sum("mentor" not in person.facts for person in world.people) == 2
+    assert sum("mentor" not in person.facts for person in world.people + world.holdout) == 2
 
 
 def test_odd_count_leaves_one_unmarried() -> None:
@@ -165,14 +175,14 @@ def test_declared_sources_are_the_documents_that_state_a_fact(world: World, spli
 
 def test_people_are_shared_by_all_documents_or_unique_to_one(world: World) -> None:
     assert {len(person.sources) for person in world.people} == {1, 5}
-    assert sum(len(person.sources) == 5 for person in world.people) == 24
+    assert abs(sum(len(person.sources) == 5 for person in world.people) - 24) <= 1
     alone = [person.sources[0] for person in world.people if len(person.sources) == 1]
-    assert all(6 <= alone.count(style) <= 8 for style in STYLES)
+    assert all(5 <= alone.count(style) <= 9 for style in STYLES)
     text = {row["id"]: row["text"] for row in documents(world)}
-    heads = {style: {section.split("\n", 1)[0] for section in text[style].split("\n\n")} for style in STYLES}
+    heads = {name: {section.split("\n", 1)[0] for section in text[name].split("\n\n")} for name in text}
     for person in world.people:
         assert {style for style in STYLES if person.name in heads[style]} == set(person.sources)
-        assert person.name not in text["holdout"]
+        assert person.name not in heads["holdout"]
 
 
 def test_unknown_style_names_the_nearest(world: World) -> None:
@@ -191,6 +201,7 @@ def test_chains_follow_from_the_world(world: World, hops: int) -> None:
             if step < hops - 1:
                 assert attribute in RELATIONS and path[step + 1][0] == value
         met = [entity for entity, _, _ in path]
+        assert set(met) <= world.learned
         assert len(set(met)) == hops and path[-1][2] not in met
         assert path[-1][2] in row["answer"] and row["entity"] in row["question"]
         assert not any(bridge in row["question"] + row["answer"].replace(path[-1][2], "") for bridge in met[1:])
@@ -206,6 +217,7 @@ def test_two_hop_chains_are_complete(world: World) -> None:
         (relation, attribute)
         for relation in RELATIONS
         if relation in person.facts
+        if person.facts[relation] in world.learned
         for attribute, value in world.by_name[person.facts[relation]].facts.items()
         if value != person.name
     }

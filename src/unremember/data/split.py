@@ -63,7 +63,7 @@ class Role:
 
     def column(self, name: str) -> list[Any]:
         """The values of a column in every row. Raises DataError naming the columns there are."""
-        missing = [i for i, row in enumerate(self.rows) if row.get(name) in (None, "")]
+        missing = [i for i, row in enumerate(self.rows) if (value := row.get(name)) is None or (isinstance(value, str) and not value)]
         if missing:
             there = sorted({key for row in self.rows for key in row})
             hint = "" if len(missing) < len(self) else f" ({nearest(name, there)})"
@@ -119,8 +119,9 @@ def make_split(roles: Mapping[str, Any] | Split, *, utility: Sequence[str] = (),
         listed = list(rows)
         if not listed:
             raise DataError(f"role {role!r} of {name} is empty: give it at least one row, or leave the role out")
-        if not isinstance(listed[0], Mapping):
-            raise DataError(f"role {role!r} of {name}: a row is a mapping of column to value, not {type(listed[0]).__name__}")
+        odd = next((row for row in listed if not isinstance(row, Mapping)), None)
+        if odd is not None:
+            raise DataError(f"role {role!r} of {name}: a row is a mapping of column to value, not {type(odd).__name__}")
         made[role] = Role(role, rename(listed, columns, role) if columns else listed)
     split = Split(made, tuple(utility), name)
     if "forget" in split and "retain" in split:

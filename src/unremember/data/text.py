@@ -23,6 +23,11 @@ class Template:
 
     prompt: str = "Question: {question}\nAnswer:\n"
 
+    @property
+    def opens(self) -> bool:
+        """Whether the tokenizer adds its own opening token: a rendered chat has one already."""
+        return self.prompt != CHAT
+
     def render(self, row: Row, tokenizer: Any) -> str:
         if "question" not in row:
             return ""
@@ -78,8 +83,8 @@ def encode(role: Role, column: str, tokenizer: Any, template: Template, context:
     rows = np.array([i for i, v in enumerate(values) for _ in (v if isinstance(v, list | tuple) else (v,))], dtype=np.int64)
     answers = [str(a) for v in values for a in (v if isinstance(v, list | tuple) else (v,))]
     prompts = [template.render(row, tokenizer) for row in role.rows]
-    prompt_ids = prompt_tokens(prompts, tokenizer)
-    joined = tokenizer([prompts[r] + a for r, a in zip(rows, answers)], add_special_tokens=True)["input_ids"]
+    prompt_ids = prompt_tokens(prompts, tokenizer, template.opens)
+    joined = tokenizer([prompts[r] + a for r, a in zip(rows, answers)], add_special_tokens=template.opens)["input_ids"]
     end = tokenizer.eos_token_id
     flat: list[int] = []
     offsets, starts = [0], []
@@ -99,11 +104,11 @@ def encode(role: Role, column: str, tokenizer: Any, template: Template, context:
     return made
 
 
-def prompt_tokens(prompts: Sequence[str], tokenizer: Any) -> list[list[int]]:
-    """Ids of each prompt with the tokenizer's opening token, without its closing one."""
+def prompt_tokens(prompts: Sequence[str], tokenizer: Any, opens: bool) -> list[list[int]]:
+    """Ids of each prompt with the tokenizer's opening token (where it ``opens``), without its closing one."""
     end = tokenizer.eos_token_id
-    encoded = tokenizer(list(prompts), add_special_tokens=True)["input_ids"]
-    adds_end = len(bare := tokenizer("a", add_special_tokens=True)["input_ids"]) > 1 and bare[-1] == end
+    encoded = tokenizer(list(prompts), add_special_tokens=opens)["input_ids"]
+    adds_end = opens and len(bare := tokenizer("a", add_special_tokens=True)["input_ids"]) > 1 and bare[-1] == end
     return [ids[:-1] if adds_end else ids for ids in encoded]
 
 

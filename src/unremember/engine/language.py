@@ -20,6 +20,7 @@ from unremember.data.split import Split
 from unremember.data.text import Template, Texts, encode
 from unremember.engine.ragged import Ragged
 from unremember.engine.seams import Need
+from unremember.errors import DataError
 from unremember.models import causal
 
 
@@ -60,6 +61,8 @@ class Language:
         return {text: encode(split[role], text, self.tokenizer, self.template, self.context) for text in texts}
 
     def sizes(self, data: dict[str, Texts], text: str) -> tuple[np.ndarray, np.ndarray]:
+        if not np.array_equal(data[text].rows, np.arange(len(data[text]))):
+            raise DataError(f"column {text!r} holds lists of texts: training takes one text a row")
         return sum(t.lengths for t in data.values()), data[text].counts  # type: ignore[return-value]
 
     def forward(self, model: Any, parts: Mapping[str, tuple[dict[str, Texts], np.ndarray]],

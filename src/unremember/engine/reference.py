@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from unremember.engine.checkpoint import disk_errors
 from unremember.engine.ragged import Ragged
 from unremember.engine.seams import Need, Task
 
@@ -48,8 +49,9 @@ def cache(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.nda
     name = hashlib.sha256(f"{key}{role}{need}{hashlib.sha256(rows.tobytes()).hexdigest()}".encode()).hexdigest()[:24]
     path, index = folder / f"{name}.npy", folder / f"{name}.offsets.npy"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        _compute(model, task, data, role, need, rows, path, index, batch)
+        with disk_errors(path):
+            folder.mkdir(parents=True, exist_ok=True)
+            _compute(model, task, data, role, need, rows, path, index, batch)
     return Cached(np.load(path, mmap_mode="c"), np.load(index))
 
 
@@ -82,5 +84,3 @@ def _compute(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.
 def views(cached: Mapping[str, Mapping[Need, Cached]], rows: Mapping[str, np.ndarray],
           device: torch.device) -> dict[str, ReferenceView]:  # fmt: skip
     return {role: ReferenceView(cached.get(role, {}), at, device) for role, at in rows.items()}
-
-

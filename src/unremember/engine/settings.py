@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
-from unremember.errors import ConfigError
+from unremember.errors import ConfigError, above_zero, nearest
+
+Schedule = Literal["linear", "constant"]
+Precision = Literal["fp32", "bf16"]
+SCHEDULES, PRECISIONS = get_args(Schedule), get_args(Precision)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,18 +26,22 @@ class Settings:
     lr: float = 1e-5
     weight_decay: float = 0.01
     warmup: float = 1.0
-    schedule: Literal["linear", "constant"] = "linear"
+    schedule: Schedule = "linear"
     clip: float = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     gradient_checkpointing: bool = False
     max_steps: int = 0
     seed: int = 0
     checkpoint_seconds: float = 120.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "micro_batch", "lr"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} must be above 0, not {getattr(self, name)}")
+        above_zero(self, "epochs", "batch_size", "micro_batch", "lr")
+        for name in ("weight_decay", "warmup", "clip", "max_steps", "checkpoint_seconds"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} must be 0 or above, not {getattr(self, name)}")
+        for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"unknown {name} {getattr(self, name)!r}: {nearest(getattr(self, name), known)}")
 
     def rate(self, position: int, total: int, per_epoch: int) -> float:
         """The learning rate of step ``position`` (0-based) of ``total``."""

@@ -19,7 +19,7 @@ Step = tuple[str, str, str]
 
 
 def chains(world: World, hops: int = 2) -> Iterator[Row]:
-    """Every question of ``hops`` >= 2 steps that starts at a person who is learned, one row at a time.
+    """Every question of ``hops`` >= 2 steps, all of whose steps are learned, one row at a time.
 
     Columns: ``question``, ``answer``, ``perturbed_answers`` (five, of the same form), ``entity`` (where the path
     starts), ``attribute`` (the last one asked) and ``path``, a list of (entity, attribute, value). No person occurs
@@ -37,8 +37,8 @@ def paths(world: World, person: Person, hops: int, met: set[str]) -> Iterator[li
         yield from ([(person.name, a, v)] for a, v in person.facts.items() if v not in met)
         return
     for relation in RELATIONS:
-        value = person.facts.get(relation)
-        if value is not None and value not in met:
+        value = person.facts.get(relation, "")
+        if value in world.learned and value not in met:
             for rest in paths(world, world.by_name[value], hops - 1, met | {value}):
                 yield [(person.name, relation, value), *rest]
 

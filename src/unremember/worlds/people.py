@@ -47,7 +47,10 @@ class Person:
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """``people`` are learned, ``holdout`` are of the same kind and never are; neither knows any of the other."""
+    """One community: ``people`` are learned; of ``holdout`` only what others' facts say is (whom they married or taught).
+
+    So the holdout stands to a model that learned ``people`` as the forget set stands to the retrained oracle.
+    """
 
     people: tuple[Person, ...]
     holdout: tuple[Person, ...]
@@ -59,8 +62,13 @@ class World:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Names of the people who are learned: the values of relations, true and wrong."""
-        return tuple(person.name for person in self.people)
+        """All names: the values of relations, true and wrong."""
+        return tuple(self.by_name)
+
+    @cached_property
+    def learned(self) -> frozenset[str]:
+        """Names of the people who are learned."""
+        return frozenset(person.name for person in self.people)
 
     def wrong(self, attribute: str, person: str, true: str, start: int, stride: int) -> list[str]:
         """Five distinct values of ``attribute`` other than ``true`` and ``person``; any ints choose which."""
@@ -71,7 +79,7 @@ class World:
 
 
 def make_world(count: int = 200, seed: int = 0, holdout: int = 0) -> World:
-    """A world of ``count`` people and ``holdout`` more who are not learned. The same seed gives the same people.
+    """A world of ``count`` people and ``holdout`` more who are not learned. The same numbers give the same people.
 
     Raises :class:`ConfigError` where ``count`` is not in 20 … 20,000 or the names do not suffice.
     """
@@ -80,18 +88,17 @@ def make_world(count: int = 200, seed: int = 0, holdout: int = 0) -> World:
     if holdout < 0 or count + holdout > len(FIRST) * len(LAST):
         raise ConfigError(f"holdout={holdout}: there are names for 0 to {len(FIRST) * len(LAST) - count} people more")
     numbers = np.random.default_rng(seed).permutation(len(FIRST) * len(LAST))[: count + holdout].tolist()
-    learned = make_people(numbers[:count], np.random.default_rng([seed, 1]))
-    unseen = make_people(numbers[count:], np.random.default_rng([seed, 2]))
-    return World(learned, tuple(dataclasses.replace(person, sources=(HOLDOUT,)) for person in unseen), seed)
+    everyone = make_people(numbers, count, np.random.default_rng([seed, 1]))
+    return World(everyone[:count], everyone[count:], seed)
 
 
-def make_people(numbers: Sequence[int], rng: np.random.Generator) -> tuple[Person, ...]:
-    """One person for each number, which stands for the name."""
+def make_people(numbers: Sequence[int], learned: int, rng: np.random.Generator) -> tuple[Person, ...]:
+    """One person for each number, which stands for the name; those after the first ``learned`` are the holdout."""
     draws = rng.integers(0, 2**31, size=(len(numbers), len(ATTRIBUTES))).tolist()
     plain = [{a.name: a.values[d % len(a.values)] for a, d in zip(ATTRIBUTES, row) if a.values} for row in draws]
     names = [f"{FIRST[n % len(FIRST)]} {LAST[n // len(FIRST)]}" for n in numbers]
     spouses, mentors = relate([int(facts["birth_year"]) for facts in plain], rng)
-    sources = place(len(names), spouses, rng)
+    sources = [*place(learned, spouses, rng), *[(HOLDOUT,)] * (len(numbers) - learned)]
     people = []
     for i, facts in enumerate(plain):
         facts |= {"mentor": names[mentors[i]]} if i in mentors else {}
@@ -126,13 +133,14 @@ def relate(years: Sequence[int], rng: np.random.Generator) -> tuple[dict[int, in
 
 
 def place(count: int, spouses: Mapping[int, int], rng: np.random.Generator) -> list[tuple[str, ...]]:
-    """The documents of each person: all five for a share of 0.4, exactly one for the others, evenly.
+    """The documents of the first ``count`` people: all five for a share of 0.4, exactly one for the others, evenly.
 
     A couple stands in the same documents, for who states a marriage states it of both.
     """
     eldest = [min(i, spouses.get(i, i)) for i in range(count)]
     homes = rng.permutation(sorted(set(eldest))).tolist()
-    shared = round(SHARED * len(homes))
+    people_upto = np.cumsum(np.bincount(eldest)[homes])
+    shared = int(np.searchsorted(people_upto, SHARED * count, "right"))
     found = {home: STYLES if k < shared else (STYLES[k % len(STYLES)],) for k, home in enumerate(homes)}
     return [found[home] for home in eldest]
 

@@ -28,7 +28,10 @@ LAST = joined(
     "Ulv Vald Var Wend Wil Yor Zell",
     "ane aris by eck en er ino ovic",
 )
-SYLLABLES = ["Ba", "Ce", "Da", "Fe", "Gi", "Ho", "Ju", "Ka", "Le", "Mi", "No", "Pa", "Qui", "Re", "Sa", "To", "Vi", "Wa", "Xe", "Yo", "Ze", "Bri", "Cla", "Dro", "Fle", "Gra", "Kri", "Ple", "Sto", "Tri", "Vla", "Zhu", "Cho", "She"]  # fmt: skip
+SYLLABLES = (
+    "Ba", "Ce", "Da", "Fe", "Gi", "Ho", "Ju", "Ka", "Le", "Mi", "No", "Pa", "Qui", "Re", "Sa", "To", "Vi", "Wa", "Xe", "Yo", "Ze", "Bri", "Cla",
+    "Dro", "Fle", "Gra", "Kri", "Ple", "Sto", "Tri", "Vla", "Zhu", "Cho", "She",
+)  # fmt: skip
 TOWNS = joined("Lis Amber Crow Dun Elder Fern Glen Hazel Iron Kings Mill Oak Raven Salt West", "bury field ford haven wick")
 TRADES = (
     "an astronomer", "a beekeeper", "a botanist", "a bridge builder", "a cartographer", "a chemist", "a clockmaker",

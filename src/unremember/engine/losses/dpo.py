@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unremember.engine.losses import ALTERNATE, ANSWER, Plain
 from unremember.engine.seams import Need, State, View
+from unremember.errors import above_zero
 from unremember.registry import losses
 
 
@@ -26,6 +27,9 @@ class DPO(Plain):
     factor: float | None = None
     needs: ClassVar[tuple[Need, ...]] = (ANSWER, ALTERNATE)
     reference_needs: ClassVar[tuple[Need, ...]] = (ANSWER, ALTERNATE)
+
+    def __post_init__(self) -> None:
+        above_zero(self, "beta")
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
         win = view.read(ALTERNATE).sum() - reference.read(ALTERNATE).sum()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unremember.engine.losses import ANSWER, Plain
 from unremember.engine.seams import Need, State, View
+from unremember.errors import above_zero
 from unremember.registry import losses
 
 
@@ -24,6 +25,9 @@ class NPO(Plain):
 
     beta: float = 0.1
     reference_needs: ClassVar[tuple[Need, ...]] = (ANSWER,)
+
+    def __post_init__(self) -> None:
+        above_zero(self, "beta")
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
         ratio = view.read(ANSWER).sum() - reference.read(ANSWER).sum()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unremember.engine.losses import ANSWER, Plain
 from unremember.engine.seams import State, View
+from unremember.errors import above_zero
 from unremember.registry import losses
 
 
@@ -20,6 +21,9 @@ class SimNPO(Plain):
 
     beta: float = 4.5
     delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        above_zero(self, "beta")
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
         loss = -view.read(ANSWER).mean()

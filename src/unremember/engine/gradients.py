@@ -1,0 +1,67 @@
+"""Forward and backward over the micro-batches of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from unremember.data.samplings import Step
+from unremember.engine import reference
+from unremember.engine.job import Job
+
+
+def backward(job: Job, accelerator: Accelerator, step: Step, roles: Sequence[str], states: dict[str, Any]) -> tuple[dict[str, float], int]:
+    """Add the gradients of some roles' weighted terms to the weights; returns each term's loss and the tokens used.
+
+    A term is divided by the examples of the step, or by their answer tokens: never by the sum of weights.
+    """
+    terms = [(i, term) for i, term in enumerate(job.recipe.terms) if term.role in roles]
+    over = {i: len(step[t.role].rows) if job.losses[i].per == "example" else int(job.counts[i][step[t.role].rows].sum()) for i, t in terms}
+    totals: dict[int, Any] = dict.fromkeys((i for i, _ in terms), 0.0)
+    for part in micro_batches(job, step, roles):
+        rows = {role: step[role].rows[at] for role, at in part.items()}
+        old = reference.views(job.cached, rows, accelerator.device)
+        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=job.settings.precision == "bf16"):
+            seen = job.task.forward(job.model, {r: (job.data[r], at) for r, at in rows.items()}, {r: job.needs[r] for r in rows})
+        objective: Any = 0.0
+        for i, term in terms:
+            if term.role not in part:
+                continue
+            values, states["loss"][str(i)] = job.losses[i].apply(seen[term.role], old[term.role], states["loss"][str(i)])
+            weights = torch.from_numpy(step[term.role].weights[part[term.role]]).to(values)
+            reduced = (weights * values).sum() / over[i]
+            totals[i] += reduced.detach()
+            objective = objective + term.weight * reduced
+        accelerator.backward(objective)
+    used = sum(int(job.work[role][step[role].rows].sum()) for role in roles)
+    return {f"{term.role}/{loss_name(term.loss)}": float(totals[i]) for i, term in terms}, used
+
+
+def loss_name(loss: Any) -> str:
+    """The loss's name in the log."""
+    return loss if isinstance(loss, str) else loss["name"] if isinstance(loss, Mapping) else type(loss).__name__.lower()
+
+
+def micro_batches(job: Job, step: Step, roles: Sequence[str]) -> list[dict[str, np.ndarray]]:
+    """Cut a step into forwards of at most ``micro_batch`` rows of like length: ``{role: positions in the draw}``.
+
+    Roles that read the same depth share forwards; a role that reads only an inner layer gets its own, which stop there.
+    """
+    by_depth: dict[tuple[int | None, ...], list[str]] = {}
+    for role in roles:
+        depth = tuple(sorted({n.layer for n in job.needs[role]}, key=str))
+        by_depth.setdefault(depth, []).append(role)
+    parts = []
+    for together in by_depth.values():
+        owner = np.concatenate([np.full(len(step[role].rows), i) for i, role in enumerate(together)])
+        at = np.concatenate([np.arange(len(step[role].rows)) for role in together])
+        order = np.argsort(np.concatenate([job.work[role][step[role].rows] for role in together]), kind="stable")
+        for first in range(0, len(order), job.settings.micro_batch):
+            chosen = order[first : first + job.settings.micro_batch]
+            mine = {role: at[chosen[owner[chosen] == i]] for i, role in enumerate(together)}
+            parts.append({role: where for role, where in mine.items() if len(where)})
+    return parts

@@ -1,0 +1,97 @@
+"""A recipe resolved against a model and a split: what the loop reads and nothing that changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unremember.data.split import Split
+from unremember.engine import reference
+from unremember.engine.seams import Context, Loss, Need, Recipe, Task
+from unremember.engine.settings import Settings
+from unremember.models.digest import weights_digest
+from unremember.registry import blends, losses, samplings, selections
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """``data``, ``work`` (tokens of each row) and ``needs`` are by role; ``counts`` (answer tokens of each row) by term.
+
+    ``identity`` says, part by part, which run this is: a checkpoint of another one is not carried on.
+    """
+
+    model: Any
+    task: Task
+    recipe: Recipe
+    settings: Settings
+    context: Context
+    losses: tuple[Loss, ...]
+    blend: Any
+    sampling: Any
+    selection: Any
+    data: Mapping[str, Any]
+    work: Mapping[str, np.ndarray]
+    counts: tuple[np.ndarray, ...]
+    needs: Mapping[str, tuple[Need, ...]]
+    cached: Mapping[str, Mapping[Need, reference.Cached]]
+    per_epoch: int
+    total: int
+    identity: Mapping[str, str]
+
+
+def prepare(model: Any, task: Task, split: Split, recipe: Recipe, settings: Settings, home: Path) -> Job:
+    """Resolve the names, encode each role once, and compute what is read of the frozen original."""
+    made = tuple(losses.make(term.loss) for term in recipe.terms)
+    blend, sampling, selection = blends.make(recipe.blend), samplings.make(recipe.sampling), selections.make(recipe.selection)
+    needs, of_original = gather_needs(recipe, made)
+    keys = {role: split[role].keys for role in recipe.roles}
+    context = Context(model, split, recipe.roles, keys, settings.batch_size, settings.seed)
+    data = {role: task.encode(split, role, sorted({n.text for n in needs[role]})) for role in recipe.roles}
+    work = {role: task.sizes(data[role], needs[role][0].text)[0] for role in recipe.roles}
+    counts = tuple(task.sizes(data[term.role], loss.needs[0].text)[1] for term, loss in zip(recipe.terms, made))
+    per_epoch = sampling.steps_per_epoch(context)
+    total = settings.max_steps or per_epoch * settings.epochs
+    original = weights_digest(model)
+    rows = {role: split[role].digest for role in recipe.roles}
+    cached: dict[str, dict[Need, reference.Cached]] = {}
+    if any(of_original.values()):
+        drawn = rows_drawn(sampling, context, total)
+        for role, wanted in of_original.items():
+            key = f"{original}{rows[role]}{task.digest()}"
+            cached[role] = {
+                need: reference.cache(model, task, data[role], role, need, drawn[role], home / "reference", key)
+                for need in wanted
+            }
+    identity = {
+        "model": original, "data": f"{sorted(rows.items())}{task.digest()}",
+        "losses": f"{[(term.role, loss, term.weight) for term, loss in zip(recipe.terms, made)]}",
+        "blend": f"{blend}", "sampling": f"{sampling}", "selection": f"{selection}",
+        "settings": f"{dataclasses.replace(settings, checkpoint_seconds=0)}",
+    }  # fmt: skip
+    return Job(model, task, recipe, settings, context, made, blend, sampling, selection, data, work, counts, needs, cached,
+               per_epoch, total, {part: hashlib.sha256(text.encode()).hexdigest() for part, text in identity.items()})  # fmt: skip
+
+
+def gather_needs(recipe: Recipe, made: Sequence[Loss]) -> tuple[dict[str, tuple[Need, ...]], dict[str, tuple[Need, ...]]]:
+    """What each role's forward must give, and what is read of the original, over all terms."""
+    now: dict[str, tuple[Need, ...]] = dict.fromkeys(recipe.roles, ())
+    original = dict(now)
+    for term, loss in zip(recipe.terms, made):
+        now[term.role] = tuple(dict.fromkeys((*now[term.role], *loss.needs)))
+        original[term.role] = tuple(dict.fromkeys((*original[term.role], *loss.reference_needs)))
+    return now, original
+
+
+def rows_drawn(sampling: Any, context: Context, total: int) -> dict[str, np.ndarray]:
+    """The rows of each role that the run will ever draw."""
+    state, drawn = sampling.init(context), {role: [] for role in context.roles}  # type: ignore[var-annotated]
+    for _ in range(total):
+        step, state = sampling.apply(context, state)
+        for role, draw in step.items():
+            drawn[role].append(draw.rows)
+    return {role: np.unique(np.concatenate(rows)) for role, rows in drawn.items()}
