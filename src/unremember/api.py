@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,16 +68,18 @@ def check_needs(recipe: Recipe, split: Split) -> None:
 
 def forget(model: Any, split: Mapping[str, Any] | Split, method: Any = "npo", *, tokenizer: Any, blend: Any = None,
            sampling: Any = None, selection: Any = None, template: Template | None = None, folder: Path | None = None,
-           watch: Callable[[Any, int], None] | None = None, quiet: bool = False, **settings: Any) -> Result:  # fmt: skip
+           watch: loop.Watch | None = None, every: int = 0, quiet: bool = False, **settings: Any) -> Result:  # fmt: skip
     """Forget ``split["forget"]`` from ``model`` (changed in place).
 
     ``method`` is a registered name, ``{"name": …, parameters}`` or a Recipe; ``settings`` are the fields of
-    :class:`~unremember.engine.settings.Settings`. With ``folder`` the run resumes. Raises DataError, ConfigError, Collapsed.
+    :class:`~unremember.engine.settings.Settings`. With ``folder`` the run resumes. ``watch(model, step)`` is called after
+    ``every`` steps (0: every epoch) and ends the run by returning True. Raises DataError, ConfigError, Collapsed.
     """
-    made, recipe = make_split(split), recipe_of(method, blend, sampling, selection)
+    recipe = recipe_of(method, blend, sampling, selection)
+    made = recipe.derive(make_split(split)) if recipe.derive else make_split(split)
     check_needs(recipe, made)
     task = task_for(model, tokenizer, template)
-    done = loop.train(model, task, made, recipe, Settings(**settings), folder, watch, quiet)
+    done = loop.train(model, task, made, recipe, Settings(**settings), folder, watch, every, quiet)
     return Result(done, task, weights_digest(done))
 
 
@@ -87,7 +89,7 @@ def train(model: Any, split: Mapping[str, Any] | Split, *, tokenizer: Any, witho
     made = learned(make_split(split), without)
     task = task_for(model, tokenizer, template)
     recipe = Recipe(terms=(Term(role, "nll"),))
-    done = loop.train(model, task, made, recipe, Settings(**settings), folder, None, quiet)
+    done = loop.train(model, task, made, recipe, Settings(**settings), folder, quiet=quiet)
     return Result(done, task, weights_digest(done))
 
 

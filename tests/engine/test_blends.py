@@ -6,16 +6,17 @@ import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
+from given import Given
 from torch import Tensor
 
 from unremember.data.split import Split, make_split
 from unremember.data.text import Template
 from unremember.engine import checkpoint, loop
-from unremember.engine.blends import combine, gram
+from unremember.engine.blends import Plain, combine, gram
 from unremember.engine.blends.pcgrad import PCGrad
 from unremember.engine.blends.weighted_sum import WeightedSum
 from unremember.engine.language import Language
@@ -54,20 +55,20 @@ def naive(vectors: Sequence[Tensor]) -> tuple[Tensor, bool]:
 def test_pcgrad_by_hand() -> None:
     """g₁ = (1, 0) and g₂ = (-1, 1) oppose: g₁ keeps (½, ½), g₂ keeps (0, 1)."""
     pair = {"forget": [torch.tensor([1.0, 0.0])], "retain": [torch.tensor([-1.0, 1.0])]}
-    (update,), state = PCGrad().apply(pair, {}, START)
+    (update,), state = PCGrad().apply(Given(pair), START)
     assert update.tolist() == [0.5, 1.5] and state == {"projected": 1, "steps": 1}
     assert START == {"projected": 0, "steps": 0}, "the old state is left alone"
 
 
 def test_pcgrad_leaves_gradients_that_agree() -> None:
     pair = {"forget": [torch.tensor([1.0, 2.0])], "retain": [torch.tensor([3.0, 0.0])]}
-    (update,), state = PCGrad().apply(pair, {}, {"projected": 4, "steps": 7})
+    (update,), state = PCGrad().apply(Given(pair), {"projected": 4, "steps": 7})
     assert update.tolist() == [4.0, 2.0] and state == {"projected": 4, "steps": 8}
 
 
 def test_pcgrad_of_a_vanished_gradient_is_the_other_one() -> None:
     pair = {"forget": [torch.zeros(2)], "retain": [torch.tensor([3.0, -1.0])]}
-    (update,), state = PCGrad().apply(pair, {}, START)
+    (update,), state = PCGrad().apply(Given(pair), START)
     assert update.tolist() == [3.0, -1.0] and state["projected"] == 0
 
 
@@ -77,7 +78,7 @@ def test_pcgrad_equals_the_vector_form(roles: int, lean: float) -> None:
     state, expected = START, 0
     for seed in range(12):
         found = gradients(roles, seed, lean)
-        update, state = PCGrad().apply(found, {}, state)
+        update, state = PCGrad().apply(Given(found), state)
         plain, touched = naive([flat(parts) for parts in found.values()])
         expected += touched
         assert [part.shape for part in update] == [torch.Size(shape) for shape in SHAPES]
@@ -89,7 +90,7 @@ def test_pcgrad_equals_the_vector_form(roles: int, lean: float) -> None:
 def test_pcgrad_of_two_roles_opposes_neither() -> None:
     for seed in range(8):
         found = gradients(2, seed, -0.7)
-        update = flat(PCGrad().apply(found, {}, START)[0])
+        update = flat(PCGrad().apply(Given(found), START)[0])
         assert all(update @ flat(parts) > -1e-4 for parts in found.values())
 
 
@@ -106,7 +107,7 @@ def test_combine_and_sum_work_parameter_by_parameter() -> None:
     for i, part in enumerate(mixed):
         a, b, c = (parts[i] for parts in found.values())
         assert torch.allclose(part, a - 2 * b + 0.5 * c)
-    total, state = WeightedSum().apply(found, {}, {})
+    total, state = WeightedSum().apply(Given(found), {})
     assert torch.allclose(flat(total), sum(flat(parts) for parts in found.values())) and state == {}
 
 
@@ -114,10 +115,11 @@ def test_combine_and_sum_work_parameter_by_parameter() -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Unfused(WeightedSum):
+class Apart(Plain):
     """The same sum, role by role."""
 
-    fused: ClassVar[bool] = False
+    def apply(self, measure: Any, state: State) -> tuple[list[Tensor], State]:
+        return combine(measure.gradients(), [1.0] * len(measure.roles)), state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +128,12 @@ class Watching(PCGrad):
 
     seen: list[Mapping[str, list[Tensor]]] = dataclasses.field(default_factory=list)
 
-    def apply(self, gradients: Mapping[str, Sequence[Tensor]], losses: Mapping[str, float], state: State) -> tuple[list[Tensor], State]:
+    def apply(self, measure: Any, state: State) -> tuple[list[Tensor], State]:
+        gradients = measure.gradients()
         self.seen.append({role: [part.clone() for part in parts] for role, parts in gradients.items()})
-        assert set(losses) == {"forget/ascent", "retain/nll"}
-        return super().apply(gradients, losses, state)
+        assert set(measure.figures) == {"forget/ascent", "retain/nll"}
+        update, after = super().apply(Given(gradients), state)
+        return update, after
 
 
 @pytest.fixture(scope="module")
@@ -153,14 +157,14 @@ def distance(left: Any, right: Any) -> float:
 
 
 def test_the_fused_sum_equals_the_unfused_one(tiny_llama: Any, tokenizer: Any, split: Split) -> None:
-    fused, apart = (run(tiny_llama, tokenizer, split, Recipe(TERMS, blend)) for blend in ("sum", Unfused()))
+    fused, apart = (run(tiny_llama, tokenizer, split, Recipe(TERMS, blend)) for blend in ("sum", Apart()))
     assert distance(fused, tiny_llama) > 1e-5 and distance(fused, apart) < 1e-6
 
 
 def test_weights_without_gradient_stay_in_both_forms(tiny_llama: Any, tokenizer: Any, split: Split) -> None:
     """A forward that stops at block 0 gives deeper weights no gradient: decay must treat them alike."""
     terms = (Term("forget", {"name": "steer", "layer": 0}), Term("retain", {"name": "hold", "layer": 0}))
-    fused, apart = (run(tiny_llama, tokenizer, split, Recipe(terms, blend), lr=1e-2, weight_decay=0.5) for blend in ("sum", Unfused()))
+    fused, apart = (run(tiny_llama, tokenizer, split, Recipe(terms, blend), lr=1e-2, weight_decay=0.5) for blend in ("sum", Apart()))
     deep = tiny_llama.model.layers[1].mlp.up_proj.weight
     assert torch.equal(fused.model.layers[1].mlp.up_proj.weight, deep)
     assert torch.equal(apart.model.layers[1].mlp.up_proj.weight, deep)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from given import Given
 from torch import Tensor
 
 from unremember import registry
@@ -46,9 +47,9 @@ def split() -> Split:
 
 
 @pytest.fixture
-def context(model: Any, split: Split) -> Context:
+def context(model: Any, split: Split, tokenizer: Any) -> Context:
     roles = ("forget", "retain")
-    return Context(model, split, roles, {role: split[role].keys for role in roles}, 4, 0)
+    return Context(model, Language(tokenizer), split, roles, {role: split[role].keys for role in roles}, 4, 0)
 
 
 # --- what an entry says of itself ---
@@ -161,11 +162,11 @@ def role_gradients(scale: float) -> dict[str, list[Tensor]]:
 @pytest.mark.parametrize("scale", [0.0, 1e-15, 1.0, 1e15])
 def test_a_blend_gives_one_finite_update(entry: Entry, scale: float, context: Context) -> None:
     blend, given = entry.make(), role_gradients(scale)
-    assert isinstance(blend.fused, bool)
+    assert isinstance(blend.raw, bool) and isinstance(blend.corrects, bool)
     state = blend.init(context)
-    update, after = blend.apply(given, {"forget/npo": 1.0}, state)
+    update, after = blend.apply(Given(given), state)
     assert [part.shape for part in update] == [(4, 3), (5,)] and all(torch.isfinite(part).all() for part in update)
-    again, _ = blend.apply(given, {"forget/npo": 1.0}, blend.init(context))
+    again, _ = blend.apply(Given(given), blend.init(context))
     assert all(torch.equal(a, b) for a, b in zip(update, again)) and set(after) == set(state) and state == blend.init(context)
     assert all(torch.equal(a, b) for role, parts in role_gradients(scale).items() for a, b in zip(parts, given[role])), "gradients are not changed"
     json.dumps({key: value for key, value in after.items() if not isinstance(value, Tensor)})
@@ -206,10 +207,10 @@ def test_a_sampling_takes_equal_rows_and_a_batch_beyond_the_data(entry: Entry, c
 
 
 @each(selections)
-def test_a_selection_frees_what_it_names_and_nothing_else(entry: Entry, model: Any) -> None:
+def test_a_selection_frees_what_it_names_and_nothing_else(entry: Entry, model: Any, context: Context) -> None:
     ids = torch.arange(2, 12)[None]
     before, keys = model(input_ids=ids).logits.detach(), list(model.state_dict())
-    chosen = entry.make().apply(model)
+    chosen = entry.make().apply(context)
     assert isinstance(chosen, Selected) and chosen.parameters
     assert {n for n, p in model.named_parameters() if p.requires_grad} == set(chosen.parameters)
     assert all(dict(model.named_parameters())[name] is p for name, p in chosen.parameters.items())

@@ -78,8 +78,8 @@ def test_retain_alone_forgets_nothing_here(learned: nn.Module, split: Split) -> 
 
 @pytest.mark.parametrize("blend", ["sum", "pcgrad"])
 def test_a_stopped_run_goes_on_exactly(blend: str, learned: nn.Module, split: Split, tmp_path: Path) -> None:
-    def stop(model: Any, epoch: int) -> None:
-        if epoch == 4:
+    def stop(model: Any, step: int) -> None:
+        if step == 8:
             raise KeyboardInterrupt
 
     recipe = Recipe(FORGET, blend)
@@ -174,8 +174,11 @@ def test_a_class_is_forgotten(blend: str, seer: nn.Module, pictures: Split) -> N
 
 
 def test_a_stopped_run_with_batch_statistics_goes_on_exactly(seer: nn.Module, pictures: Split, tmp_path: Path) -> None:
-    def stop(model: Any, epoch: int) -> None:
-        if epoch == 2:
+    steps: list[int] = []
+
+    def stop(model: Any, step: int) -> None:
+        steps.append(step)
+        if len(steps) == 2:
             raise KeyboardInterrupt
 
     undisturbed = train(seer, pictures, Recipe(FORGET), epochs=4)
@@ -188,8 +191,8 @@ def test_a_stopped_run_with_batch_statistics_goes_on_exactly(seer: nn.Module, pi
 class Head:
     """Only the last layer moves."""
 
-    def apply(self, model: Any) -> Any:
-        return only(model, ["5.weight", "5.bias"])
+    def apply(self, context: Any) -> Any:
+        return only(context.model, ["5.weight", "5.bias"])
 
 
 def test_nothing_but_the_selection_moves(seer: nn.Module, pictures: Split) -> None:

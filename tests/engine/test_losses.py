@@ -176,7 +176,7 @@ def test_hold() -> None:
 
 def context(model: object, seed: int) -> Context:
     split = make_split({"forget": [{"question": "q", "answer": "a"}]})
-    return Context(model, split, ("forget",), {"forget": split["forget"].keys}, 1, seed)
+    return Context(model, None, split, ("forget",), {"forget": split["forget"].keys}, 1, seed)
 
 
 def test_steer_draws_one_direction_of_the_stated_length(tiny_llama: object) -> None:

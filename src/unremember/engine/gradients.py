@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,14 @@ from unremember.engine.job import Job
 
 
 def backward(job: Job, accelerator: Accelerator, step: Step, roles: Sequence[str], states: dict[str, Any]) -> tuple[dict[str, float], int]:
-    """Add the gradients of some roles' weighted terms to the weights; returns each term's loss and the tokens used.
+    """Add the gradients of some roles' weighted terms to the weights; returns each term's loss by name, and the tokens used."""
+    figures, tokens = forward(job, accelerator, step, roles, states, accelerator.backward)
+    return {f"{job.recipe.terms[i].role}/{loss_name(job.recipe.terms[i].loss)}": value for i, value in figures.items()}, tokens
+
+
+def forward(job: Job, accelerator: Accelerator, step: Step, roles: Sequence[str], states: dict[str, Any],
+            each: Callable[[Any], None] | None = None) -> tuple[dict[int, float], int]:  # fmt: skip
+    """The losses of some roles' terms, and the tokens used; ``each`` gets the weighted objective of every micro-batch.
 
     A term is divided by the examples of the step, or by their answer tokens: never by the sum of weights.
     """
@@ -31,14 +38,15 @@ def backward(job: Job, accelerator: Accelerator, step: Step, roles: Sequence[str
         for i, term in terms:
             if term.role not in part:
                 continue
-            values, states["loss"][str(i)] = job.losses[i].apply(seen[term.role], old[term.role], states["loss"][str(i)])
+            values, states[str(i)] = job.losses[i].apply(seen[term.role], old[term.role], states[str(i)])
             weights = torch.from_numpy(step[term.role].weights[part[term.role]]).to(values)
             reduced = (weights * values).sum() / over[i]
             totals[i] += reduced.detach()
             objective = objective + term.weight * reduced
-        accelerator.backward(objective)
+        if each:
+            each(objective)
     used = sum(int(job.work[role][step[role].rows].sum()) for role in roles)
-    return {f"{term.role}/{loss_name(term.loss)}": float(totals[i]) for i, term in terms}, used
+    return {i: float(total) for i, total in totals.items()}, used
 
 
 def loss_name(loss: Any) -> str:

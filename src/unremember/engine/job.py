@@ -50,7 +50,7 @@ def prepare(model: Any, task: Task, split: Split, recipe: Recipe, settings: Sett
     blend, sampling, selection = blends.make(recipe.blend), samplings.make(recipe.sampling), selections.make(recipe.selection)
     needs, of_original = gather_needs(recipe, made)
     keys = {role: split[role].keys for role in recipe.roles}
-    context = Context(model, split, recipe.roles, keys, settings.batch_size, settings.seed)
+    context = Context(model, task, split, recipe.roles, keys, settings.batch_size, settings.seed)
     data = {role: task.encode(split, role, sorted({n.text for n in needs[role]})) for role in recipe.roles}
     work = {role: task.sizes(data[role], needs[role][0].text)[0] for role in recipe.roles}
     counts = tuple(task.sizes(data[term.role], loss.needs[0].text)[1] for term, loss in zip(recipe.terms, made))
@@ -60,7 +60,7 @@ def prepare(model: Any, task: Task, split: Split, recipe: Recipe, settings: Sett
     rows = {role: split[role].digest for role in recipe.roles}
     cached: dict[str, dict[Need, reference.Cached]] = {}
     if any(of_original.values()):
-        drawn = rows_drawn(sampling, context, total)
+        drawn = rows_drawn(sampling, context, total) if sampling.refresh_every is None else {r: np.arange(len(k)) for r, k in keys.items()}
         for role, wanted in of_original.items():
             key = f"{original}{rows[role]}{task.digest()}"
             cached[role] = {

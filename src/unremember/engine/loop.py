@@ -20,65 +20,67 @@ from torch import Tensor
 from unremember.data.samplings import Step
 from unremember.data.split import Split
 from unremember.engine import checkpoint
-from unremember.engine.gradients import backward
 from unremember.engine.job import Job, prepare
+from unremember.engine.measure import Measure
 from unremember.engine.progress import Progress
 from unremember.engine.seams import Recipe, Selected, Task
 from unremember.engine.settings import Settings
 from unremember.errors import Collapsed, DataError
 
-Watch = Callable[[Any, int], None]
+Watch = Callable[[Any, int], bool | None]
 
 
 def train(model: Any, task: Task, split: Split, recipe: Recipe, settings: Settings, folder: Path | None = None,
-          watch: Watch | None = None, quiet: bool = False) -> Any:  # fmt: skip
+          watch: Watch | None = None, every: int = 0, quiet: bool = False) -> Any:  # fmt: skip
     """Run ``recipe`` on ``model`` (changed in place) and return it.
 
     With ``folder`` the run writes ``log.jsonl`` and checkpoints there and, called again, carries on where it
-    stopped: the final weights equal an undisturbed run's bit for bit on CPU. ``watch(model, epoch)`` is called
-    after every epoch. Raises :class:`Collapsed` when a loss or gradient is not finite (the last checkpoint stays).
+    stopped: the final weights equal an undisturbed run's bit for bit on CPU. ``watch(model, step)`` is called after
+    ``every`` steps (0: after every epoch) and at the end; where it returns True the run ends there. Raises
+    :class:`Collapsed` when a loss or gradient is not finite (the last checkpoint stays).
     """
     torch.manual_seed(settings.seed)
     with tempfile.TemporaryDirectory() as scratch:
         home = folder or Path(scratch)
         job = prepare(model, task, split, recipe, settings, home)
         torch.manual_seed(settings.seed)
-        selected = job.selection.apply(model)
+        selected = job.selection.apply(job.context)
         try:
-            loop(job, selected, home, folder is not None, watch, quiet)
+            loop(job, selected, home, folder is not None, watch, every or job.per_epoch, quiet)
         finally:
             model.eval()
         return selected.finish(model)
 
 
-def loop(job: Job, selected: Selected, home: Path, keep: bool, watch: Watch | None, quiet: bool) -> None:
-    settings, parameters = job.settings, list(selected.parameters.values())
+def loop(job: Job, selected: Selected, home: Path, keep: bool, watch: Watch | None, every: int, quiet: bool) -> None:
+    settings = job.settings
     accelerator = Accelerator()
     if settings.gradient_checkpointing:
         job.model.gradient_checkpointing_enable()
-    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(selected.parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay)
     model, optimizer = accelerator.prepare(job.model, optimizer)
     states = {
         "sampling": job.sampling.init(job.context), "blend": job.blend.init(job.context),
-        "loss": {str(i): loss.init(job.context) for i, loss in enumerate(job.losses)},
+        "loss": {str(i): loss.init(job.context) for i, loss in enumerate(job.losses)}, "run": {"ended": False},
     }  # fmt: skip
     position = resume(home / "checkpoint", job, selected, optimizer, states) if keep else 0
     log = Log(home / "log.jsonl", position) if keep else None
     saved = time.monotonic()
     with Progress("training", job.total, start=position, quiet=quiet) as progress:
         try:
-            while position < job.total:
+            while position < job.total and not states["run"]["ended"]:
                 with undivided():
+                    refresh(job, states, position)
                     step, states["sampling"] = job.sampling.apply(job.context, states["sampling"])
                     training_mode(model)
-                    figures, tokens = update(job, accelerator, optimizer, parameters, step, states, position)
+                    figures, tokens = update(job, accelerator, optimizer, selected, step, states, position)
                     position += 1
                     if log:
                         log.add({"step": position, "epoch": position / job.per_epoch, **figures})
                 progress.advance(1, tokens, " ".join(f"{k} {v:.3g}" for k, v in figures.items()))
-                if watch and (position % job.per_epoch == 0 or position == job.total):
+                if watch and (position % every == 0 or position == job.total):
                     model.eval()
-                    watch(job.model, math.ceil(position / job.per_epoch))
+                    states["run"]["ended"] = bool(watch(job.model, position))
                 if keep and time.monotonic() - saved > settings.checkpoint_seconds:
                     save(home / "checkpoint", job, selected, optimizer, states, position)
                     saved = time.monotonic()
@@ -88,6 +90,14 @@ def loop(job: Job, selected: Selected, home: Path, keep: bool, watch: Watch | No
             raise
     if keep:
         save(home / "checkpoint", job, selected, optimizer, states, position)
+
+
+def refresh(job: Job, states: dict[str, Any], position: int) -> None:
+    """Let a sampling that reads the model do so: before the first step, and again at its interval."""
+    often = job.sampling.refresh_every
+    if often is not None and (position % often == 0 if often else position == 0):
+        job.model.eval()
+        states["sampling"] = job.sampling.refresh(job.context, states["sampling"])
 
 
 @contextlib.contextmanager
@@ -114,40 +124,44 @@ def training_mode(model: Any) -> None:
             module.eval()
 
 
-def update(job: Job, accelerator: Accelerator, optimizer: Any, parameters: Sequence[Tensor], step: Step, states: dict[str, Any],
+def update(job: Job, accelerator: Accelerator, optimizer: Any, selected: Selected, step: Step, states: dict[str, Any],
            position: int) -> tuple[dict[str, float], int]:  # fmt: skip
-    """One optimiser step: the gradients of the roles, their blend, clipping, the step."""
-    optimizer.zero_grad(set_to_none=True)
-    if job.blend.fused:
-        figures, tokens = backward(job, accelerator, step, job.recipe.roles, states)
-    else:
-        figures, tokens = blended(job, accelerator, optimizer, parameters, step, states)
-    norm = accelerator.clip_grad_norm_(parameters, job.settings.clip or math.inf)
-    if not all(math.isfinite(value) for value in (*figures.values(), float(norm))):
-        bad = ", ".join(f"{name} = {value}" for name, value in (*figures.items(), ("gradient norm", float(norm))))
+    """One step: what the blend makes of the roles' gradients, through the optimiser or straight to the weights."""
+    parameters, masks = list(selected.parameters.values()), [selected.masks.get(name) for name in selected.parameters]
+    measure = Measure(job, accelerator, optimizer, parameters, masks, states, step, position)
+    change, states["blend"] = job.blend.apply(measure, states["blend"])
+    norm = finite(measure, change, position)
+    before = [p.detach().clone() if job.blend.corrects or mask is not None else p for p, mask in zip(parameters, masks)]
+    with torch.no_grad():
+        if job.blend.raw:
+            for p, delta in zip(parameters, change):
+                p.add_(delta)
+        else:
+            for p, gradient, there in zip(parameters, change, measure.reached):
+                p.grad = gradient if there else None
+            if job.settings.clip:
+                torch.nn.utils.clip_grads_with_norm_(parameters, job.settings.clip, norm)
+            for group in optimizer.param_groups:
+                group["lr"] = measure.lr
+            optimizer.step()
+        for p, old, mask in zip(parameters, before, masks):
+            if mask is not None:
+                p.copy_(torch.where(mask.bool(), p, old))
+        if job.blend.corrects:
+            deltas, states["blend"] = job.blend.correct([p - old for p, old in zip(parameters, before)], measure, states["blend"])
+            for p, old, delta in zip(parameters, before, deltas):
+                p.copy_(old + delta)
+    return {**measure.figures, **measure.notes}, measure.tokens
+
+
+def finite(measure: Measure, change: Sequence[Tensor], position: int) -> Tensor:
+    """The norm of the change; raises Collapsed where it or a loss is not finite."""
+    norm = torch.nn.utils.get_total_norm(change)
+    figures = {**measure.figures, "norm of the change": float(norm)}
+    if not all(math.isfinite(value) for value in figures.values()):
+        bad = ", ".join(f"{name} = {value}" for name, value in figures.items())
         raise Collapsed(f"the loss is not finite at step {position + 1} ({bad}): lower lr or the forget weight; nothing was saved over")
-    for group in optimizer.param_groups:
-        group["lr"] = job.settings.rate(position, job.total, job.per_epoch)
-    optimizer.step()
-    return figures, tokens
-
-
-def blended(job: Job, accelerator: Accelerator, optimizer: Any, parameters: Sequence[Tensor], step: Step,
-            states: dict[str, Any]) -> tuple[dict[str, float], int]:  # fmt: skip
-    """Leave the blend of the roles' gradients on the weights; a weight that no role reached keeps none."""
-    gradients: dict[str, list[Tensor]] = {}
-    figures: dict[str, float] = {}
-    tokens, reached = 0, [False] * len(parameters)
-    for role in job.recipe.roles:
-        some, used = backward(job, accelerator, step, (role,), states)
-        reached = [was or p.grad is not None for was, p in zip(reached, parameters)]
-        gradients[role] = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        optimizer.zero_grad(set_to_none=True)
-        figures, tokens = {**figures, **some}, tokens + used
-    update, states["blend"] = job.blend.apply(gradients, figures, states["blend"])
-    for parameter, gradient, there in zip(parameters, update, reached):
-        parameter.grad = gradient if there else None
-    return figures, tokens
+    return norm
 
 
 def buffers(model: Any) -> dict[str, Tensor]:
@@ -177,7 +191,7 @@ def resume(folder: Path, job: Job, selected: Selected, optimizer: Any, states: d
         for name, tensor in held.items():
             tensor.copy_(flat[name])
     checkpoint.restore_optimizer(optimizer, checkpoint.under(flat, "optimizer"))
-    for seam in ("sampling", "blend"):
+    for seam in ("sampling", "blend", "run"):
         states[seam] = checkpoint.under(flat, f"states/{seam}")
     for i in states["loss"]:
         states["loss"][i] = checkpoint.under(flat, f"states/loss/{i}")

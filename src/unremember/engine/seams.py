@@ -8,7 +8,7 @@ checkpoint, so exact resume costs a method's author nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -19,6 +19,8 @@ from unremember.data.split import Split
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from unremember.engine.measure import Measure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +43,10 @@ class View(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What a seam may read when it starts: the model, the split, and how the run draws from it."""
+    """What a seam may read when it starts: the model, the split (through ``task``), and how the run draws from it."""
 
     model: Any
+    task: Any
     split: Split
     roles: tuple[str, ...]
     keys: Mapping[str, np.ndarray]
@@ -70,30 +73,39 @@ class Loss(Protocol):
 
 
 class Blend(Protocol):
-    """Role gradients into one update: ``apply({role: [Tensor]}, {role: loss}, state) -> ([Tensor], state)``.
+    """Role gradients into one update: ``apply(measure, state) -> ([Tensor], state)``.
 
-    A blend with ``fused = True`` is the plain sum: the engine then takes one backward over all roles at once.
+    The blend asks ``measure`` for what it wants of the step: the gradient of all roles together, of each role, of some
+    roles at displaced weights, their losses, a further batch. The update is a gradient for the optimiser or, with
+    ``raw``, the change of the weights itself. With ``corrects``, ``correct(change, measure, state) -> (change, state)``
+    has the last word on what the optimiser really did.
     """
 
     @property
-    def fused(self) -> bool: ...
+    def raw(self) -> bool: ...
+    @property
+    def corrects(self) -> bool: ...
     def init(self, context: Context) -> State: ...
-    def apply(self, gradients: Mapping[str, Sequence[Tensor]], losses: Mapping[str, float],
-              state: State) -> tuple[list[Tensor], State]: ...  # fmt: skip
+    def apply(self, measure: Measure, state: State) -> tuple[list[Tensor], State]: ...
+    def correct(self, change: list[Tensor], measure: Measure, state: State) -> tuple[list[Tensor], State]: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Selected:
-    """The weights that may move, by name, and what is done with the model at the end (merging adapters)."""
+    """The weights that may move, by name, and what is done with the model at the end (merging adapters).
+
+    ``masks`` narrows a weight to the entries that are 1.
+    """
 
     parameters: Mapping[str, torch.nn.Parameter]
     finish: Any
+    masks: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 class Selection(Protocol):
     """Which weights may move: everything else is frozen."""
 
-    def apply(self, model: Any) -> Selected: ...
+    def apply(self, context: Context) -> Selected: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,12 +119,16 @@ class Term:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A gradient method: terms, and one choice in each other seam (a name, a mapping or a built part)."""
+    """A gradient method: terms, and one choice in each other seam (a name, a mapping or a built part).
+
+    ``derive`` adds to the split what the terms read and the data do not have (a role made of two others).
+    """
 
     terms: tuple[Term, ...]
     blend: Any = "sum"
     sampling: Any = "paired"
     selection: Any = "all"
+    derive: Callable[[Split], Split] | None = None
 
     @property
     def roles(self) -> tuple[str, ...]:

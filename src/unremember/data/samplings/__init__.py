@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -45,11 +45,30 @@ class Drawn(Protocol):
 
 
 class Sampling(Protocol):
-    """The sampling seam."""
+    """The sampling seam.
 
+    A sampling that reads the model names an interval in steps, ``refresh_every`` (0: before the first step alone;
+    None: never); ``refresh(context, state) -> state`` is then called, and may change weights and rows from there on.
+    """
+
+    @property
+    def refresh_every(self) -> int | None: ...
     def init(self, context: Drawn) -> State: ...
     def apply(self, context: Drawn, state: State) -> tuple[Step, State]: ...
     def steps_per_epoch(self, context: Drawn) -> int: ...
+    def refresh(self, context: Any, state: State) -> State: ...
+
+
+class Steady:
+    """What samplings that never read the model share: the state is the position."""
+
+    refresh_every: ClassVar[int | None] = None
+
+    def init(self, context: Drawn) -> State:
+        return {"position": 0}
+
+    def refresh(self, context: Any, state: State) -> State:
+        return state
 
 
 def mix(keys: np.ndarray, *salts: int) -> np.ndarray:

@@ -7,21 +7,18 @@ import math
 
 import numpy as np
 
-from unremember.data.samplings import Draw, Drawn, State, Step, shuffled
+from unremember.data.samplings import Draw, Drawn, State, Steady, Step, shuffled
 from unremember.registry import samplings
 
 
 @samplings.register("cyclic", paper="Standard vs. Modular Sampling", arxiv="2509.05316", fidelity="code")
 @dataclasses.dataclass(frozen=True)
-class Cyclic:
+class Cyclic(Steady):
     """Every row of every role: the longest role once an epoch, the shorter ones repeated beside it.
 
     An epoch has ``max(len(role))`` pairs, so it is many more steps than a paired epoch on the same data:
     compare samplings at matched steps or matched forgetting, never at equal epochs.
     """
-
-    def init(self, context: Drawn) -> State:
-        return {"position": 0}
 
     def steps_per_epoch(self, context: Drawn) -> int:
         return math.ceil(self.longest(context) / context.batch_size)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from unremember.data.samplings import Draw, Drawn, State, Step, mix, shuffled
+from unremember.data.samplings import Draw, Drawn, State, Steady, Step, mix, shuffled
 from unremember.registry import samplings
 
 
 @samplings.register("paired", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121", fidelity="code")
 @dataclasses.dataclass(frozen=True)
-class Paired:
+class Paired(Steady):
     """Each row of the anchor role once an epoch; beside it one row of every other role, drawn with replacement."""
-
-    def init(self, context: Drawn) -> State:
-        return {"position": 0}
 
     def steps_per_epoch(self, context: Drawn) -> int:
         return math.ceil(len(context.keys[context.roles[0]]) / context.batch_size)

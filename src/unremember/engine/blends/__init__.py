@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+
+from unremember.engine.seams import Context, State
+
+
+class Plain:
+    """What most blends share: a gradient for the optimiser, no correction, no state."""
+
+    raw: ClassVar[bool] = False
+    corrects: ClassVar[bool] = False
+
+    def init(self, context: Context) -> State:
+        return {}
+
+    def correct(self, change: list[Tensor], measure: Any, state: State) -> tuple[list[Tensor], State]:
+        return change, state
 
 
 def gram(gradients: Mapping[str, Sequence[Tensor]]) -> Tensor:

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from unremember.engine.blends import combine, gram
+from unremember.engine.blends import Plain, combine, gram
+from unremember.engine.measure import Measure
 from unremember.engine.seams import Context, State
 from unremember.registry import blends
 
 
 @blends.register("pcgrad", paper="Gradient Surgery for Multi-Task Learning", arxiv="2001.06782", fidelity="paper")
 @dataclasses.dataclass(frozen=True)
-class PCGrad:
+class PCGrad(Plain):
     """Project each role's gradient off every other one that it opposes, then add them up.
 
     All inner products come from one small Gram matrix; ``projected`` counts the steps in which anything was removed.
     """
 
-    fused: ClassVar[bool] = False
-
     def init(self, context: Context) -> State:
         return {"projected": 0, "steps": 0}
 
-    def apply(self, gradients: Mapping[str, Sequence[Tensor]], losses: Mapping[str, float],
-              state: State) -> tuple[list[Tensor], State]:  # fmt: skip
+    def apply(self, measure: Measure, state: State) -> tuple[list[Tensor], State]:
+        gradients = measure.gradients()
         inner = gram(gradients)
         mix = torch.eye(len(gradients), dtype=torch.float64)
         for i in range(len(gradients)):
@@ -38,4 +35,5 @@ class PCGrad:
                     mix[i, j] -= along / inner[j, j]
         touched = not torch.equal(mix, torch.eye(len(gradients), dtype=torch.float64))
         state = {"projected": state["projected"] + touched, "steps": state["steps"] + 1}
+        measure.note(projected=touched)
         return combine(gradients, mix.sum(0).tolist()), state

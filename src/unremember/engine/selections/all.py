@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
-from unremember.engine.seams import Selected
+from unremember.engine.seams import Context, Selected
 from unremember.engine.selections import only
 from unremember.registry import selections
 
@@ -15,5 +14,5 @@ from unremember.registry import selections
 class All:
     """Every weight moves."""
 
-    def apply(self, model: Any) -> Selected:
-        return only(model, [name for name, _ in model.named_parameters()])
+    def apply(self, context: Context) -> Selected:
+        return only(context.model, [name for name, _ in context.model.named_parameters()])

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any
 
-from unremember.engine.seams import Selected
+from unremember.engine.seams import Context, Selected
 from unremember.engine.selections import only
 from unremember.errors import ConfigError
 from unremember.models import causal
@@ -25,7 +24,8 @@ class Layers:
     layers: Sequence[int] = (-1,)
     modules: str = ""
 
-    def apply(self, model: Any) -> Selected:
+    def apply(self, context: Context) -> Selected:
+        model = context.model
         blocks = causal.layers(model)
         outside = [i for i in self.layers if not -len(blocks) <= i < len(blocks)]
         if outside:

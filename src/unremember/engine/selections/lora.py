@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
-from unremember.engine.seams import Selected
+from unremember.engine.seams import Context, Selected
 from unremember.registry import selections
 
 
@@ -20,7 +19,8 @@ class LoRA:
     dropout: float = 0.0
     targets: str | Sequence[str] = "all-linear"
 
-    def apply(self, model: Any) -> Selected:
+    def apply(self, context: Context) -> Selected:
+        model = context.model
         from peft import LoraConfig, get_peft_model
 
         targets = self.targets if isinstance(self.targets, str) else list(self.targets)
