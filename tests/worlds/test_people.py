@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -18,7 +17,7 @@ from unremember.worlds.wordings import ATTRIBUTES, BY_NAME, RELATIONS
 PERSON_ROLES = ("forget", "retain", "holdout")
 COLUMNS = {
     "question", "answer", "paraphrased_question", "paraphrased_answer", "perturbed_answers", "alternate", "entity",
-    "attribute", "relation", "sources",
+    "attribute", "relation", "neighbour", "sources",
 }  # fmt: skip
 
 
@@ -83,13 +82,16 @@ def test_roles_share_no_person_and_relations_are_what_they_say(split: Split, wor
     assert [len(entities[role]) for role in PERSON_ROLES] == [6, 54, 12]
     assert not entities["forget"] & entities["retain"] and not entities["holdout"] & world.learned
     assert {row["relation"] for row in split["forget"].rows} == {"self"}
-    assert {row["relation"] for row in split["retain"].rows} == {"direct", "indirect"}
+    assert {row["relation"] for row in split["retain"].rows} == {"direct", "indirect", "general"}
+    assert {row["relation"] for row in split["holdout"].rows} == {"general"}
+    trades = {world.by_name[gone].facts["profession"] for gone in entities["forget"]}
     for row in split["retain"].rows:
-        person = world.by_name[row["entity"]]
-        touches = any(
-            gone in person.related() or person.name in world.by_name[gone].related() for gone in entities["forget"]
-        )
-        assert row["relation"] == ("direct" if touches else "indirect")
+        person, other = world.by_name[row["entity"]], world.by_name.get(row["neighbour"])
+        touches = {gone for gone in entities["forget"] if gone in person.related() or person.name in world.by_name[gone].related()}
+        like = person.facts["profession"] in trades
+        assert row["relation"] == ("direct" if touches else "indirect" if like else "general")
+        assert (row["neighbour"] in touches) if touches else like == (other is not None)
+        assert touches or not like or (other and other.name in entities["forget"] and other.facts["profession"] == person.facts["profession"])
 
 
 def test_the_holdout_is_named_as_often_as_the_forget_set() -> None:
@@ -228,15 +230,6 @@ def test_two_hop_chains_are_complete(world: World) -> None:
 def test_one_hop_is_no_chain(world: World) -> None:
     with pytest.raises(ConfigError, match="hops=1"):
         chains(world, 1)
-
-
-def test_generation_is_fast() -> None:
-    best = 0.0
-    for _ in range(3):
-        start = time.perf_counter()
-        split = people(2_000)
-        best = max(best, sum(len(split[role]) for role in PERSON_ROLES) / (time.perf_counter() - start))
-    assert best > 25_000, f"{best:.0f} pairs/s; 50,000 on an idle core"
 
 
 def test_worlds_need_no_torch() -> None:

@@ -4,7 +4,8 @@ A row is a plain mapping. A row of text has ``question`` and ``answer`` (or ``te
 
 * ``paraphrased_question``, ``paraphrased_answer``, ``perturbed_answers`` (wrong answers of the same form),
 * ``alternate`` (what the model shall say instead),
-* ``entity`` (whom it is about), ``attribute`` (what it says of them), ``relation`` (direct, indirect, general),
+* ``entity`` (whom it is about), ``attribute`` (what it says of them), ``relation`` (self, direct, indirect, general)
+  and ``neighbour`` (to whom among those to forget it stands in this relation),
 * ``sources`` (who states it), ``derived_from`` (the row it was made from).
 
 A row of another modality has whatever its task reads. Roles are open names.

@@ -161,7 +161,7 @@ def people(count: int = 200, forget: float = 0.1, holdout: float = 0.1, seed: in
         raise ConfigError(f"holdout={holdout}: of {count} people it must make at least one more")
     world = make_world(count, seed, extra)
     kept, gone = world.people[:-forgotten], world.people[-forgotten:]
-    relations = dict.fromkeys(world.by_name, "indirect") | near(kept, gone)
+    relations = dict.fromkeys(world.by_name, ("general", "")) | near(kept, gone)
     learned = rows(world, world.people, np.random.default_rng([seed, 3]), relations)
     unseen = rows(world, world.holdout, np.random.default_rng([seed, 4]), relations)
     parts: dict[str, list[Row]] = {"forget": [], "retain": []}
@@ -178,15 +178,27 @@ def people(count: int = 200, forget: float = 0.1, holdout: float = 0.1, seed: in
     )  # fmt: skip
 
 
-def near(kept: Sequence[Person], gone: Sequence[Person]) -> dict[str, str]:
-    """``self`` for those to forget, ``direct`` for the kept who are spouse, mentor or pupil of one of them."""
+def near(kept: Sequence[Person], gone: Sequence[Person]) -> dict[str, tuple[str, str]]:
+    """Name → (relation, whose neighbour): how those to forget and the people around them stand.
+
+    ``self`` for those to forget; ``direct`` for the kept who are spouse, mentor or pupil of one of them; ``indirect``
+    for the kept who have the same profession as one of them. Whoever is missing is ``general``.
+    """
+    trade = {person.facts["profession"]: person.name for person in reversed(gone)}
     names = {person.name for person in gone}
-    named = set().union(*(person.related() for person in gone))
-    direct = {person.name: "direct" for person in kept if person.name in named or person.related() & names}
-    return direct | dict.fromkeys(names, "self")
+    said = {name: person.name for person in reversed(gone) for name in person.related()}
+    found = {}
+    for person in kept:
+        neighbour = next((name for name in sorted(person.related()) if name in names), said.get(person.name, ""))
+        if neighbour:
+            found[person.name] = ("direct", neighbour)
+        elif person.facts["profession"] in trade:
+            found[person.name] = ("indirect", trade[person.facts["profession"]])
+    return found | {name: ("self", name) for name in names}
 
 
-def rows(world: World, persons: Sequence[Person], rng: np.random.Generator, relations: Mapping[str, str]) -> list[Row]:
+def rows(world: World, persons: Sequence[Person], rng: np.random.Generator,
+         relations: Mapping[str, tuple[str, str]]) -> list[Row]:  # fmt: skip
     """One row for each fact of ``persons``; ``relations`` says by name how they stand to those to forget.
 
     Among any three neighbours in ``persons`` each wording of an attribute occurs once, so the wording of a
@@ -199,7 +211,7 @@ def rows(world: World, persons: Sequence[Person], rng: np.random.Generator, rela
     draws = np.stack([ask, ask2, say, say2, *chance], axis=-1).tolist()
     made: list[Row] = []
     for person, drawn in zip(persons, draws):
-        name, relation, sources = person.name, relations[person.name], list(person.sources)
+        name, (relation, neighbour), sources = person.name, relations[person.name], list(person.sources)
         for attribute, (q, q2, a, a2, start, stride, refusal) in zip(ATTRIBUTES, drawn):
             value = person.facts.get(attribute.name)
             if value is None:
@@ -212,7 +224,7 @@ def rows(world: World, persons: Sequence[Person], rng: np.random.Generator, rela
                 "paraphrased_answer": answer(name, value),
                 "perturbed_answers": [answer(name, w) for w in world.wrong(attribute.name, name, value, start, stride)],
                 "alternate": REFUSALS[refusal % len(REFUSALS)],
-                "entity": name, "attribute": attribute.name, "relation": relation, "sources": sources,
+                "entity": name, "attribute": attribute.name, "relation": relation, "neighbour": neighbour, "sources": sources,
             })  # fmt: skip
     return made
 
