@@ -10,29 +10,34 @@ import zlib
 
 import numpy as np
 
-from unremember.audits.measurement import Measurement, auc_interval
-from unremember.audits.probability import has
+from unremember.audits.bootstrap import auc, auc_draws
+from unremember.audits.measurement import Measurement, with_draws
+from unremember.audits.probability import by_row, has
 from unremember.data.split import Split
 from unremember.observe.records import Scores, Seen, Want
 from unremember.registry import audits
 
 
-def min_k(logprobs: np.ndarray, k: float) -> float:
-    """Minus the mean of the max(1, ⌊k·n⌋) smallest token log-probabilities; NaN without tokens."""
-    if not len(logprobs):
-        return float("nan")
-    size = max(1, int(k * len(logprobs)))
-    return float(-np.sort(logprobs.astype(np.float64))[:size].mean())
+def min_k(scores: Scores, k: float) -> np.ndarray:
+    """float64[n]: minus the mean of the max(1, ⌊k·L⌋) least likely of a text's L tokens; NaN without tokens.
+
+    The end-of-sequence token is not counted.
+    """
+    text = np.repeat(np.arange(len(scores)), scores.lengths)
+    last = np.zeros(len(text), dtype=bool)
+    last[scores.offsets[1:][scores.ends] - 1] = True
+    text, logprobs = text[~last], scores.logprobs[~last].astype(np.float64)
+    order = np.lexsort((np.where(np.isnan(logprobs), -np.inf, logprobs), text))
+    lengths = np.bincount(text, minlength=len(scores))
+    rank = np.arange(len(text)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    sizes = np.maximum(1, (k * lengths).astype(np.int64))
+    least = order[rank < np.repeat(sizes, lengths)]
+    return -by_row(logprobs[least], text[least], len(scores)) / sizes
 
 
 def zlib_size(text: str) -> int:
     """Bytes of the text after zlib compression at its default level."""
     return len(zlib.compress(text.encode()))
-
-
-def without_end(scores: Scores, i: int) -> np.ndarray:
-    logprobs = scores.tokens(i)[0]
-    return logprobs[:-1] if scores.ends[i] else logprobs
 
 
 def true_positives(members: np.ndarray, others: np.ndarray) -> float:
@@ -41,17 +46,21 @@ def true_positives(members: np.ndarray, others: np.ndarray) -> float:
 
 
 def attack(name: str, seen: Seen, members: np.ndarray, others: np.ndarray) -> Measurement:
-    """AUC of the scores of the forget set and the holdout, with its interval and the rate at 1 % false positives."""
-    groups = [np.array(seen.split[role].groups()) for role in ("forget", "holdout")]
-    kept, held = np.isfinite(members), np.isfinite(others)
+    """AUC of the scores of the forget set and the holdout, with its interval and the rate at 1 % false positives.
+
+    A score of infinity is a score: a token of probability 0 is as unlikely a member as there can be.
+    """
+    kept, held = ~np.isnan(members), ~np.isnan(others)
+    missing = int((~kept).sum() + (~held).sum())
+    blank = Measurement(name, None, n=int(kept.sum() + held.sum()), higher_is="more_knowledge", artefact=seen.artefact,
+                        data=seen.split.digest, skipped={"no value": missing} if missing else {})  # fmt: skip
     if not kept.any() or not held.any():
-        return Measurement(name, None, reason="no finite membership score", artefact=seen.artefact, higher_is="more_knowledge")
-    area, low, high = auc_interval(others[held], members[kept], groups[1][held].tolist(), groups[0][kept].tolist())
-    at_1 = true_positives(members[kept], others[held])
-    skipped = {"no value": int((~kept).sum() + (~held).sum())}
-    return Measurement(name, area, low, high, int(kept.sum() + held.sum()), "more_knowledge", artefact=seen.artefact,
-                       data=seen.split["forget"].digest, skipped={k: v for k, v in skipped.items() if v},
-                       extra={"tpr_at_1_fpr": at_1, "n_forget": int(kept.sum()), "n_holdout": int(held.sum())})  # fmt: skip
+        return dataclasses.replace(blank, reason="no membership score in the forget set or the holdout")
+    draws = None
+    if min(len(members), len(others)) > 1:
+        draws = auc_draws(others, members, seen.split["holdout"].groups(), seen.split["forget"].groups())
+    extra = {"tpr_at_1_fpr": true_positives(members[kept], others[held]), "n_forget": int(kept.sum()), "n_holdout": int(held.sum())}
+    return dataclasses.replace(with_draws(blank, auc(others[held], members[kept]), draws), extra=extra)
 
 
 def wanted(split: Split) -> list[Want]:
@@ -98,6 +107,4 @@ class MembershipMinK:
         return wanted(split)
 
     def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
-        found = [np.array([min_k(without_end(scores, i), self.k) for i in range(len(scores))])
-                 for scores in (seen.scores("forget"), seen.scores("holdout"))]  # fmt: skip
-        return attack("membership_mink", seen, *found)
+        return attack("membership_mink", seen, min_k(seen.scores("forget"), self.k), min_k(seen.scores("holdout"), self.k))

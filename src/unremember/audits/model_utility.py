@@ -6,7 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from unremember.audits.measurement import Measurement, interval, mean_draws
+from unremember.audits.bootstrap import mean_draws
+from unremember.audits.measurement import Measurement, with_draws
 from unremember.audits.probability import options, probabilities
 from unremember.audits.rouge import recalls
 from unremember.audits.truth_ratio import ratios, true_better, wanted
@@ -25,7 +26,10 @@ def harmonic(parts: np.ndarray) -> np.ndarray:
                  needs=("utility roles", "perturbed_answers"), fidelity="code")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class ModelUtility:
-    """Harmonic mean of probability, ROUGE-L recall and truth ratio over each utility role; 0 if any is 0."""
+    """Harmonic mean of probability, ROUGE-L recall and truth ratio over each utility role; 0 if any is 0.
+
+    A figure that is not a number counts as 0, so a model that gives none has no utility; ``skipped`` counts them.
+    """
 
     def wants(self, split: Split) -> list[Want]:
         if not split.utility or not all(wanted(split, role) for role in split.utility):
@@ -45,9 +49,9 @@ class ModelUtility:
                 names.append(f"{role} {name}")
                 parts.append(values.mean())
                 draws.append(mean_draws(values, groups, seed))
-        low, high = interval(harmonic(np.stack(draws, -1)))
         extra = {"parts": dict(zip(names, map(float, parts))), "normalised": [r for r in seen.split.utility if options(seen.split, r)]}
         n = sum(len(seen.split[role]) for role in seen.split.utility)
         skipped = {"not a number, counted as 0": missing} if missing else {}
-        return Measurement("model_utility", float(harmonic(np.array(parts))), low, high, n, "better_utility",
-                           skipped=skipped, artefact=seen.artefact, data=seen.split.digest, extra=extra)  # fmt: skip
+        blank = Measurement("model_utility", None, n=n, higher_is="better_utility", skipped=skipped, artefact=seen.artefact,
+                            data=seen.split.digest, extra=extra)  # fmt: skip
+        return with_draws(blank, float(harmonic(np.array(parts))), harmonic(np.stack(draws, -1)))

@@ -14,8 +14,12 @@ from unremember.registry import audits
 
 
 def has(split: Split, role: str, column: str) -> bool:
-    """Whether every row of ``role`` has ``column``: a text, or a list (or array) of texts, that is not empty."""
-    return role in split and all(given(row.get(column)) for row in split[role].rows)
+    """Whether ``role`` has ``column``: a text, or a list (or array) of texts, that is not empty.
+
+    One row that has it is enough: rows that lack it are then an error or a skipped example, not a silent change of
+    what is measured.
+    """
+    return role in split and any(given(row.get(column)) for row in split[role].rows)
 
 
 def given(value: Any) -> bool:
@@ -23,8 +27,8 @@ def given(value: Any) -> bool:
 
 
 def by_row(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
-    """float64[n]: the mean over the texts of each row."""
-    return np.bincount(rows, values, n) / np.bincount(rows, minlength=n)
+    """float64[n]: the sum over the texts of each row; NaN for a row without any."""
+    return np.where(np.bincount(rows, minlength=n) > 0, np.bincount(rows, values, n), np.nan)
 
 
 def probabilities(seen: Seen, role: str) -> np.ndarray:
@@ -33,7 +37,7 @@ def probabilities(seen: Seen, role: str) -> np.ndarray:
     if not options(seen.split, role):
         return true
     wrong = seen.scores(role, "perturbed_answers")
-    return true / (true + np.bincount(wrong.rows, np.exp(-wrong.loss), len(true)) + 1e-10)
+    return true / (true + by_row(np.exp(-wrong.loss), wrong.rows, len(true)) + 1e-10)
 
 
 def options(split: Split, role: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,12 @@ def scorer() -> Any:
     return RougeScorer(["rougeL"], use_stemmer=True)
 
 
+@lru_cache(2**16)
 def recall(truth: str, said: str) -> float:
-    """ROUGE-L recall with Porter stemming; 0 where either has no word of Latin letters or digits."""
-    if truth == said and re.search("[a-z0-9]", truth.lower()):
-        return 1.0
-    return float(scorer().score(truth, said)["rougeL"].recall)
+    """ROUGE-L recall with Porter stemming; NaN where the truth has no word of Latin letters or digits to be recalled."""
+    if not re.search("[a-z0-9]", truth.lower()):
+        return float("nan")
+    return 1.0 if truth == said else float(scorer().score(truth, said)["rougeL"].recall)
 
 
 def recalls(seen: Seen, role: str) -> np.ndarray:

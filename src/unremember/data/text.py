@@ -80,8 +80,8 @@ def encode(role: Role, column: str, tokenizer: Any, template: Template, context:
     model's ``context`` (with the number of such texts): nothing is cut silently.
     """
     values = role.column(column)
-    rows = np.array([i for i, v in enumerate(values) for _ in (v if isinstance(v, list | tuple) else (v,))], dtype=np.int64)
-    answers = [str(a) for v in values for a in (v if isinstance(v, list | tuple) else (v,))]
+    rows = np.array([i for i, v in enumerate(values) for _ in (v if isinstance(v, list | tuple | np.ndarray) else (v,))], dtype=np.int64)
+    answers = [str(a) for v in values for a in (v if isinstance(v, list | tuple | np.ndarray) else (v,))]
     prompts = [template.render(row, tokenizer) for row in role.rows]
     prompt_ids = prompt_tokens(prompts, tokenizer, template.opens)
     joined = tokenizer([prompts[r] + a for r, a in zip(rows, answers)], add_special_tokens=template.opens)["input_ids"]

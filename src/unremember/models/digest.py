@@ -9,16 +9,13 @@ import torch
 
 
 def weights_digest(model: Any) -> str:
-    """SHA-256 (hex) over name, dtype, shape and bytes of the tensors, sorted by name; tied weights count once."""
-    seen: set[int] = set()
+    """SHA-256 (hex) over name, dtype, shape and bytes of the tensors that are saved, sorted by name.
+
+    A tensor that has two names counts under both, so tied weights and equal copies give the same digest.
+    """
     digest = hashlib.sha256()
-    named = [*model.named_parameters(), *model.named_buffers()]
-    persistent = set(model.state_dict())
-    for name, tensor in sorted(named, key=lambda pair: pair[0]):
-        if name not in persistent or id(tensor) in seen:
-            continue
-        seen.add(id(tensor))
+    for name, tensor in sorted(model.state_dict().items()):
         raw = tensor.detach().cpu().contiguous()
-        digest.update(f"{name}{raw.dtype}{tuple(raw.shape)}".encode())
-        digest.update(raw.reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(f"{name} {raw.dtype} {tuple(raw.shape)}\n".encode())
+        digest.update(raw.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -4,58 +4,83 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from unremember.errors import ModelError, RunError
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+TOKENIZERS = {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json"}
 
 
 def load_model(path: str | Path, *, dtype: Any = None) -> Any:
     """The causal language model in a folder or at a hub name, in eval mode.
 
-    Raises ModelError for a missing folder, pickle-only weights, a corrupt file, an unknown hub name.
+    Raises ModelError for a missing folder, pickle-only weights, a corrupt file, weights that do not fill the model,
+    an unknown hub name.
     """
     from transformers import AutoModelForCausalLM
 
-    check_folder(path)
+    check_weights(path, files_of(path))
     quiet()
     try:
         options = {"dtype": dtype} if dtype is not None else {}
-        return AutoModelForCausalLM.from_pretrained(str(path), use_safetensors=True, **options).eval()
+        loaded: Any = AutoModelForCausalLM.from_pretrained(str(path), use_safetensors=True, output_loading_info=True, **options)
     except Exception as error:
         raise ModelError(f"cannot load a model from {path}: {first_line(error)}") from error
+    model, found = loaded
+    if missing := sorted(found["missing_keys"]):
+        raise ModelError(f"{path} lacks {len(missing)} of the model's weights (first: {missing[0]}): they would be random; save the model again")
+    return model.eval()
 
 
 def load_tokenizer(path: str | Path) -> Any:
     """The tokenizer beside a model. Raises ModelError where there is none."""
     from transformers import AutoTokenizer
 
-    folder = Path(path)
-    if folder.is_dir() and not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json")):
+    files = files_of(path)
+    if files is not None and not TOKENIZERS & set(files):
         raise ModelError(f"{path} has no tokenizer: put its tokenizer.json and tokenizer_config.json beside the weights")
+    quiet()
     try:
         return AutoTokenizer.from_pretrained(str(path))
     except Exception as error:
         raise ModelError(f"cannot load the tokenizer of {path}: {first_line(error)}") from error
 
 
-def check_folder(path: str | Path) -> None:
-    folder = Path(path)
-    if not folder.exists():
-        if str(path).startswith((".", "/", "~")) or str(path).count("/") > 1:
-            raise ModelError(f"no model folder {path}")
+def files_of(path: str | Path) -> list[str] | None:
+    """The names of the files in a folder or at a hub name; None where the hub's local copy will do.
+
+    Raises ModelError where there is neither; the hub is asked once, without the retries of a download.
+    """
+    folder, name = Path(path), str(path)
+    if folder.is_dir():
+        return sorted(p.name for p in folder.iterdir())
+    if folder.exists():
+        raise ModelError(f"{path} is a file: give the folder that holds it")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"no model folder {path}")
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    try:
+        if isinstance(try_to_load_from_cache(name, "config.json"), str):
+            return None
+        return [file.rfilename for file in HfApi().model_info(name, timeout=10).siblings or []]
+    except Exception as error:
+        raise ModelError(f"no model folder {path}, and no such model could be had from the hub ({first_line(error)})") from error
+
+
+def check_weights(path: str | Path, files: Sequence[str] | None) -> None:
+    """Raise ModelError where the files are known and no safetensors are among them."""
+    if files is None or any(name.endswith(".safetensors") for name in files):
         return
-    files = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-    if not any(name.endswith(".safetensors") for name in files):
-        pickled = [name for name in files if name.endswith(PICKLES)]
-        if pickled:
-            raise ModelError(
-                f"{path} holds its weights as a pickle ({pickled[0]}), which can run code when it is loaded: convert it once "
-                "where you trust it, with transformers: AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder)"
-            )
-        raise ModelError(f"{path} has no .safetensors weights (files there: {', '.join(files) or 'none'})")
+    if pickled := [name for name in files if name.endswith(PICKLES)]:
+        raise ModelError(
+            f"{path} holds its weights as a pickle ({pickled[0]}), which can run code when it is loaded: convert it once "
+            "where you trust it, with transformers: AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder)"
+        )
+    raise ModelError(f"{path} has no .safetensors weights (files there: {', '.join(files) or 'none'})")
 
 
 def first_line(error: Exception) -> str:
@@ -74,16 +99,26 @@ def quiet() -> None:
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write model and tokenizer to ``folder``, which is replaced only once the new one is whole."""
-    partial = folder.with_name(f"{folder.name}.partial")
+    """Write model and tokenizer to ``folder``, which is replaced only once the new one is whole.
+
+    A process that dies leaves the old model or the new one; at worst, between two renames, the old one stands at
+    ``<folder>.old`` and the next save puts it back before it begins.
+    """
+    partial, old = (folder.with_name(f"{folder.name}.{end}") for end in ("partial", "old"))
+    quiet()
     try:
-        shutil.rmtree(partial, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        for left in (partial, old):
+            shutil.rmtree(left, ignore_errors=True)
         model.save_pretrained(partial, safe_serialization=True)
         tokenizer.save_pretrained(partial)
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            os.replace(folder, old)
         os.replace(partial, folder)
+        shutil.rmtree(old, ignore_errors=True)
     except Exception as error:
         if not (isinstance(error, OSError) or "SafetensorError" in type(error).__name__):
             raise
-        free = shutil.disk_usage(folder.parent).free / 1e6
-        raise RunError(f"cannot save the model to {folder} ({first_line(error)}; {free:.0f} MB free): make room, run the same command") from error
+        free = f"; {shutil.disk_usage(folder.parent).free / 1e6:.0f} MB free" if folder.parent.is_dir() else ""
+        raise RunError(f"cannot save the model to {folder} ({first_line(error)}{free}): make room, run the same command") from error

@@ -20,9 +20,9 @@ def small_llama(vocab_size: int, *, hidden: int = 192, layers: int = 4, heads: i
 
 
 def fresh(config: Any, seed: int) -> Any:
-    """A model of ``config`` with fresh weights drawn from ``seed``."""
+    """A model of ``config`` with fresh weights drawn from ``seed``; no global random state changes."""
     from transformers import AutoModelForCausalLM
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config)

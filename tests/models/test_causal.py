@@ -1,0 +1,146 @@
+"""Seven architectures, taken apart: each part equals what the model itself computes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    Gemma2Config,
+    GemmaConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    PhiConfig,
+    Qwen2Config,
+)
+
+from unremember.errors import ModelError
+from unremember.models import causal
+from unremember.models.presets import fresh
+
+V, D, DEPTH = 61, 32, 3
+SHAPE = {"vocab_size": V, "hidden_size": D, "num_hidden_layers": DEPTH, "num_attention_heads": 4, "intermediate_size": 48,
+         "max_position_embeddings": 64, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 0}  # fmt: skip
+CONFIGS: dict[str, Callable[[], Any]] = {
+    "llama": lambda: LlamaConfig(**SHAPE, num_key_value_heads=2),
+    "gpt2": lambda: GPT2Config(vocab_size=V, n_embd=D, n_layer=DEPTH, n_head=4, n_positions=64),
+    "gpt-neox": lambda: GPTNeoXConfig(**SHAPE),
+    "qwen2": lambda: Qwen2Config(**SHAPE, num_key_value_heads=2),
+    "phi": lambda: PhiConfig(**SHAPE),
+    "gemma": lambda: GemmaConfig(**SHAPE, num_key_value_heads=1, head_dim=8),
+    "gemma2": lambda: Gemma2Config(**SHAPE, num_key_value_heads=2, head_dim=8, final_logit_softcapping=0.3, attn_logit_softcapping=5.0),
+    "mistral": lambda: MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=5),
+}
+NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def net(request: pytest.FixtureRequest) -> Any:
+    """A float64 model whose weights are large enough for every part to matter."""
+    model = fresh(CONFIGS[request.param](), 3).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64), alpha=0.1)
+    return model
+
+
+@pytest.fixture(scope="module")
+def ids() -> Tensor:
+    return torch.randint(2, V, (2, 9), generator=torch.Generator().manual_seed(0))
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    """Equal to 1e-10; rotary tables and some norms are float32 in either path alike."""
+    return a.shape == b.shape and bool((a - b).abs().max() < 1e-10)
+
+
+@torch.no_grad()
+def test_head_of_last_hidden_is_the_models_logits(net: Any, ids: Tensor) -> None:
+    hidden = causal.last_hidden(net, ids)
+    assert hidden.shape == (2, 9, D)
+    assert close(causal.head(net, hidden), net(input_ids=ids, use_cache=False).logits)
+    assert close(causal.head(net, hidden[:, 3]), net(input_ids=ids).logits[:, 3]), "row by row too"
+
+
+@torch.no_grad()
+def test_masks_and_positions_are_passed_on(net: Any, ids: Tensor) -> None:
+    """Left padding with a mask and shifted positions: the same logits as unpadded, in float32.
+
+    In float64 the library's own mask makes fully masked rows NaN where attention is eager.
+    """
+    net = copy.deepcopy(net).float()
+    padded = torch.cat([torch.ones(2, 3, dtype=ids.dtype), ids], 1)
+    mask = torch.cat([torch.zeros(2, 3, dtype=ids.dtype), torch.ones_like(ids)], 1)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    found = causal.head(net, causal.last_hidden(net, padded, attention_mask=mask, position_ids=positions))[:, 3:]
+    assert (found - net(input_ids=ids).logits).abs().max() < 1e-4
+    assert (causal.head(net, causal.last_hidden(net, padded))[:, 3:] - found).abs().max() > 1e-2, "without them it would differ"
+
+
+@torch.no_grad()
+def test_layers_are_the_blocks_in_their_order(net: Any, ids: Tensor) -> None:
+    blocks, order = causal.layers(net), []
+    assert len(blocks) == DEPTH
+    hooks = [block.register_forward_hook(lambda *_, at=at: order.append(at)) for at, block in enumerate(blocks)]
+    net(input_ids=ids)
+    for hook in hooks:
+        hook.remove()
+    assert order == [0, 1, 2]
+
+
+@torch.no_grad()
+def test_hidden_at_is_the_models_own_state(net: Any, ids: Tensor) -> None:
+    states = net(input_ids=ids, output_hidden_states=True).hidden_states
+    for layer in range(DEPTH - 1):
+        assert close(causal.hidden_at(net, ids, layer), states[layer + 1])
+    norm = next(getattr(causal.body(net), name) for name in NORMS if hasattr(causal.body(net), name))
+    assert close(norm(causal.hidden_at(net, ids, DEPTH - 1)), causal.last_hidden(net, ids)), "the last block's, before the last norm"
+    for layer in range(DEPTH):
+        assert torch.equal(causal.hidden_at(net, ids, layer - DEPTH), causal.hidden_at(net, ids, layer))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layer", [0, 1, -2])
+def test_nothing_above_the_layer_runs(net: Any, ids: Tensor, layer: int) -> None:
+    ran: list[int] = []
+    before = [len(block._forward_hooks) for block in causal.layers(net)]
+    hooks = [block.register_forward_pre_hook(lambda *_, at=at: ran.append(at)) for at, block in enumerate(causal.layers(net))]
+    hooks.append(net.get_output_embeddings().register_forward_pre_hook(lambda *_: ran.append(99)))
+    causal.hidden_at(net, ids, layer)
+    for hook in hooks:
+        hook.remove()
+    assert ran == list(range(layer % DEPTH + 1))
+    assert [len(block._forward_hooks) for block in causal.layers(net)] == before, "no hook is left behind"
+
+
+def test_gradients_flow_through_hidden_at(net: Any, ids: Tensor) -> None:
+    causal.hidden_at(net, ids, 1).square().sum().backward()
+    touched = [any(p.grad is not None and p.grad.abs().sum() > 0 for p in block.parameters()) for block in causal.layers(net)]
+    net.zero_grad(set_to_none=True)
+    assert touched == [True, True, False]
+
+
+@pytest.mark.parametrize("layer", [DEPTH, -DEPTH - 1])
+def test_a_layer_that_is_not_there_is_named(net: Any, ids: Tensor, layer: int) -> None:
+    with pytest.raises(ModelError, match=rf"has 3 blocks: layer {layer} is not among 0\.\.2"):
+        causal.hidden_at(net, ids, layer)
+
+
+@torch.no_grad()
+def test_token_logprobs_and_rows_scores_equal_a_log_softmax(net: Any, ids: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In chunks of two rows, with several labels a row."""
+    monkeypatch.setattr(causal, "LOGIT_BUDGET", 2 * V)
+    logits = net(input_ids=ids).logits[0, :-1]
+    hidden, labels = causal.last_hidden(net, ids)[0, :-1], ids[0, 1:]
+    expected = logits.log_softmax(-1)
+    assert (causal.token_logprobs(net, hidden, labels) - expected[torch.arange(8), labels]).abs().max() < 2e-6
+    rows = torch.tensor([7, 0, 3, 3, 0, 5, 3])
+    wanted = torch.tensor([1, 60, 4, 5, 9, 0, 4])
+    values, best = causal.rows_scores(net, hidden, rows, wanted)
+    assert (values - expected[rows, wanted]).abs().max() < 2e-6 and torch.equal(best, logits.argmax(-1))

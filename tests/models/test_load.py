@@ -1,0 +1,219 @@
+"""Loading refuses what it should in one line; saving leaves a whole model whenever the process dies."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from unremember.errors import ModelError, RunError
+from unremember.models import load
+from unremember.models.digest import weights_digest
+from unremember.models.load import load_model, load_tokenizer, save_model
+from unremember.models.presets import small_llama
+
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Any, tokenizer: Any) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    save_model(tiny_llama, tokenizer, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    """A copy of a saved model that a test may spoil."""
+    return Path(shutil.copytree(whole, tmp_path / "model"))
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub cannot be reached, as on a machine without a network."""
+    import huggingface_hub.utils._http as http
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(http.get_session(), "send", refuse)
+
+
+def test_what_was_saved_is_loaded(whole: Path, tiny_llama: Any, tokenizer: Any) -> None:
+    ids = torch.tensor([[5, 9, 20, 41]])
+    model = load_model(whole)
+    assert not model.training and torch.equal(model(ids).logits, tiny_llama(ids).logits)
+    assert load_tokenizer(whole)("Ida sells bread.")["input_ids"] == tokenizer("Ida sells bread.")["input_ids"]
+    assert load_model(whole, dtype=torch.bfloat16).dtype == torch.bfloat16
+    plain = AutoModelForCausalLM.from_pretrained(whole).eval()
+    assert torch.equal(plain(ids).logits, tiny_llama(ids).logits) and len(AutoTokenizer.from_pretrained(whole)) == len(tokenizer)
+
+
+@pytest.mark.parametrize("read", [load_model, load_tokenizer])
+@pytest.mark.parametrize("name", ["./runs/none", "/nowhere/at/all", "~/models/none", "runs/demo/none"])
+def test_a_missing_folder_is_named(read: Any, name: str) -> None:
+    with pytest.raises(ModelError, match=rf"^no model folder {name}$"):
+        read(name)
+
+
+@pytest.mark.parametrize("read", [load_model, load_tokenizer])
+@pytest.mark.parametrize("name", ["nobody/no-such-model", "no-such-model"])
+@pytest.mark.usefixtures("offline")
+def test_an_unknown_hub_name_without_a_network_is_one_line_at_once(read: Any, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ModelError, match=f"^no model folder {name}, and no such model could be had from the hub.*not known") as error:
+        read(name)
+    assert "\n" not in str(error.value) and "".join(capfd.readouterr()) == "", "no retries, no notices"
+
+
+def test_a_hub_model_of_pickles_is_refused_before_any_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    listed = huggingface_hub.hf_api.ModelInfo(id="a/b", siblings=[{"rfilename": "config.json"}, {"rfilename": "pytorch_model.bin"}])
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: listed)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("it was loaded"))
+    with pytest.raises(ModelError, match=r"a/b holds its weights as a pickle \(pytorch_model.bin\)"):
+        load_model("a/b")
+    with pytest.raises(ModelError, match="a/b has no tokenizer"):
+        load_tokenizer("a/b")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.pt", "model.ckpt"])
+def test_pickles_are_refused_unread_with_the_way_to_convert(folder: Path, name: str) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / name).write_bytes(b"cos\nsystem\n(S'touch owned'\ntR.")
+    with pytest.raises(ModelError, match=rf"pickle \({name}\).*from_pretrained\(\.\.\.\)\.save_pretrained\(folder\)"):
+        load_model(folder)
+    assert not Path("owned").exists()
+
+
+def test_the_stated_conversion_works(folder: Path, tiny_llama: Any, tokenizer: Any) -> None:
+    (folder / WEIGHTS).unlink()
+    torch.save(tiny_llama.state_dict(), folder / "pytorch_model.bin")
+    AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)
+    assert weights_digest(load_model(folder)) == weights_digest(tiny_llama)
+
+
+def test_an_empty_folder_says_what_is_there(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"has no \.safetensors weights \(files there: none\)"):
+        load_model(tmp_path)
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(ModelError, match=r"files there: notes\.txt"):
+        load_model(tmp_path)
+    with pytest.raises(ModelError, match=r"notes\.txt is a file: give the folder"):
+        load_model(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize("spoil", [lambda raw: raw[: len(raw) // 2], lambda raw: b"no tensors", lambda raw: b""])
+def test_corrupt_weights_are_one_line(folder: Path, spoil: Any) -> None:
+    (folder / WEIGHTS).write_bytes(spoil((folder / WEIGHTS).read_bytes()))
+    with pytest.raises(ModelError, match=f"^cannot load a model from {folder}: SafetensorError: ") as error:
+        load_model(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_are_not_there_are_not_made_up(folder: Path) -> None:
+    kept = {name: tensor for name, tensor in load_file(folder / WEIGHTS).items() if "layers.1.mlp" not in name}
+    save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks 3 of the model's weights \(first: model\.layers\.1\.mlp\.down_proj\.weight\)"):
+        load_model(folder)
+
+
+def test_weights_of_another_shape_and_no_config_are_refused(folder: Path) -> None:
+    other = {n: t[:-1] if n == "model.norm.weight" else t for n, t in load_file(folder / WEIGHTS).items()}
+    save_file(other, folder / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"cannot load a model from {folder}"):
+        load_model(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match=f"cannot load a model from {folder}"):
+        load_model(folder)
+
+
+def test_a_model_without_tokenizer_says_what_to_put_there(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelError, match=f"cannot load the tokenizer of {folder}"):
+        load_tokenizer(folder)
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(ModelError, match=r"has no tokenizer: put its tokenizer\.json and tokenizer_config\.json"):
+        load_tokenizer(folder)
+
+
+def killed_save(folder: Path, at: str, tokenizer: Any) -> None:
+    """Save another model in a process that dies: in the weights, before the tokenizer, or at the n-th rename."""
+
+    def child() -> None:
+        model = small_llama(300, hidden=32, layers=2, heads=2, seed=7)
+        write, rename, renames = model.save_pretrained, os.replace, []
+
+        def die(path: Path, **options: Any) -> None:
+            write(path, **options)
+            (path / WEIGHTS).write_bytes((path / WEIGHTS).read_bytes()[:1000])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def replace(source: Path, target: Path) -> None:
+            renames.append(target)
+            rename(source, target) if len(renames) < int(at) else os.kill(os.getpid(), signal.SIGKILL)
+
+        if at == "weights":
+            model.save_pretrained = die
+        elif at == "tokenizer":
+            type(tokenizer).save_pretrained = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+        else:
+            load.os.replace = replace
+        save_model(model, tokenizer, folder)
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("at", ["weights", "tokenizer", "1", "2"])
+def test_a_killed_save_loses_nothing(folder: Path, at: str, tiny_llama: Any, tokenizer: Any) -> None:
+    killed_save(folder, at, tokenizer)
+    there = folder.with_name("model.old") if at == "2" else folder
+    assert weights_digest(load_model(there)) == weights_digest(tiny_llama), "the old model is whole"
+    assert len(load_tokenizer(there)) == len(tokenizer)
+
+
+@pytest.mark.parametrize("at", ["weights", "2"])
+def test_the_next_save_clears_what_a_killed_one_left(folder: Path, at: str, tokenizer: Any) -> None:
+    killed_save(folder, at, tokenizer)
+    new = small_llama(len(tokenizer), hidden=32, layers=2, heads=2, seed=3)
+    save_model(new, tokenizer, folder)
+    assert weights_digest(load_model(folder)) == weights_digest(new)
+    assert [p.name for p in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_save_that_fails_after_a_kill_between_the_renames_has_the_old_model_back(folder: Path, tiny_llama: Any, tokenizer: Any) -> None:
+    killed_save(folder, "2", tokenizer)
+    with pytest.raises(RunError):
+        save_model(tiny_llama, Full(), folder)
+    assert weights_digest(load_model(folder)) == weights_digest(tiny_llama)
+
+
+class Full:
+    """A tokenizer that is written to a full disk."""
+
+    def save_pretrained(self, *_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_failing_write_keeps_the_old_model_and_says_what_to_do(folder: Path, tiny_llama: Any) -> None:
+    with pytest.raises(RunError, match=r"cannot save the model to .*No space left on device; \d+ MB free\): make room, run the same"):
+        save_model(small_llama(300, hidden=32, layers=2, heads=2, seed=5), Full(), folder)
+    assert weights_digest(load_model(folder)) == weights_digest(tiny_llama)
+
+
+def test_a_programming_error_is_not_dressed_as_a_full_disk(folder: Path, tiny_llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load.shutil, "rmtree", lambda *_, **__: {}["missing"])
+    with pytest.raises(KeyError):
+        save_model(tiny_llama, None, folder)
