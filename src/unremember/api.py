@@ -35,14 +35,19 @@ class Result:
 def learned(split: Split, without: Sequence[str] = ()) -> Split:
     """The split with a role ``train``: forget, retain and the utility roles, each row once.
 
-    ``without=("forget",)`` makes the training data of the retrained oracle.
+    ``without=("forget",)`` makes the training data of the retrained oracle. Raises DataError for a role in ``without``
+    that is not there, and where nothing is left.
     """
+    for role in without:
+        split[role]
     rows = {
         identity(row): row
         for role in ("forget", "retain", *split.utility)
         if role in split and role not in without
         for row in split[role].rows
     }
+    if not rows:
+        raise DataError(f"nothing to train on: without {', '.join(without)} there are no rows in {split.name}")
     return dataclasses.replace(split, roles={**split.roles, "train": Role("train", list(rows.values()))})
 
 

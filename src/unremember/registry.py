@@ -14,6 +14,7 @@ import importlib
 import importlib.metadata
 import inspect
 import pkgutil
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -88,12 +89,12 @@ class Registry:
         """Import every built-in part of this kind and every entry point of installed packages."""
         if self.loaded:
             return
-        self.loaded = True
         for package in self.packages:
             for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
                 importlib.import_module(f"{package}.{module.name}")
         for point in importlib.metadata.entry_points(group=f"unremember.{self.kind}"):
             point.load()
+        self.loaded = True
 
     def names(self) -> list[str]:
         self.load()
@@ -140,9 +141,23 @@ class Registry:
         if missing:
             raise ConfigError(f"{entry.name} needs a value for {', '.join(missing)}")
         try:
-            return entry.make(**arguments)
+            return entry.make(**typed(entry.make, arguments))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{entry.name}: {error}") from error
+
+
+def typed(make: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, each checked against its annotation. Raises ConfigError for a value of the wrong kind."""
+    import pydantic
+
+    hints = typing.get_type_hints(make)
+    out = dict(arguments)
+    for name in arguments.keys() & hints.keys():
+        try:
+            out[name] = pydantic.TypeAdapter(hints[name], config={"arbitrary_types_allowed": True}).validate_python(arguments[name])
+        except pydantic.ValidationError as error:
+            raise ConfigError(f"{name}: {error.errors()[0]['msg']}, not {arguments[name]!r}") from error
+    return out
 
 
 methods = Registry("methods", "unremember.methods", "unremember.methods.language")

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from unremember.data.split import Row, Split, make_split
+from unremember.data.split import Role, Row, Split, identity, make_split
 from unremember.errors import DataError, nearest
 from unremember.registry import benchmarks
 from unremember.worlds.refusals import REFUSALS
@@ -32,7 +32,7 @@ class TOFU:
     def split(self) -> Split:
         if self.forget not in RETAIN:
             raise DataError(f"TOFU has no forget set {self.forget!r}: {nearest(self.forget, RETAIN)}")
-        forget = merge(self.rows(self.forget), self.rows(f"{self.forget}_perturbed"))
+        forget = merge(self.rows(self.forget), self.rows(f"{self.forget}_perturbed"), f"{self.forget}_perturbed")
         roles: dict[str, list[Row]] = {
             "forget": [{**row, "alternate": REFUSALS[i % len(REFUSALS)]} for i, row in enumerate(forget)],
             "retain": self.rows(RETAIN[self.forget]),
@@ -44,7 +44,7 @@ class TOFU:
         if self.has(holdout):
             roles["holdout"] = self.rows(holdout)
         entity = entities(roles["forget"], roles["retain"])
-        named = {role: [{**row, "entity": entity.get(row["question"], f"{role} {i}")} for i, row in enumerate(rows)]
+        named = {role: [{**row, "entity": entity.get(identity(row), f"{role} {i}")} for i, row in enumerate(rows)]
                  for role, rows in roles.items()}  # fmt: skip
         return make_split(named, utility=("retain_eval", "real_authors", "world_facts"), name=f"tofu {self.forget}")
 
@@ -53,7 +53,10 @@ class TOFU:
         return (folder / f"{name}.json").exists() if folder.is_dir() else name.startswith("holdout")
 
     def rows(self, name: str) -> list[Row]:
-        """One file of TOFU, with its ``perturbed_answer`` column under our name."""
+        """One file of TOFU, with its ``perturbed_answer`` column under our name.
+
+        Raises DataError where the file, or a question or answer in it, is not there.
+        """
         folder = Path(self.path)
         if folder.is_dir():
             file = folder / f"{name}.json"
@@ -65,6 +68,9 @@ class TOFU:
             raise DataError(f"no folder {self.path}: give TOFU's folder or the hub name locuslab/TOFU")
         else:
             listed = self.from_hub(name)
+        role = Role(name, listed)
+        for column in ("question", "answer", *(["perturbed_answer"] if name.endswith("_perturbed") else [])):
+            role.column(column)
         return [{COLUMNS.get(key, key): value for key, value in row.items()} for row in listed]
 
     def from_hub(self, name: str) -> list[Any]:
@@ -78,21 +84,28 @@ class TOFU:
 
 
 def read_rows(file: Path) -> list[Any]:
-    """A JSON array, or JSON lines."""
-    text = file.read_text(encoding="utf-8")
+    """The objects of a JSON array, or of JSON lines."""
     try:
-        return json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines() if line]
-    except ValueError as error:
-        raise DataError(f"{file} is not JSON: {error}") from error
+        text = file.read_text(encoding="utf-8")
+        listed = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} is neither a JSON array nor JSON lines: {error}") from error
+    odd = [i for i, row in enumerate(listed) if not isinstance(row, dict)]
+    if odd or not listed:
+        raise DataError(f"{file}: entry {odd[0]} is no object of column and value" if odd else f"{file} holds no rows")
+    return listed
 
 
-def merge(plain: list[Row], extra: list[Row]) -> list[Row]:
-    """Rows with the further columns of the rows that ask the same question."""
-    more = {row["question"]: row for row in extra}
-    return [{**row, **more.get(row["question"], {})} for row in plain]
+def merge(plain: list[Row], extra: list[Row], name: str) -> list[Row]:
+    """Rows with the further columns of the same question and answer in ``extra``; each must have its own there."""
+    more = {identity(row): row for row in extra}
+    lacking = [i for i, row in enumerate(plain) if identity(row) not in more]
+    if lacking:
+        raise DataError(f"{len(lacking)} of {len(plain)} rows are not in {name} (first: row {lacking[0]}): the files are not of one release")
+    return [{**row, **more[identity(row)]} for row in plain]
 
 
 def entities(forget: list[Row], retain: list[Row], questions: int = 20) -> dict[str, str]:
-    """Question → author: TOFU lists 20 questions an author, in order."""
-    return {row["question"]: f"{role} author {i // questions}"
+    """Row (by its text) → author: TOFU lists 20 questions an author, in order."""
+    return {identity(row): f"{role} author {i // questions}"
             for role, rows in (("forget", forget), ("retain", retain)) for i, row in enumerate(rows)}  # fmt: skip

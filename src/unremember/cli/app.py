@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from unremember.cli import commands, lists
+from unremember.cli import bench, commands, lists
 from unremember.errors import UnrememberError
 
 app = typer.Typer(
@@ -17,7 +17,9 @@ app = typer.Typer(
     "Start with [bold]unremember demo[/bold]; list what there is with [bold]unremember methods[/bold].",
 )  # fmt: skip
 commands.add_commands(app)
+bench.add_bench(app)
 lists.add_lists(app)
+INTERRUPTED = 130
 
 
 def main() -> None:
@@ -26,13 +28,15 @@ def main() -> None:
     try:
         app()
     except UnrememberError as error:
-        fail(f"{error}", 2)
-    except KeyboardInterrupt:
-        fail("interrupted: the same command carries on from the last checkpoint", 130)
+        fail(" ".join(str(error).split()), 2)
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
+        fail("interrupted: the same command carries on from the last checkpoint", INTERRUPTED)
     except Exception as error:
         if os.environ.get("UNREMEMBER_TRACE"):
             raise
-        fail(f"unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} (UNREMEMBER_TRACE=1 shows where)", 1)
+        fail(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} (UNREMEMBER_TRACE=1 shows where)", 1)
 
 
 def fail(line: str, code: int) -> None:

@@ -1,14 +1,13 @@
-"""``demo``, ``train``, ``forget``, ``audit``, ``compare``, ``report``, ``benchmark``."""
+"""What the shell sees: every command's flags and examples. What a command does is in the module of its name."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-MODEL = Annotated[str, typer.Option("--model", "-m", help="Model folder or hub name.")]
+MODEL = Annotated[str, typer.Option("--model", "-m", help="Model folder, run folder or hub name.")]
 DATA = Annotated[str, typer.Option("--data", "-d", help="Benchmark that gives the data: people, tofu, files (data.path=… and so on as key=value).")]
 OUT = Annotated[Path, typer.Option("--out", "-o", help="Run folder; an interrupted run there is resumed.")]
 CONFIG = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with the same names as the flags.")]
@@ -28,10 +27,10 @@ def train(out: OUT, data: DATA = "", model: MODEL = "", config: CONFIG = None,
 
     unremember train -o runs/oracle --without forget -d people data.count=100 epochs=20 lr=2e-3
     """
-    from unremember.cli import runs
     from unremember.cli.config import read_config
+    from unremember.cli.train import train_run
 
-    runs.train_run(read_config(config, {"model": model or None, "data": data or None, "without": without}, keys or []), out)
+    train_run(read_config(config, {"model": model, "data": data, "without": without}, keys or []), out)
 
 
 def forget(out: OUT, model: MODEL = "", data: DATA = "", config: CONFIG = None,
@@ -43,12 +42,14 @@ def forget(out: OUT, model: MODEL = "", data: DATA = "", config: CONFIG = None,
     """Forget the role `forget` of a benchmark's data.
 
     unremember forget -m runs/original -d people --method npo --selection lora -o runs/npo lr=1e-3
+
+    unremember forget -c run.yaml -o runs/npo method.beta=0.2
     """
-    from unremember.cli import runs
     from unremember.cli.config import read_config
+    from unremember.cli.forget import forget_run
 
     flags = {"model": model, "data": data, "method": method, "blend": blend, "sampling": sampling, "selection": selection}
-    runs.forget_run(read_config(config, {k: v or None for k, v in flags.items()}, keys or []), out)
+    forget_run(read_config(config, flags, keys or []), out)
 
 
 def audit(model: MODEL, data: DATA = "people", oracle: ORACLE = None, original: ORIGINAL = "", as_json: JSON = False,
@@ -58,10 +59,9 @@ def audit(model: MODEL, data: DATA = "people", oracle: ORACLE = None, original: 
 
     unremember audit -m runs/npo --oracle runs/oracle --original runs/original -d people
     """
-    from unremember.cli import runs
+    from unremember.cli.audit import audit_run
 
-    found = runs.audit_run(model, data, oracle or [], original, audits or [], keys or [])
-    runs.show(found, as_json, Path(model))
+    audit_run(model, data, oracle or [], original, audits or [], as_json, keys or [])
 
 
 def compare(models: MODELS, data: DATA = "people", oracle: ORACLE = None, original: ORIGINAL = "",
@@ -71,14 +71,17 @@ def compare(models: MODELS, data: DATA = "people", oracle: ORACLE = None, origin
 
     unremember compare runs/npo runs/simnpo --oracle runs/oracle --original runs/original -d people
     """
-    from unremember.cli import runs
+    from unremember.cli.compare import compare_run
 
     keys = [item for item in models if "=" in item]
-    runs.compare_run([m for m in models if m not in keys], data, oracle or [], original, out, as_json, keys)
+    compare_run([m for m in models if m not in keys], data, oracle or [], original, out, as_json, keys)
 
 
 def report(folder: Annotated[Path, typer.Argument(help="Folder of a comparison.")]) -> None:
-    """Write report.html again from a comparison's figures."""
+    """Write report.html again from a comparison's figures.
+
+    unremember report runs/compare
+    """
     from unremember.report.comparison import Comparison
     from unremember.report.page import write_report
 
@@ -98,27 +101,27 @@ def benchmark(name: Annotated[str, typer.Argument(help="See `unremember benchmar
 
     unremember benchmark tofu --from-log eval.json --oracle-log retain.json --json
     """
-    from unremember.cli import runs
+    from unremember.cli import benchmark
 
-    if from_log is not None:
-        from unremember.benchmarks.tofu_log import from_logs
-
-        found = from_logs(from_log, oracle_log)
-        typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(f"{k}: {v}" for k, v in found.items()))
-        return
-    runs.benchmark_run(name, original, oracle or [], method or ["gradient_difference", "npo", "simnpo"], out, as_json, keys or [])
+    if from_log is not None or oracle_log is not None:
+        benchmark.log_run(name, from_log, oracle_log, as_json)
+    else:
+        benchmark.benchmark_run(name, original, oracle or [], method or benchmark.METHODS, out, as_json, keys or [])
 
 
 def demo(out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the demo.")] = Path("runs/demo"),
          people: Annotated[int, typer.Option(help="People in the world.")] = 100) -> None:  # fmt: skip
-    """The main job on a generated world: train, retrain, forget three ways, audit, report. Run again, it reuses what is there."""
-    from unremember.cli import runs
+    """The main job on a generated world: train, retrain, forget three ways, audit, report. Run again, it reuses what is there.
 
-    runs.demo_run(out, people)
+    unremember demo
+
+    unremember demo --people 40 -o runs/small
+    """
+    from unremember.cli.demo import demo_run
+
+    demo_run(out, people)
 
 
 def add_commands(app: typer.Typer) -> None:
     for command in (demo, train, forget, audit, compare, report, benchmark):
         app.command()(command)
-
-

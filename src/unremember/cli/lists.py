@@ -28,11 +28,13 @@ def listing(registry: Registry) -> Callable[..., None]:
         from rich.table import Table
 
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in ("name", "what it does", "paper", "needs", "fidelity"):
-            table.add_column(column, overflow="fold")
+        table.add_column("name", no_wrap=True, style="bold")
+        table.add_column("what it does", ratio=1)
+        table.add_column("paper", no_wrap=True)
+        table.add_column("needs", max_width=18)
+        table.add_column("fidelity", no_wrap=True)
         for row in rows:
-            paper = f"{row['paper']} ({row['arxiv']})" if row["arxiv"] else row["paper"]
-            table.add_row(f"[bold]{row['name']}[/bold]", row["summary"], paper, ", ".join(row["needs"]), row["fidelity"])
+            table.add_row(row["name"], row["summary"].replace("`", ""), row["arxiv"] or row["paper"], ", ".join(row["needs"]), row["fidelity"])
         Console().print(table)
 
     return show

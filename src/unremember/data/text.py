@@ -34,7 +34,10 @@ class Template:
         if self.prompt == CHAT:
             turn = [{"role": "user", "content": str(row["question"])}]
             return str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
-        return self.prompt.format(question=row["question"])
+        try:
+            return self.prompt.format(question=row["question"])
+        except (KeyError, IndexError, ValueError) as error:
+            raise DataError(f"the template {self.prompt!r} cannot be filled: it may hold {{question}} and no other braces") from error
 
 
 @dataclasses.dataclass(frozen=True)

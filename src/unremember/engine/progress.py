@@ -30,5 +30,5 @@ class Progress:
 
     def advance(self, steps: int, tokens: int, note: str = "") -> None:
         self.tokens += tokens
-        speed = f"{self.tokens / max(1e-9, time.monotonic() - self.began):,.0f}"
+        speed = f"{self.tokens / max(1e-9, time.monotonic() - self.began):,.0f}" if self.tokens else "–"
         self.bars.update(self.bar, advance=steps, speed=speed, note=note)

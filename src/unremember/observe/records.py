@@ -54,9 +54,10 @@ class Scores:
 
     @cached_property
     def loss(self) -> np.ndarray:
-        """float64[n]: mean cross-entropy of a text's tokens, in nats; its exp(-·) is the probability per token."""
-        sums = np.add.reduceat(self.logprobs.astype(np.float64), self.offsets[:-1]) if len(self) else np.zeros(0)
-        return -sums / self.lengths
+        """float64[n]: mean cross-entropy of a text's tokens, in nats; its exp(-·) is the probability per token. NaN without tokens."""
+        owner = np.repeat(np.arange(len(self)), self.lengths)
+        with np.errstate(invalid="ignore"):
+            return -np.bincount(owner, self.logprobs.astype(np.float64), len(self)) / self.lengths
 
     def tokens(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         """(log-probabilities float32[L], matches bool[L]) of text i."""

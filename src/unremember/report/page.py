@@ -14,20 +14,24 @@ from unremember.report.comparison import Comparison
 from unremember.report.figures import figures, save_png
 from unremember.report.table import cell, columns
 
+READS = {"indistinguishable": "cannot be told from the retrained oracle", "under-forgotten": "can still be told from the retrained oracle",
+         "over-suppressed": "knows less than the retrained oracle"}  # fmt: skip
+EMBED = "window.vegaEmbed = vegaEmbed;"
+
 
 def headline(comparison: Comparison) -> str:
     """One sentence: which model comes nearest to the oracle, and at what utility; or that nothing can be said."""
     scored = []
     for artefact in comparison.artefacts:
-        quality, utility = artefact.figure("forget_quality"), artefact.figure("model_utility")
-        if artefact.kind == "unlearned" and quality.get("value") is not None and quality.get("verdict") != "undetermined" and utility:
-            scored.append((quality["value"], utility["value"], artefact.name, quality["verdict"]))
+        quality, utility = artefact.figure("forget_quality"), artefact.figure("model_utility").get("value")
+        if artefact.kind == "unlearned" and quality.get("verdict") in READS and utility is not None:
+            scored.append((quality["extra"]["log10_p"], utility, artefact.name, quality["verdict"]))
     if not scored:
         return "Undetermined: no unlearned model could be read against a retrained oracle."
-    p, utility, name, verdict = max(scored)
-    reads = {"indistinguishable": "cannot be told from the retrained oracle", "under-forgotten": "can still be told from the retrained oracle",
-             "over-suppressed": "knows less than the retrained oracle"}[verdict]  # fmt: skip
-    return f"{name} comes nearest to forgetting: on the forget set it {reads} (p = {p:.2g}), at model utility {utility:.2f}."
+    log, utility, name, verdict = max(scored)
+    before = next((a.figure("model_utility").get("value") for a in comparison.artefacts if a.kind == "original"), None)
+    beside = f" (the original's: {before:.2f})" if before is not None else ""
+    return f"{name} comes nearest to forgetting: on the forget set it {READS[verdict]} (log₁₀ p = {log:.1f}), at model utility {utility:.2f}{beside}."
 
 
 def write_report(comparison: Comparison, path: Path) -> Path:
@@ -40,6 +44,6 @@ def write_report(comparison: Comparison, path: Path) -> Path:
             for a in comparison.artefacts]  # fmt: skip
     template = jinja2.Environment(autoescape=True).from_string(resources.files("unremember.report").joinpath("report.html").read_text("utf-8"))
     specs = {name: json.dumps(chart.to_dict()).replace("</", "<\\/") for name, chart in charts.items()}
-    script = vl_convert.javascript_bundle() if specs else ""
+    script = vl_convert.javascript_bundle(EMBED) if specs else ""
     write_text(path, template.render(c=comparison, headline=headline(comparison), columns=shown, rows=rows, specs=specs, script=script))
     return path

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from unremember.report.comparison import Comparison
@@ -15,20 +16,37 @@ COLUMNS = {
     "rouge": "forget ROUGE", "truth_ratio": "truth ratio", "extraction_strength": "extraction strength",
     "exact_memorisation": "exact memorisation", "membership_loss": "membership AUC",
 }  # fmt: skip
+SHORT = {
+    "forget_quality": "forget\nlog₁₀ p", "model_utility": "utility", "probability": "prob", "rouge": "ROUGE", "truth_ratio": "truth\nratio",
+    "extraction_strength": "extr.\nstr.", "exact_memorisation": "exact\nmem.", "membership_loss": "member\nAUC",
+}  # fmt: skip
+"""The same columns where a line has 80 characters: intervals are in the report."""
 COLOURS = {"indistinguishable": "green", "under-forgotten": "yellow", "over-suppressed": "red", "uninformative": "magenta"}
+LEGEND = "[green]green[/]: cannot be told from the oracle · [yellow]yellow[/]: not forgotten enough · [red]red[/]: suppressed beyond it · " \
+         "?: undetermined · ⊥: saturated"  # fmt: skip
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def cell(measurement: Mapping[str, Any]) -> tuple[str, str, str]:
     """(value, interval, verdict) as text; a figure that could not be had is a dash."""
-    value = measurement.get("value")
+    value, verdict = measurement.get("value"), str(measurement.get("verdict", ""))
     if value is None:
-        return "–", "", str(measurement.get("verdict", ""))
+        return "–", "", verdict
     if measurement["name"] == "forget_quality":
         log = measurement["extra"].get("log10_p")
         shown = "-inf" if log is None or not math.isfinite(log) else f"{log:.1f}"
-        return shown + (" ⊥" if measurement["extra"].get("saturated") else ""), "", str(measurement["verdict"])
+        return shown + ("⊥" if measurement["extra"].get("saturated") else ""), "", verdict
     low, high = measurement.get("low"), measurement.get("high")
-    return f"{value:.3f}", f"{low:.2f}–{high:.2f}" if low is not None and high is not None else "", str(measurement["verdict"])
+    return number(value), f"{low:.2f}–{high:.2f}" if low is not None and high is not None else "", verdict
+
+
+def coloured(measurement: Mapping[str, Any]) -> str:
+    value, _, verdict = cell(measurement)
+    mark = "?" if verdict == "undetermined" and value != "–" else ""
+    return f"[{COLOURS.get(verdict, 'default')}]{value}{mark}[/]"
 
 
 def columns(comparison: Comparison) -> dict[str, str]:
@@ -38,23 +56,28 @@ def columns(comparison: Comparison) -> dict[str, str]:
 
 
 def rich_table(comparison: Comparison) -> Table:
-    """One row an artefact; verdicts by colour, intervals dim. ⊥ marks a saturated test."""
-    table = Table(title=comparison.title, header_style="bold", title_justify="left")
+    """One row an artefact, its verdicts by colour, in 80 characters. ⊥ marks a saturated test."""
+    table = Table(title=comparison.title, header_style="bold", title_justify="left", box=None, pad_edge=False, collapse_padding=True, caption=LEGEND,
+                  caption_justify="left")  # fmt: skip
     shown = columns(comparison)
-    table.add_column("model")
-    for title in shown.values():
-        table.add_column(title, justify="right")
+    table.add_column("model", overflow="fold")
+    for name in shown:
+        table.add_column(SHORT[name], justify="right", no_wrap=True)
     for artefact in comparison.artefacts:
-        cells = []
-        for name in shown:
-            value, interval, verdict = cell(artefact.figure(name))
-            colour = COLOURS.get(verdict, "default")
-            mark = "?" if verdict == "undetermined" and value != "–" else ""
-            cells.append(f"[{colour}]{value}{mark}[/]" + (f"\n[dim]{interval}[/dim]" if interval else ""))
-        table.add_row(f"{artefact.name}\n[dim]{artefact.kind}[/dim]", *cells)
-    table.caption = (
-        "green: cannot be told from the oracle · yellow: not forgotten enough · red: suppressed beyond it · ?: undetermined · ⊥: saturated"
-    )
+        kind = "" if artefact.kind in (artefact.name, "unlearned") else f" [dim]{artefact.kind}[/dim]"
+        table.add_row(escape(artefact.name) + kind, *(coloured(artefact.figure(name)) for name in shown))
+    return table
+
+
+def card(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The measurements of one artefact, a line each, between the values of its controls."""
+    table = Table(title=title, header_style="bold", title_justify="left", box=None, pad_edge=False, collapse_padding=True)
+    for name in ("metric", "value", "95 %", "oracle", "original", "verdict"):
+        table.add_column(name, justify="left" if name in ("metric", "verdict") else "right", no_wrap=name != "verdict")
+    for row in rows:
+        _, interval, verdict = cell(row)
+        oracles = ", ".join(number(value) for value in row["controls"].get("oracle", [])) or "–"
+        table.add_row(str(row["name"]), coloured(row), interval, oracles, number(row["controls"].get("original")), verdict)
     return table
 
 

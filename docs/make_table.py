@@ -1,0 +1,77 @@
+"""Write the generated parts of README and docs from the registry: `python docs/make_table.py` (with --check: only compare)."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from unremember.registry import ALL, Entry, methods
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAD = "<!-- head -->"
+
+
+def paper(entry: Entry) -> str:
+    return f"[{entry.paper}](https://arxiv.org/abs/{entry.arxiv})" if entry.arxiv else entry.paper or "–"
+
+
+def table(entries: list[Entry], **more: dict[str, str]) -> str:
+    """One row an entry; ``more`` adds columns of text by name of the entry."""
+    titles = ["name", "what it does", "paper", "needs", "fidelity", *more]
+    rows = [
+        [f"`{e.name}`", e.summary.replace("|", "\\|"), paper(e), ", ".join(e.needs) or "–", e.fidelity, *[column.get(e.name, "–") for column in more.values()]]
+        for e in entries
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [titles, ["---"] * len(titles), *rows])
+
+
+def systems() -> str:
+    parts = ["# Systems", "What is registered, by kind. `unremember methods --json` and the like print the same."]
+    for kind, registry in ALL.items():
+        cost = {e.name: str(e.facts["cost"]) for e in registry.all() if "cost" in e.facts}
+        parts += [f"## {kind.capitalize()}", table(registry.all(), **({"cost of a step": cost} if cost else {}))]
+    return "\n\n".join(parts) + "\n"
+
+
+def readme(text: str) -> str:
+    tested = {e.name: "acceptance test" if acceptance(e.name) else "family tests" for e in methods.all()}
+    made = f"<!-- systems -->\n{table(methods.all(), state=tested)}\n<!-- /systems -->"
+    return re.sub(r"<!-- systems -->.*<!-- /systems -->", lambda _: made, text, flags=re.DOTALL)
+
+
+def acceptance(name: str) -> bool:
+    aliases = {"guard": "guard_attribution"}
+    return (ROOT / "tests" / "acceptance" / f"test_{aliases.get(name, name)}.py").exists()
+
+
+def page(text: str, name: str) -> str:
+    """A method's page with the head that the registry gives."""
+    entry = methods.entry(name)
+    facts = [("Paper", paper(entry)), ("Fidelity", entry.fidelity), ("Needs", ", ".join(entry.needs)), ("Cost of a step", str(entry.facts.get("cost", "–"))),
+             ("Parameters", ", ".join(f"`{k}={v!r}`" for k, v in entry.parameters().items()) or "–")]  # fmt: skip
+    head = "\n".join(["| | |", "| --- | --- |", *[f"| {k} | {v} |" for k, v in facts]])
+    return re.sub(rf"{HEAD}.*?(\n\n|\Z)", lambda _: f"{HEAD}\n{head}\n\n", text, count=1, flags=re.DOTALL)
+
+
+def wanted() -> dict[Path, str]:
+    """Every file with a generated part, and what it should hold."""
+    files = {ROOT / "docs" / "systems.md": systems(), ROOT / "README.md": readme((ROOT / "README.md").read_text(encoding="utf-8"))}
+    for file in sorted((ROOT / "docs" / "methods").glob("*.md")):
+        files[file] = page(file.read_text(encoding="utf-8"), file.stem)
+    return files
+
+
+def main() -> None:
+    stale = {file: text for file, text in wanted().items() if not file.exists() or file.read_text(encoding="utf-8") != text}
+    if "--check" in sys.argv:
+        for file in stale:
+            print(f"{file.relative_to(ROOT)} is not what the registry says: run `make table`")
+        raise SystemExit(bool(stale))
+    for file, text in stale.items():
+        file.write_text(text, encoding="utf-8")
+        print(f"wrote {file.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

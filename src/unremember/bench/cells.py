@@ -1,0 +1,136 @@
+"""A cell of a comparison: one recipe, run from the original until it has forgotten as much as every other."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unremember import api
+from unremember.data.split import Split
+from unremember.engine.checkpoint import write_text
+from unremember.engine.language import Language
+from unremember.errors import Collapsed, UnrememberError
+from unremember.observe.records import Want
+from unremember.observe.store import Store
+from unremember.registry import blends
+
+LEFT = 0.1
+"""Methods are compared once this share of the way from the oracle's forget probability to the original's is left."""
+RATES = (1e-4, 3e-4, 1e-3)
+RAW_RATES = (0.03, 0.1, 0.3)
+"""Learning rates that the exploratory seed tries: through AdamW, and for blends that change the weights themselves."""
+EXPLORATORY, CONFIRMATORY = 100, (0, 1, 2)
+KEPT = ("forget_quality", "model_utility", "probability", "extraction_strength", "membership_loss")
+
+
+@dataclasses.dataclass(frozen=True)
+class Arena:
+    """Where methods meet: a split, the original, the oracles, and the loop's fixed settings.
+
+    ``limit`` is the most steps a run may take, ``every`` the steps between two looks at the forget set.
+    """
+
+    name: str
+    split: Split
+    original: api.Result
+    oracles: tuple[api.Result, ...]
+    batch_size: int
+    limit: int
+    every: int
+
+    @cached_property
+    def digest(self) -> str:
+        parts = [self.split.digest, self.original.digest, *[o.digest for o in self.oracles], f"{self.batch_size} {self.limit} {self.every} {LEFT}"]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+
+    @cached_property
+    def target(self) -> float:
+        """The forget probability at which a run ends."""
+        start = level(self.original.model, self.original.task, self.split)
+        end = sum(level(o.model, o.task, self.split) for o in self.oracles) / len(self.oracles)
+        return end + LEFT * (start - end)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One run: a method with what stands in its seams, a seed, a rate; ``steps`` ends it there instead of at the target."""
+
+    name: str
+    method: Any
+    seed: int
+    rate: float
+    seams: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    steps: int = 0
+
+    @property
+    def file(self) -> str:
+        return f"{self.name} seed {self.seed} rate {self.rate:g}.json"
+
+
+def level(model: Any, task: Language, split: Split) -> float:
+    """Mean per-token probability of the forget answers."""
+    seen = Store().observe(model, task, split, [Want("scores", "forget")], quiet=True)
+    return float(api.audit_registry.make("probability").measure(seen, []).value)
+
+
+def is_raw(method: Any, seams: Mapping[str, Any]) -> bool:
+    """Whether the recipe's blend changes the weights itself: its rate is not AdamW's."""
+    return bool(blends.make(api.recipe_of(method, **seams).blend).raw)
+
+
+def run(arena: Arena, plan: Plan, folder: Path) -> dict[str, Any]:
+    """The cell of a plan: read from ``folder`` where it is there, else run, measured and written.
+
+    What a run cannot do (a role that is missing, a collapse) is a recorded result.
+    """
+    path, identity = folder / plan.file, f"{arena.digest} {plan}"
+    if path.exists() and (there := json.loads(path.read_text(encoding="utf-8")))["identity"] == identity:
+        return there
+    torch.set_num_threads(1)
+    cell: dict[str, Any] = {"identity": identity, "name": plan.name, "seed": plan.seed, "rate": plan.rate, "arena": arena.name}
+    seen: dict[str, Any] = {"steps": 0, "level": None, "reached": False}
+    began, task = time.monotonic(), arena.original.task
+
+    def look(model: Any, step: int) -> bool:
+        found = level(model, task, arena.split)
+        seen.update(steps=step, level=found, reached=found <= arena.target)
+        return found <= arena.target and not plan.steps
+
+    try:
+        made = api.forget(
+            copy.deepcopy(arena.original.model), arena.split, plan.method, tokenizer=task.tokenizer, template=task.template,
+            watch=look, every=plan.steps or arena.every, quiet=True, seed=plan.seed, lr=plan.rate, schedule="constant", warmup=0.0,
+            batch_size=arena.batch_size, max_steps=plan.steps or arena.limit, **plan.seams,
+        )  # fmt: skip
+        card = api.audit(made, arena.split, oracle=arena.oracles, original=arena.original, store=folder / "observations", quiet=True)
+        cell |= {**seen, "figures": {m.name: m.row() for m in card if m.name in KEPT}, "digest": made.digest}
+    except Collapsed as error:
+        cell |= {**seen, "figures": {}, "note": f"collapsed: {error}"}
+    except UnrememberError as error:
+        cell |= {**seen, "figures": {}, "note": f"does not run here: {error}"}
+    cell["seconds"] = round(time.monotonic() - began, 1)
+    write_text(path, json.dumps(cell, indent=1))
+    return cell
+
+
+def figure(cell: Mapping[str, Any], name: str) -> float | None:
+    """One figure of a cell: log10 p of the forget quality, else the value."""
+    found = cell["figures"].get(name, {})
+    return found.get("extra", {}).get("log10_p") if name == "forget_quality" else found.get("value")
+
+
+def best(cells: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The exploratory cell whose rate is taken: of those that reached the target the most useful, else the most forgetful."""
+    there = [cell for cell in cells if cell["reached"] and figure(cell, "model_utility") is not None]
+    if there:
+        return max(there, key=lambda cell: figure(cell, "model_utility") or 0.0)
+    return min(cells, key=lambda cell: 1.0 if cell["level"] is None else cell["level"])

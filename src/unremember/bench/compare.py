@@ -1,0 +1,82 @@
+"""Methods on an arena, and the four seams crossed: which cells there are, in which order, and what page they make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import joblib
+
+from unremember import api
+from unremember.bench import cells
+from unremember.bench.cells import CONFIRMATORY, EXPLORATORY, KEPT, RATES, RAW_RATES, Arena, Plan
+from unremember.bench.table import Cells, markdown, tradeoff
+from unremember.engine.checkpoint import write_text
+from unremember.engine.progress import Progress
+from unremember.registry import methods
+
+CONTROL = "retain_descent"
+BLENDS, SAMPLINGS, SELECTIONS = ("sum", "pcgrad", "gu", "hamu", "ofmu"), ("paired", "cyclic", "melu", "guard"), ("all", "lora", "knowledge_neurons")
+
+
+def controls(arena: Arena) -> Iterator[tuple[str, Cells]]:
+    """The original and the oracles as cells."""
+    for name, results in (("original", (arena.original,)), ("oracle", arena.oracles)):
+        cards = [api.audit(r, arena.split, oracle=arena.oracles, original=arena.original, quiet=True) for r in results]
+        yield name, [{"figures": {m.name: m.row() for m in card if m.name in KEPT}, "steps": 0, "rate": 0, "reached": True} for card in cards]
+
+
+def run_all(arena: Arena, plans: Sequence[Plan], folder: Path, title: str) -> list[Mapping[str, Any]]:
+    """The cells of all plans, one process a core; what is there already is read."""
+    found: list[Mapping[str, Any]] = []
+    with Progress(title, len(plans)) as progress:
+        jobs = joblib.Parallel(n_jobs=-1, return_as="generator")(joblib.delayed(cells.run)(arena, plan, folder) for plan in plans)
+        for cell in jobs:
+            found.append(cell)
+            progress.advance(1, 0, f"{cell['name']} {cell['seconds']} s")
+    return found
+
+
+def table(arena: Arena, recipes: Mapping[str, tuple[Any, Mapping[str, Any]]], folder: Path) -> list[tuple[str, Cells]]:
+    """Each recipe: its rate from the exploratory seed, its figures from the confirmatory ones, and the control at equal steps."""
+    tried = [Plan(name, method, EXPLORATORY, rate, seams) for name, (method, seams) in recipes.items()
+             for rate in (RAW_RATES if cells.is_raw(method, seams) else RATES)]  # fmt: skip
+    explored = run_all(arena, tried, folder, f"{arena.name}: rates")
+    chosen = {name: cells.best([cell for cell in explored if cell["name"] == name]) for name in recipes}
+    plans = [Plan(name, recipes[name][0], seed, cell["rate"], recipes[name][1]) for name, cell in chosen.items() for seed in CONFIRMATORY
+             if not cell.get("note", "").startswith("does not run")]  # fmt: skip
+    confirmed = run_all(arena, plans, folder, f"{arena.name}: seeds")
+    steps = round(median([cell["steps"] for cell in confirmed if cell["reached"]] or [arena.limit]))
+    retain = run_all(arena, [Plan(CONTROL, CONTROL, seed, RATES[1], {}, steps) for seed in CONFIRMATORY], folder, f"{arena.name}: control")
+    rows = [(name, [c for c in confirmed if c["name"] == name] or [cell]) for name, cell in chosen.items()]
+    return [*controls(arena), (CONTROL, retain), *rows]
+
+
+def every_method() -> dict[str, tuple[Any, Mapping[str, Any]]]:
+    """All registered methods that start from the original and forget."""
+    return {e.name: (e.name, {}) for e in methods.all() if not e.facts.get("fresh") and e.name != CONTROL}
+
+
+def crossed(loss: Any) -> dict[str, tuple[Any, Mapping[str, Any]]]:
+    """One loss with every blend, sampling and selection."""
+    return {f"{b} · {s} · {w}": (loss, {"blend": b, "sampling": s, "selection": w}) for b in BLENDS for s in SAMPLINGS for w in SELECTIONS}
+
+
+def page(title: str, lead: str, parts: Iterable[tuple[Arena, list[tuple[str, Cells]]]], file: Path) -> Path:
+    """Write the Markdown page of some tables, a figure beside each."""
+    out = [f"# {title}", lead]
+    for arena, rows in parts:
+        name = f"{file.stem}-{arena.name.replace(' ', '-')}.png"
+        tradeoff(rows, f"{title}: {arena.name}", file.parent / name)
+        out += [f"## {arena.name}", facts(arena), markdown(rows), f"![{arena.name}]({name})"]
+    write_text(file, "\n\n".join(out) + "\n")
+    return file
+
+
+def facts(arena: Arena) -> str:
+    sizes = ", ".join(f"{role} {len(rows)}" for role, rows in arena.split.roles.items())
+    return (f"Rows: {sizes}. Original `{arena.original.digest[:12]}`; oracles {', '.join(f'`{o.digest[:12]}`' for o in arena.oracles)}. "
+            f"Batches of {arena.batch_size}; a run ends at the first look (every {arena.every} steps, at most {arena.limit}) with a forget "
+            f"probability of {arena.target:.3f} or less.")  # fmt: skip

@@ -1,0 +1,67 @@
+"""Tables and figures of cells: the mean over the confirmatory seeds, with the least and the greatest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from unremember.bench.cells import KEPT, figure
+
+TITLES = {"forget_quality": "forget quality (log₁₀ p)", "model_utility": "model utility", "probability": "forget probability",
+          "extraction_strength": "extraction strength", "membership_loss": "membership AUC"}  # fmt: skip
+DIGITS = {"forget_quality": 1}
+KINDS = {"original": "#555555", "oracle": "#009E73", "retain_descent": "#E69F00", "method": "#0072B2"}
+Cells = Sequence[Mapping[str, Any]]
+
+
+def spread(values: Sequence[float | None], digits: int = 3) -> str:
+    """``mean (least … greatest)``, or a dash."""
+    there = [v for v in values if v is not None]
+    if not there:
+        return "–"
+    mean = f"{np.mean(there):.{digits}f}"
+    return mean if len(there) == 1 else f"{mean} ({min(there):.{digits}f} … {max(there):.{digits}f})"
+
+
+def row(name: str, cells: Cells) -> list[str]:
+    """A line of the table: the cells of one recipe."""
+    done = [cell for cell in cells if cell["figures"]]
+    if not done:
+        return [name, cells[0].get("note", "–").replace("|", "/"), *[""] * (len(KEPT) + 1)]
+    reached = sum(bool(cell["reached"]) for cell in cells)
+    steps = spread([cell["steps"] for cell in done], 0) if done[0]["steps"] else "–"
+    note = "" if reached == len(cells) or not done[0]["steps"] else f" ({reached} of {len(cells)} reached the target)"
+    rate = f"{done[0]['rate']:g}" if done[0]["rate"] else "–"
+    return [name + note, rate, steps, *[spread([figure(cell, key) for cell in done], DIGITS.get(key, 3)) for key in KEPT]]
+
+
+def markdown(rows: Sequence[tuple[str, Cells]]) -> str:
+    head = ["", "rate", "steps", *[TITLES[key] for key in KEPT]]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *[row(name, cells) for name, cells in rows]]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def tradeoff(rows: Sequence[tuple[str, Cells]], title: str, path: Path) -> None:
+    """Forget quality against utility: a point a recipe, its bars from the least to the greatest of the seeds."""
+    points = []
+    for name, cells in rows:
+        quality = [v for cell in cells if (v := figure(cell, "forget_quality")) is not None]
+        utility = [v for cell in cells if (v := figure(cell, "model_utility")) is not None]
+        if quality and utility:
+            kind = name if name in KINDS else "method"
+            points.append({"name": name, "kind": kind, "x": np.mean(utility), "x0": min(utility), "x1": max(utility),
+                           "y": np.mean(quality), "y0": min(quality), "y1": max(quality)})  # fmt: skip
+    colour = alt.Color("kind:N", title=None, scale=alt.Scale(domain=list(KINDS), range=list(KINDS.values())))
+    x = alt.X("x:Q", title="model utility", scale=alt.Scale(zero=False, padding=20))
+    y = alt.Y("y:Q", title="forget quality, log₁₀ p (0: like the oracle)")
+    base = alt.Chart(pd.DataFrame(points)).encode(x=x, y=y, color=colour)
+    bars = base.mark_rule(opacity=0.5)
+    names = base.mark_text(align="left", dx=8, dy=-7, fontSize=11).encode(text="name:N")
+    layers = [bars.encode(x="x0:Q", x2="x1:Q"), bars.encode(y="y0:Q", y2="y1:Q"), base.mark_point(filled=True, size=90), names]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    alt.layer(*layers).properties(width=620, height=420, title=title).save(str(path), scale_factor=2)

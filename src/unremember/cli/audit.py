@@ -1,0 +1,30 @@
+"""``audit``: one model beside its controls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from unremember.cli.compare import asked, compared, console
+from unremember.cli.folder import read_run
+from unremember.engine.checkpoint import write_text
+from unremember.report.comparison import plain
+from unremember.report.page import write_report
+from unremember.report.table import card
+
+
+def audit_run(model: str, data: str, oracles: Sequence[str], original: str, audits: Sequence[str], as_json: bool, keys: Sequence[str]) -> None:
+    """Print one model's measurements; a run folder keeps them, with the observations and a report beside its controls."""
+    run = Path(model) if read_run(model) else None
+    comparison = compared([model], asked(data, keys), oracles, original, run / "observations" if run else None, audits)
+    rows = comparison.artefacts[-1].measurements
+    if run:
+        write_text(run / "measurements.json", plain(rows))
+        comparison.save(run / "comparison.json")
+        write_report(comparison, run / "report.html")
+    if as_json:
+        print(plain(rows))
+        return
+    console.print(card(f"audit of {model}", rows))
+    for note in dict.fromkeys(row["note"] or row["reason"] for row in rows if row["note"] or row["reason"]):
+        console.print(f"· {note}", markup=False, highlight=False)

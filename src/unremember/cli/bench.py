@@ -1,0 +1,93 @@
+"""``bench methods`` and ``bench seams``: methods at matched forgetting, and the four seams crossed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unremember.errors import ConfigError
+
+ARENAS = Annotated[list[str], typer.Argument(metavar="ARENA...", help="people-40, people-100 … (any size from 20), or tofu.")]
+OUT = Annotated[Path, typer.Option("--out", "-o", help="Folder of the page and its figures.")]
+WORK = Annotated[Path, typer.Option("--work", "-w", help="Folder of models and finished cells; what is there is not run again.")]
+TOFU = Annotated[str, typer.Option("--tofu", help="For the arena tofu: TOFU's folder, or its name on the hub.")]
+ORIGINAL = Annotated[str, typer.Option("--original", help="For the arena tofu: the model that knows the forget set.")]
+ORACLE = Annotated[list[str] | None, typer.Option("--oracle", help="For the arena tofu: a model retrained without it; may be given twice.")]
+METHOD = Annotated[list[str] | None, typer.Option("--method", help="Only these methods; may be given several times.")]
+TRAINING = {"epochs": 24, "lr": 2e-3, "batch_size": 32}
+LEAD = (
+    "Each method runs from the original until the forget set's answers are no more likely than a tenth of the way from the oracles' level to the "
+    "original's; figures are then read at *matched forgetting*. Its learning rate is the best of three on an exploratory seed; the figures are the "
+    "mean (least … greatest) of three other seeds. `retain_descent` is the control: plain training on the retain set for the median number of steps."
+)
+
+
+def add_bench(app: typer.Typer) -> None:
+    bench = typer.Typer(no_args_is_help=True, help="Compare methods at matched forgetting: tables and figures, resumable.")
+    bench.command("methods")(bench_methods)
+    bench.command("seams")(bench_seams)
+    app.add_typer(bench, name="bench")
+
+
+def bench_methods(arenas: ARENAS, out: OUT = Path("docs/results"), work: WORK = Path("runs/bench"), method: METHOD = None,
+                  tofu: TOFU = "locuslab/TOFU", original: ORIGINAL = "", oracle: ORACLE = None) -> None:  # fmt: skip
+    """Every method at matched forgetting, beside original, oracles and retain descent.
+
+    unremember bench methods people-40 people-100
+
+    unremember bench methods tofu --tofu TOFU --original ORIGINAL --oracle RETAIN90
+    """
+    from unremember.bench import compare
+
+    recipes = {name: (name, {}) for name in method} if method else compare.every_method()
+    made = [arena(name, work, tofu, original, oracle or []) for name in arenas]
+    parts = [(a, compare.table(a, recipes, work / a.name / "cells")) for a in made]
+    typer.echo(compare.page("Methods", LEAD, parts, out / "methods.md"))
+
+
+def bench_seams(arenas: ARENAS, loss: Annotated[str, typer.Option(help="The method whose loss is crossed.")] = "npo",
+                out: OUT = Path("docs/results"), work: WORK = Path("runs/bench"), tofu: TOFU = "locuslab/TOFU", original: ORIGINAL = "",
+                oracle: ORACLE = None) -> None:  # fmt: skip
+    """One loss with every blend, sampling and selection, at matched forgetting.
+
+    unremember bench seams people-40 --loss npo
+    """
+    from unremember.bench import compare
+
+    made = [arena(name, work, tofu, original, oracle or []) for name in arenas]
+    parts = [(a, compare.table(a, compare.crossed(loss), work / a.name / "cells")) for a in made]
+    lead = f"The loss of `{loss}` with every blend · sampling · selection. {LEAD}"
+    typer.echo(compare.page("The four seams crossed", lead, parts, out / "seams.md"))
+
+
+def arena(name: str, work: Path, tofu: str, original: str, oracles: Sequence[str]) -> Any:
+    """An arena by name; the models of a world of people are trained where they are not there yet."""
+    from unremember.bench.cells import Arena
+    from unremember.cli.folder import result_of, split_of
+
+    if name == "tofu":
+        if not (original and oracles):
+            raise ConfigError("the arena tofu needs --original and --oracle (a model retrained without the forget set)")
+        split = split_of({"name": "tofu", "path": tofu})
+        return Arena(name, split, result_of(original), tuple(result_of(o) for o in oracles), 32, 130, 13)
+    kind, _, count = name.partition("-")
+    if kind != "people" or not count.isdigit():
+        raise ConfigError(f"no arena {name!r}: there are people-<count> (people-40) and tofu")
+    data = {"name": "people", "count": int(count)}
+    folders = trained(data, work / name)
+    first, *retrained = [result_of(str(folder)) for folder in folders]
+    return Arena(name, split_of(data), first, tuple(retrained), 16, 120, 4)
+
+
+def trained(data: dict[str, Any], folder: Path) -> list[Path]:
+    """Run folders of the original and two oracles."""
+    from unremember.cli.config import checked
+    from unremember.cli.train import train_run
+
+    runs: dict[str, dict[str, Any]] = {"original": {}, "oracle-0": {"without": ["forget"]}, "oracle-1": {"without": ["forget"], "seed": 1}}
+    for name, more in runs.items():
+        train_run(checked({"data": data, **TRAINING, **more}), folder / name)
+    return [folder / name for name in runs]

@@ -1,0 +1,38 @@
+"""``forget``: a method, and what stands in its seams, on a model and a benchmark's data."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+from unremember import api
+from unremember.cli.config import RunConfig
+from unremember.cli.folder import begun, finish, finished, model_folder, split_of, template_of
+from unremember.errors import ConfigError
+from unremember.models.load import load_model, load_tokenizer
+from unremember.models.presets import fresh
+from unremember.registry import ALL, methods
+
+
+def forget_run(config: RunConfig, out: Path) -> None:
+    """Forget into the run folder ``out``, or carry on there. Unknown names are told before anything is loaded."""
+    if not config.model:
+        raise ConfigError("forget needs --model: a model folder, a run folder or a hub name")
+    methods.make(config.method)
+    for seam in ("blend", "sampling", "selection"):
+        if part := getattr(config, seam):
+            ALL[f"{seam}s"].make(part)
+    if finished(out, "forget", config):
+        return
+    split, folder = split_of(config.data), model_folder(config.model)
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    name = config.method if isinstance(config.method, str) else config.method["name"]
+    if methods.entry(name).facts.get("fresh"):
+        model, split = fresh(model.config, config.settings.seed), api.learned(split, without=("forget",))
+    began = time.monotonic()
+    with begun(out, "forget", config, model, split):
+        result = api.forget(model, split, config.method, tokenizer=tokenizer, blend=config.blend, sampling=config.sampling,
+                            selection=config.selection, template=template_of(config.template), folder=out,
+                            **dataclasses.asdict(config.settings))  # fmt: skip
+    finish(out, result, tokenizer, time.monotonic() - began)

@@ -1,0 +1,36 @@
+"""``train``: from scratch or from a model, with or without some roles."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+from unremember import api
+from unremember.cli.config import RunConfig
+from unremember.cli.folder import begun, finish, finished, model_folder, split_of, template_of
+from unremember.models.load import load_model, load_tokenizer
+from unremember.models.presets import small_llama
+from unremember.models.tokenizer import train_tokenizer
+
+
+def train_run(config: RunConfig, out: Path) -> None:
+    """Train into the run folder ``out``, or carry on there. Raises DataError for a role in ``without`` that is not there."""
+    if finished(out, "train", config):
+        return
+    split, settings = split_of(config.data), config.settings
+    for role in config.without:
+        split[role]
+    if config.model:
+        folder = model_folder(config.model)
+        model, tokenizer = load_model(folder), load_tokenizer(folder)
+    else:
+        rows = [row for role in split.roles.values() for row in role.rows]
+        texts = [str(row[column]) for row in rows for column in ("question", "answer", "text") if row.get(column)]
+        tokenizer = train_tokenizer(texts, 4096)
+        model = small_llama(len(tokenizer), seed=settings.seed)
+    began = time.monotonic()
+    with begun(out, "train", config, model, split):
+        result = api.train(model, split, tokenizer=tokenizer, without=config.without, template=template_of(config.template),
+                           folder=out, **dataclasses.asdict(settings))  # fmt: skip
+    finish(out, result, tokenizer, time.monotonic() - began)

@@ -1,0 +1,55 @@
+"""What the shell shows before anything runs: help and lists."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from shell import ran, shell
+
+from unremember.registry import ALL, FIDELITIES
+
+COMMANDS = ["demo", "train", "forget", "audit", "compare", "report", "benchmark"]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["forget", "--help"], ["methods"], ["methods", "--json"]], ids=" ".join)
+def test_help_and_the_methods_import_no_torch(words: list[str]) -> None:
+    code = f"import sys; sys.argv = ['unremember', *{words!r}]\nfrom unremember.cli.app import main\n" \
+           "try: main()\nexcept SystemExit: pass\nprint(sorted({'torch', 'transformers', 'pandas'} & set(sys.modules)), file=sys.stderr)"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]" and len(done.stdout) > 400
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example_that_parses(command: str) -> None:
+    help_ = " ".join(ran(command, "--help").out.split())
+    assert f"unremember {command} " in help_
+    assert command in ran("--help").out
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_list_as_json(kind: str) -> None:
+    rows = ran(kind, "--json").json
+    assert [row["name"] for row in rows] == ALL[kind].names() and rows
+    for row in rows:
+        assert {"name", "summary", "paper", "arxiv", "needs", "fidelity"} <= row.keys()
+        assert row["summary"] and row["fidelity"] in FIDELITIES and isinstance(row["needs"], list)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_list_as_a_table_of_80_columns(kind: str) -> None:
+    lines = ran(kind).out.splitlines()
+    assert max(map(len, lines)) <= 80
+    first = [line.split(" ")[0] for line in lines]
+    assert [word for word in first if word][1:] == ALL[kind].names(), "every name whole, in the first column"
+    words = set(" ".join(lines).split())
+    for entry in ALL[kind].all():
+        assert entry.fidelity in words and (entry.arxiv in words or not entry.arxiv)
+
+
+@pytest.mark.parametrize("words", [["forgte"], ["forget"], ["train", "--nothing", "-o", "x"], ["audit"]], ids=" ".join)
+def test_a_word_the_shell_does_not_know(words: list[str]) -> None:
+    outcome = shell(*words)
+    assert outcome.code == 2 and outcome.out == "" and "Traceback" not in outcome.err
+    assert any(hint in outcome.err for hint in ("forgte", "--out", "--nothing", "--model"))

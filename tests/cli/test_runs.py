@@ -1,0 +1,126 @@
+"""Runs from the shell: train, forget, and what their folders hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from shell import WORLD, ran, run_json, shell
+
+from unremember import api
+from unremember.data.split import Split
+from unremember.engine import checkpoint
+from unremember.models.digest import weights_digest
+from unremember.models.load import load_model, load_tokenizer
+from unremember.models.presets import fresh
+from unremember.registry import methods
+
+QUICK = ["max_steps=2", "lr=1e-3", "batch_size=8"]
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_model_from_scratch(tmp_path: Path, split: Split) -> None:
+    outcome = ran("train", "-o", tmp_path / "run", WORLD, "max_steps=1")
+    assert "shards" not in outcome.err + outcome.out and outcome.out == ""
+    model, tokenizer = load_model(tmp_path / "run" / "model"), load_tokenizer(tmp_path / "run" / "model")
+    assert model.config.vocab_size == len(tokenizer) and run_json(tmp_path / "run")["digest"] == weights_digest(model)
+    question = split["forget"].rows[0]["question"]
+    assert tokenizer.decode(tokenizer(question)["input_ids"]) == question
+
+
+def test_what_a_run_folder_holds(runs: Path, tiny: Path, split: Split) -> None:
+    folder = runs / "original"
+    run, model = run_json(folder), load_model(folder / "model")
+    assert run["kind"] == "train" and run["config"]["data"] == {"name": "people", "count": 20} and run["config"]["model"] == str(tiny)
+    assert run["config"]["settings"] | {"lr": 1e-2, "epochs": 2, "seed": 0, "batch_size": 32} == run["config"]["settings"], "defaults too"
+    assert run["hashes"] == {"data": split.digest, "start": weights_digest(load_model(tiny))} and run["digest"] == weights_digest(model)
+    assert run["versions"].keys() >= {"python", "torch", "transformers", "unremember"} and run["seconds"] > 0
+    rows = len(api.learned(split)["train"])
+    assert [row["step"] for row in log_of(folder)] == list(range(1, 2 * math.ceil(rows / 32) + 1))
+    flat = checkpoint.latest(folder / "checkpoint")
+    assert flat is not None and torch.equal(flat["weights/model.norm.weight"], model.model.norm.weight)
+    assert not list(folder.rglob("*.partial")) and not list((folder / "model").glob("*.bin"))
+
+
+def test_the_oracle_never_saw_the_forget_set(runs: Path, split: Split) -> None:
+    without = len(api.learned(split, without=("forget",))["train"])
+    assert without == len(api.learned(split)["train"]) - len(split["forget"])
+    assert len(log_of(runs / "oracle")) == 2 * math.ceil(without / 32)
+    assert run_json(runs / "oracle")["digest"] != run_json(runs / "original")["digest"]
+
+
+def test_a_finished_run_is_not_run_again(runs: Path, tiny: Path) -> None:
+    words = ["train", "-m", tiny, "-o", runs / "original", WORLD, "lr=1e-2"]
+    before = (runs / "original" / "model" / "model.safetensors").stat().st_mtime_ns
+    assert "finished already" in ran(*words, "epochs=2").err
+    assert "holds another run" in shell(*words, "epochs=3").refused()
+    assert "holds another run" in shell("forget", "-m", tiny, "-o", runs / "original", WORLD).refused()
+    assert (runs / "original" / "model" / "model.safetensors").stat().st_mtime_ns == before
+
+
+SEAMS: list[list[str]] = [
+    [], ["--blend", "pcgrad"], ["--sampling", "cyclic"], ["--selection", "lora", "selection.rank=2"],
+    ["--blend", "pcgrad", "--sampling", "cyclic", "--selection", "layers", "selection.layers=[0]"],
+]  # fmt: skip
+CELLS = [(name, more) for name in methods.names() for more in ([[]] if name in ("retrain", "rmu") else SEAMS[:1])] \
+    + [("npo", more) for more in SEAMS[1:]] + [("simnpo", SEAMS[4]), ("rmu", SEAMS[1]), ("dpo", SEAMS[3])]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "seams"), CELLS, ids=lambda value: value if isinstance(value, str) else " ".join(value) or "plain")
+def test_every_method_runs_and_equals_the_python_face(method: str, seams: list[str], runs: Path, split: Split, tmp_path: Path) -> None:
+    flags = [word for word in seams if "=" not in word]
+    keys = [word for word in seams if "=" in word]
+    ran("forget", "-m", runs / "original", "-o", tmp_path / "run", "--method", method, *flags, WORLD, *QUICK, *keys)
+    folder = runs / "original" / "model"
+    model, data = load_model(folder), split
+    parts: dict[str, Any] = {flag.removeprefix("--"): {"name": name} for flag, name in zip(flags[::2], flags[1::2])}
+    parts |= {"selection": {**parts["selection"], "rank": 2}} if "selection.rank=2" in seams else {}
+    parts |= {"selection": {**parts["selection"], "layers": [0]}} if "selection.layers=[0]" in seams else {}
+    if methods.entry(method).facts.get("fresh"):
+        model, data = fresh(model.config, 0), api.learned(split, without=("forget",))
+    by_hand = api.forget(model, data, method, tokenizer=load_tokenizer(folder), quiet=True, max_steps=2, lr=1e-3, batch_size=8, **parts)
+    assert run_json(tmp_path / "run")["digest"] == by_hand.digest == weights_digest(load_model(tmp_path / "run" / "model"))
+    assert by_hand.digest != run_json(runs / "original")["digest"] and len(log_of(tmp_path / "run")) == 2
+
+
+def test_a_file_flags_and_keys_make_one_run(runs: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(f"model: {runs / 'original'}\ndata: {{name: people, count: 20}}\nmethod: {{name: npo, beta: 0.2}}\nblend: {{name: pcgrad}}\n"
+                    "selection: {name: lora, rank: 2}\nmax_steps: 2\nlr: 1e-3\nbatch_size: 8\n")  # fmt: skip
+    ran("forget", "-c", file, "-o", tmp_path / "file")
+    words = ["-m", runs / "original", "--blend", "pcgrad", "--selection", "lora", WORLD, *QUICK, "selection.rank=2"]
+    ran("forget", *words, "-o", tmp_path / "keys", "method.beta=0.2")
+    ran("forget", *words, "-o", tmp_path / "other", "method.beta=0.9")
+    by_file, by_keys, other = (run_json(tmp_path / name) for name in ("file", "keys", "other"))
+    assert by_file["digest"] == by_keys["digest"] != other["digest"], "the parameter reaches the loss"
+    assert by_file["config"]["settings"] == by_keys["config"]["settings"] and by_file["config"]["method"] == by_keys["config"]["method"]
+
+
+def test_a_forgotten_model_needs_nothing_of_ours(runs: Path, tiny: Path, tmp_path: Path) -> None:
+    ran("forget", "-m", runs / "original", "-o", tmp_path / "run", "--selection", "lora", WORLD, *QUICK)
+    folder = tmp_path / "run" / "model"
+    ids = torch.arange(2, 12)[None]
+    with torch.no_grad():
+        mine = load_model(folder)(input_ids=ids).logits[0, -1, :5].tolist()
+    code = "import sys, torch; from transformers import AutoModelForCausalLM, AutoTokenizer; f = sys.argv[1]\n" \
+           "m = AutoModelForCausalLM.from_pretrained(f); AutoTokenizer.from_pretrained(f)('Who?'); torch.set_num_threads(1)\n" \
+           "print(m(input_ids=torch.arange(2, 12)[None]).logits[0, -1, :5].tolist(), not {'unremember', 'peft'} & set(sys.modules))"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{mine} True"
+
+
+def test_settings_reach_the_loop(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(api.loop, "train", lambda model, task, split, recipe, settings, *rest: seen.update(dataclasses.asdict(settings)) or model)
+    ran("forget", "-m", runs / "original", "-o", tmp_path / "run", WORLD, "lr=3e-4", "epochs=7", "seed=5", "clip=0.5", "precision=bf16", "warmup=0")
+    assert seen | {"lr": 3e-4, "epochs": 7, "seed": 5, "clip": 0.5, "precision": "bf16", "warmup": 0.0, "batch_size": 32} == seen

@@ -1,0 +1,241 @@
+"""Tables, figures and the page of a comparison whose figures are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from unremember.audits.measurement import Measurement
+from unremember.errors import DataError
+from unremember.report.comparison import Artefact, Comparison, plain
+from unremember.report.figures import CHARACTER, EDGES, HEIGHT, LINE, WIDTH, apart, curves, figures, positions, tradeoff
+from unremember.report.page import headline, write_report
+from unremember.report.table import COLUMNS, SHORT, card, cell, markdown, rich_table
+
+NASTY = "</script><b>bold"
+
+
+def measured(utility: float, log: float, verdict: str = "under-forgotten", position: float | None = 0.5, **more: Any) -> tuple[dict[str, Any], ...]:
+    quality = Measurement("forget_quality", 10**log, verdict=verdict, extra={"log10_p": log, "saturated": log < -100}, **more)  # type: ignore[arg-type]
+    others = [Measurement(name, 0.25, 0.2, 0.3, verdict=verdict, position=position, position_low=position and position - 0.1,
+                          position_high=position and position + 0.1, controls={"oracle": [0.1, 0.2], "original": 0.9})
+              for name in COLUMNS if name not in ("forget_quality", "model_utility")]  # type: ignore[arg-type]  # fmt: skip
+    return tuple(m.row() for m in (quality, Measurement("model_utility", utility, utility - 0.01, utility + 0.02, verdict="measured"), *others))
+
+
+@pytest.fixture
+def comparison() -> Comparison:
+    artefacts = (
+        Artefact("original", "original", "", "aa", measured(0.8, -20.0, "control", None)),
+        Artefact("oracle", "oracle", "", "bb", measured(0.78, 0.0, "control", None)),
+        Artefact("npo", "unlearned", "npo", "cc", measured(0.7, -0.5, "indistinguishable", 0.1)),
+        Artefact("gradient_difference", "unlearned", "gradient_difference", "dd", measured(0.71, -0.6, position=9.0)),
+        Artefact("wreck", "unlearned", "gradient_ascent", "ee", measured(0.0, -239.0, "undetermined", -30.0, note="the model collapsed")),
+        Artefact("burst", "collapsed", "rmu", "", (), "the loss is not finite at step 3"),
+    )
+    samples = ({"role": "forget", "question": NASTY, "answer": "The truth.", "said": {"original": "The truth.", "npo": "", "wreck": "la la"}},)
+    return Comparison("Forgetting in test", artefacts, {"data": "test"}, samples)
+
+
+def printed(table: Any, width: int = 80) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(table)
+    return out.getvalue().splitlines()
+
+
+# --- plain data ---
+
+
+def test_a_comparison_comes_back_from_its_file(comparison: Comparison, tmp_path: Path) -> None:
+    comparison.save(tmp_path / "c.json")
+    again = Comparison.load(tmp_path / "c.json")
+    assert again.text() == comparison.text() and [a.name for a in again.artefacts] == [a.name for a in comparison.artefacts]
+    assert again.artefacts[2].figure("model_utility")["value"] == 0.7 and again.artefacts[5].figure("model_utility") == {}
+
+
+def test_json_is_strict() -> None:
+    tree = {"a": [float("nan"), 1.5, {"b": float("-inf")}], "c": (float("inf"), None, "NaN", True)}
+    assert json.loads(plain(tree), parse_constant=pytest.fail) == {"a": [None, 1.5, {"b": None}], "c": [None, None, "NaN", True]}
+
+
+@pytest.mark.parametrize("text", [
+    "", "[]", "{}", '{"title": "t"}', '{"title": "t", "artefacts": [{"name": "a"}]}', '{"title": "t", "artefacts": [], "x": 1}',
+])  # fmt: skip
+def test_what_is_no_comparison(text: str, tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(DataError, match=r"c\.json is not a comparison"):
+        Comparison.load(tmp_path / "c.json")
+
+
+# --- tables ---
+
+
+def test_cells() -> None:
+    quality = {"name": "forget_quality", "value": 1e-5, "verdict": "under-forgotten", "extra": {"log10_p": -5.04, "saturated": False}}
+    assert cell(quality) == ("-5.0", "", "under-forgotten")
+    assert cell({**quality, "extra": {"log10_p": -239.0, "saturated": True}})[0] == "-239.0⊥"
+    assert cell({**quality, "extra": {"log10_p": None}})[0] == "-inf"
+    assert cell({"name": "rouge", "value": 0.12345, "low": 0.1, "high": 0.2, "verdict": "measured"}) == ("0.123", "0.10–0.20", "measured")
+    assert cell({"name": "rouge", "value": None, "verdict": "undetermined"}) == ("–", "", "undetermined") and cell({}) == ("–", "", "")
+
+
+def test_the_table_is_legible_in_80_columns(comparison: Comparison) -> None:
+    lines = printed(rich_table(comparison))
+    assert max(map(len, lines)) <= 80
+    for artefact in comparison.artefacts:
+        assert sum(line.startswith(artefact.name) for line in lines) == 1, "no name is cut"
+    for title in SHORT.values():
+        assert all(any(part in line for line in lines) for part in title.split("\n")), title
+    (npo,) = (line for line in lines if line.startswith("npo"))
+    assert npo.split() == ["npo", "-0.5", "0.700", *["0.250"] * 6]
+    (wreck,) = (line for line in lines if line.startswith("wreck"))
+    assert wreck.split() == ["wreck", "-239.0⊥?", "0.000", *["0.250?"] * 6], "undetermined figures are marked"
+    (burst,) = (line for line in lines if line.startswith("burst"))
+    assert burst.split() == ["burst", "collapsed", *["–"] * 8]
+    assert SHORT.keys() == COLUMNS.keys()
+
+
+def test_a_name_is_no_markup(comparison: Comparison) -> None:
+    named = dataclasses.replace(comparison, artefacts=(dataclasses.replace(comparison.artefacts[2], name="[red]run"),))
+    assert any(line.startswith("[red]run") for line in printed(rich_table(named)))
+
+
+def test_the_card_of_one_model(comparison: Comparison) -> None:
+    lines = printed(card("audit", comparison.artefacts[2].measurements))
+    assert max(map(len, lines)) <= 80
+    (line,) = (line.split() for line in lines if line.startswith("rouge"))
+    assert line == ["rouge", "0.250", "0.20–0.30", "0.100,", "0.200", "0.900", "indistinguishable"]
+
+
+def test_markdown(comparison: Comparison) -> None:
+    lines = markdown(comparison).splitlines()
+    assert len(lines) == 2 + 6 and {line.count("|") for line in lines} == {len(COLUMNS) + 2}
+    assert lines[4].startswith("| npo (unlearned) | -0.5 | 0.700 (0.69–0.72) | 0.250 (0.20–0.30) |")
+
+
+# --- figures ---
+
+
+@pytest.mark.parametrize("points", [[(100.0, 50.0)] * 6, [(100.0 + 3 * i, 50.0 + 2 * i) for i in range(8)], [(10.0, 10.0), (500.0, 10.0)], []])
+def test_labels_do_not_overlap(points: list[tuple[float, float]]) -> None:
+    names = [f"model number {i}" for i in range(len(points))]
+    heights = apart(points, names)
+    boxes = [(x, x + CHARACTER * len(name), y) for (x, _), name, y in zip(points, names, heights)]
+    for i, (left, right, y) in enumerate(boxes):
+        for other_left, other_right, other_y in boxes[:i]:
+            assert right <= other_left or other_right <= left or abs(y - other_y) >= LINE
+    assert points == [] or heights[0] == points[0][1], "the first stays beside its point"
+    if len({x for x, _ in points}) == 2:
+        assert heights == [y for _, y in points], "what does not collide is not moved"
+
+
+def rows_of(chart: Any, key: str) -> list[dict[str, Any]]:
+    return [row for rows in chart.to_dict()["datasets"].values() for row in rows if key in row]
+
+
+def test_the_trade_off_shows_each_model_once_inside_the_frame(comparison: Comparison) -> None:
+    chart = tradeoff(comparison)
+    rows = {row["model"]: row for row in rows_of(chart, "utility")}
+    assert rows.keys() == {"original", "oracle", "npo", "gradient_difference", "wreck"}
+    assert (rows["npo"]["utility"], rows["npo"]["log10 p"], rows["npo"]["low"]) == (0.7, -0.5, 0.69)
+    layer = chart.to_dict()["layer"][1]["encoding"]
+    bottom, top = layer["y"]["scale"]["domain"]
+    assert bottom < -239 and top > 0 and layer["color"]["scale"]["domain"][:2] == ["original", "oracle"]
+    gap = lambda a, b: abs(rows[a]["label"] - rows[b]["label"]) / (top - bottom) * HEIGHT  # noqa: E731
+    assert min(gap("npo", "gradient_difference"), gap("oracle", "gradient_difference")) >= LINE - 1e-6
+    assert gap("npo", "oracle") < LINE and 0.7 * WIDTH + 3 * CHARACTER < 0.78 * WIDTH, "side by side, so neither is moved"
+
+
+def test_positions_are_cut_at_the_edges(comparison: Comparison) -> None:
+    chart = positions(comparison)
+    rows = rows_of(chart, "position")
+    assert {row["model"] for row in rows} == {"npo", "gradient_difference", "wreck"} and len(rows) == 18
+    scale = chart.to_dict()["layer"][2]["encoding"]["x"]["scale"]
+    assert scale["domain"] == list(EDGES) and scale["clamp"] is True
+    calm = dataclasses.replace(comparison, artefacts=comparison.artefacts[:3])
+    assert positions(calm).to_dict()["layer"][2]["encoding"]["x"]["scale"]["domain"] == [-0.25, 1.25]
+
+
+def test_figures_are_those_there_is_data_for(comparison: Comparison) -> None:
+    assert list(figures(comparison)) == ["tradeoff", "positions"]
+    assert list(figures(dataclasses.replace(comparison, artefacts=comparison.artefacts[:2]))) == ["tradeoff"]
+    assert figures(dataclasses.replace(comparison, artefacts=comparison.artefacts[5:])) == {}
+
+
+def test_curves_where_epochs_were_measured(comparison: Comparison) -> None:
+    curve = tuple({"epoch": i, "probability": 1 / (i + 1), "forget_quality": None} for i in range(3))
+    with_curve = dataclasses.replace(comparison, artefacts=(dataclasses.replace(comparison.artefacts[2], curve=curve),))
+    assert "curves" in figures(with_curve)
+    rows = rows_of(curves(with_curve), "epoch")
+    assert [(row["epoch"], row["metric"], row["value"]) for row in rows] == [(i, "forget probability", 1 / (i + 1)) for i in range(3)]
+
+
+# --- the page ---
+
+
+class Page(HTMLParser):
+    """The texts of a page by tag, and what it loads."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.texts: dict[str, list[str]] = {}
+        self.loads: list[str] = []
+        self.ids: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.open.append(tag)
+        self.loads += [str(value) for name, value in attrs if name in ("src", "href")]
+        self.ids += [str(value) for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.open and self.open.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if self.open and data.strip():
+            self.texts.setdefault(self.open[-1], []).append(data.strip())
+
+
+def test_the_page(comparison: Comparison, tmp_path: Path) -> None:
+    path = write_report(comparison, tmp_path / "out" / "report.html")
+    text = path.read_text()
+    page = Page(text)
+    assert page.loads == [] and page.ids == ["tradeoff", "positions"], "it works without a network"
+    assert page.texts["h1"] == ["Forgetting in test"] and page.texts["b"] == [a.name for a in comparison.artefacts]
+    assert set(page.texts["th"]) == {"model", *COLUMNS.values()}
+    assert "the loss is not finite at step 3" in page.texts["td"] and NASTY in page.texts["p"] and "(nothing)" in page.texts["td"]
+    assert page.texts["code"] == ["test", "aa", "bb", "cc", "dd", "ee"]
+    scripts = [script for script in page.texts["script"] if 'vegaEmbed("#' in script]
+    assert len(scripts) == 1 and "window.vegaEmbed" in text
+    for name in ("tradeoff", "positions"):
+        spec = json.loads(re.search(rf'vegaEmbed\("#{name}", (.*?), {{actions: false}}\)', scripts[0])[1])  # type: ignore[index]
+        assert spec["$schema"].startswith("https://vega.github.io/schema/vega-lite")
+        assert (path.parent / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert text.count("⊥") >= 2 and "indistinguishable" in page.texts["span"] and "undetermined" in page.texts["span"]
+
+
+def test_a_name_cannot_leave_the_script(comparison: Comparison, tmp_path: Path) -> None:
+    named = dataclasses.replace(comparison, artefacts=(dataclasses.replace(comparison.artefacts[2], name=NASTY),))
+    text = write_report(named, tmp_path / "report.html").read_text()
+    assert NASTY not in text and Page(text).texts["b"] == [NASTY]
+
+
+def test_the_headline_names_the_best(comparison: Comparison) -> None:
+    assert headline(comparison) == ("npo comes nearest to forgetting: on the forget set it cannot be told from the retrained oracle "
+                                    "(log₁₀ p = -0.5), at model utility 0.70 (the original's: 0.80).")  # fmt: skip
+    without = dataclasses.replace(comparison, artefacts=(*comparison.artefacts[:2], *comparison.artefacts[3:]))
+    assert "gradient_difference comes nearest" in headline(without) and "can still be told" in headline(without)
+    vetoed = dataclasses.replace(comparison, artefacts=comparison.artefacts[4:])
+    assert headline(vetoed).startswith("Undetermined")
+    blind = Artefact("x", "unlearned", "npo", "", measured(0.5, -1.0, "uninformative"))
+    assert headline(dataclasses.replace(comparison, artefacts=(blind,))).startswith("Undetermined")
