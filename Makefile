@@ -17,7 +17,7 @@ demo: $(READY)
 	$(BIN)/unremember demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not full"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not full"
 
 acceptance: $(READY)
 	$(BIN)/python -m pytest tests/acceptance
@@ -28,7 +28,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY)
-	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/all.py
 
 table: $(READY)
 	$(BIN)/python docs/make_table.py

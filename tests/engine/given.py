@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -13,13 +14,16 @@ class Given:
 
     def __init__(self, gradients: Mapping[str, Sequence[Tensor]], **more: Any) -> None:
         self.given, self.roles, self.notes = gradients, tuple(gradients), {}
+        self.parameters = [torch.ones_like(part) for part in next(iter(gradients.values()))]
         self.__dict__ |= {"lr": 1.0, **more}
 
-    def gradients(self, *roles: str) -> dict[str, list[Tensor]]:
+    def gradients(self, *roles: str, at: Any = None) -> dict[str, list[Tensor]]:
         return {role: list(self.given[role]) for role in roles or self.roles}
 
     def total(self) -> list[Tensor]:
         return [sum(parts) for parts in zip(*self.given.values())]
+
+    def draw(self) -> None: ...
 
     def note(self, **figures: float) -> None:
         self.notes |= figures

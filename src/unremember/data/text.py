@@ -18,7 +18,7 @@ CHAT = "chat"
 class Template:
     """How a row becomes a prompt. ``prompt`` is a format string over ``{question}``, or ``"chat"``.
 
-    ``"chat"`` renders the tokenizer's own chat template once a row.
+    ``"chat"`` renders the tokenizer's own chat template once a row. A row's own ``prompt`` is taken as it stands.
     """
 
     prompt: str = "Question: {question}\nAnswer:\n"
@@ -29,6 +29,8 @@ class Template:
         return self.prompt != CHAT
 
     def render(self, row: Row, tokenizer: Any) -> str:
+        if "prompt" in row:
+            return str(row["prompt"])
         if "question" not in row:
             return ""
         if self.prompt == CHAT:

@@ -60,7 +60,8 @@ def prepare(model: Any, task: Task, split: Split, recipe: Recipe, settings: Sett
     rows = {role: split[role].digest for role in recipe.roles}
     cached: dict[str, dict[Need, reference.Cached]] = {}
     if any(of_original.values()):
-        drawn = rows_drawn(sampling, context, total) if sampling.refresh_every is None else {r: np.arange(len(k)) for r, k in keys.items()}
+        steps = total * (1 + blend.draws)
+        drawn = rows_drawn(sampling, context, steps) if sampling.refresh_every is None else {r: np.arange(len(k)) for r, k in keys.items()}
         for role, wanted in of_original.items():
             key = f"{original}{rows[role]}{task.digest()}"
             cached[role] = {

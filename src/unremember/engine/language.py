@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,18 +48,27 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Language:
-    """Causal language modelling on prompt + answer."""
+    """Causal language modelling on prompt + answer. Texts are tokenised once, however often they are encoded."""
 
     tokenizer: Any
     template: Template = dataclasses.field(default_factory=Template)
     context: int | None = None
+    encoded: dict[tuple[str, str], Texts] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     def digest(self) -> str:
+        return self.hashed
+
+    @cached_property
+    def hashed(self) -> str:
         text = self.tokenizer.backend_tokenizer.to_str() if hasattr(self.tokenizer, "backend_tokenizer") else str(self.tokenizer)
         return hashlib.sha256(f"{self.template}{text}".encode()).hexdigest()
 
     def encode(self, split: Split, role: str, texts: Sequence[str]) -> dict[str, Texts]:
-        return {text: encode(split[role], text, self.tokenizer, self.template, self.context) for text in texts}
+        rows = split[role]
+        for text in texts:
+            if (rows.digest, text) not in self.encoded:
+                self.encoded[rows.digest, text] = encode(rows, text, self.tokenizer, self.template, self.context)
+        return {text: self.encoded[rows.digest, text] for text in texts}
 
     def sizes(self, data: dict[str, Texts], text: str) -> tuple[np.ndarray, np.ndarray]:
         if not np.array_equal(data[text].rows, np.arange(len(data[text]))):

@@ -71,6 +71,8 @@ def loop(job: Job, selected: Selected, home: Path, keep: bool, watch: Watch | No
             while position < job.total and not states["run"]["ended"]:
                 with undivided():
                     refresh(job, states, position)
+                    if states["run"]["ended"]:
+                        break
                     step, states["sampling"] = job.sampling.apply(job.context, states["sampling"])
                     training_mode(model)
                     figures, tokens = update(job, accelerator, optimizer, selected, step, states, position)
@@ -80,7 +82,7 @@ def loop(job: Job, selected: Selected, home: Path, keep: bool, watch: Watch | No
                 progress.advance(1, tokens, " ".join(f"{k} {v:.3g}" for k, v in figures.items()))
                 if watch and (position % every == 0 or position == job.total):
                     model.eval()
-                    states["run"]["ended"] = bool(watch(job.model, position))
+                    states["run"]["ended"] |= bool(watch(job.model, position))
                 if keep and time.monotonic() - saved > settings.checkpoint_seconds:
                     save(home / "checkpoint", job, selected, optimizer, states, position)
                     saved = time.monotonic()
@@ -93,11 +95,12 @@ def loop(job: Job, selected: Selected, home: Path, keep: bool, watch: Watch | No
 
 
 def refresh(job: Job, states: dict[str, Any], position: int) -> None:
-    """Let a sampling that reads the model do so: before the first step, and again at its interval."""
+    """Let a sampling that reads the model do so, before the first step and at its interval; ``ended`` in its state ends the run."""
     often = job.sampling.refresh_every
     if often is not None and (position % often == 0 if often else position == 0):
         job.model.eval()
         states["sampling"] = job.sampling.refresh(job.context, states["sampling"])
+        states["run"]["ended"] |= bool(states["sampling"].get("ended"))
 
 
 @contextlib.contextmanager

@@ -55,6 +55,10 @@ class Measure:
         """Go on to the sampling's next batch."""
         self.step, self.states["sampling"] = self.job.sampling.apply(self.job.context, self.states["sampling"])
 
+    def end(self) -> None:
+        """Let this step be the run's last."""
+        self.states["run"]["ended"] = True
+
     def note(self, **figures: float) -> None:
         """Log what the blend did."""
         self.notes |= {f"blend/{name}": float(value) for name, value in figures.items()}

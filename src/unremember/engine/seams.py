@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from unremember.data.samplings import Sampling, State
-from unremember.data.split import Split
+from unremember.data.split import Row, Split
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from unremember.engine.measure import Measure
+    from unremember.engine.reading import Reading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +55,19 @@ class Context:
     batch_size: int
     seed: int
 
+    @cached_property
+    def reading(self) -> Reading:
+        """The model's losses and gradients on any rows of the split, as the weights are when it is asked."""
+        from unremember.engine.reading import Reading
+
+        return Reading(self.model, self.task, self.split)
+
+    def mean_logprobs(self, rows: Sequence[Row]) -> np.ndarray:
+        """float64[n]: the mean log-probability of an answer token of each row, by the model as it is now."""
+        from unremember.engine import reading
+
+        return reading.mean_logprobs(self.model, self.task, rows)
+
 
 class Loss(Protocol):
     """Per-example loss: ``apply(view, reference, state) -> (Tensor[B], state)``, never reduced.
@@ -78,13 +93,15 @@ class Blend(Protocol):
     The blend asks ``measure`` for what it wants of the step: the gradient of all roles together, of each role, of some
     roles at displaced weights, their losses, a further batch. The update is a gradient for the optimiser or, with
     ``raw``, the change of the weights itself. With ``corrects``, ``correct(change, measure, state) -> (change, state)``
-    has the last word on what the optimiser really did.
+    has the last word on what the optimiser really did. ``draws`` is how many further batches a step takes at most.
     """
 
     @property
     def raw(self) -> bool: ...
     @property
     def corrects(self) -> bool: ...
+    @property
+    def draws(self) -> int: ...
     def init(self, context: Context) -> State: ...
     def apply(self, measure: Measure, state: State) -> tuple[list[Tensor], State]: ...
     def correct(self, change: list[Tensor], measure: Measure, state: State) -> tuple[list[Tensor], State]: ...

@@ -12,7 +12,9 @@ from torch.utils.checkpoint import checkpoint
 from unremember.errors import ModelError
 
 LOGIT_BUDGET = 2**25
-"""Logits that exist at once: more rows than fit are taken in chunks."""
+"""Logits that exist at once where gradients are wanted: more rows than fit are made in chunks, and again in the backward pass."""
+READ_BUDGET = 2**22
+"""Logits that exist at once where they are only read: few enough to stay near the processor."""
 
 
 def body(model: Any) -> nn.Module:
@@ -39,6 +41,13 @@ def head(model: Any, hidden: Tensor) -> Tensor:
         logits = logits / config.logits_scaling
     cap = getattr(config, "final_logit_softcapping", None)
     return torch.tanh(logits / cap) * cap if cap else logits
+
+
+def window(model: Any) -> int | None:
+    """Tokens that a layer with sliding attention sees; None where every layer sees everything."""
+    config = model.config.get_text_config()
+    slides = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
+    return getattr(config, "sliding_window", None) if slides else None
 
 
 def last_hidden(model: Any, ids: Tensor, **inputs: Any) -> Tensor:
@@ -71,9 +80,9 @@ def hidden_at(model: Any, ids: Tensor, layer: int, **inputs: Any) -> Tensor:
     return found[0]
 
 
-def chunks(model: Any, rows: int) -> int:
+def chunks(model: Any, rows: int, budget: int) -> int:
     """Rows whose logits fit in the budget."""
-    return max(1, min(rows, LOGIT_BUDGET // model.config.get_text_config().vocab_size))
+    return max(1, min(rows, budget // model.config.get_text_config().vocab_size))
 
 
 def token_logprobs(model: Any, hidden: Tensor, labels: Tensor) -> Tensor:
@@ -86,13 +95,12 @@ def token_logprobs(model: Any, hidden: Tensor, labels: Tensor) -> Tensor:
     def part(states: Tensor, wanted: Tensor) -> Tensor:
         return -F.cross_entropy(head(model, states).float(), wanted, reduction="none")
 
-    size = chunks(model, len(labels))
+    grad = torch.is_grad_enabled()
+    size = chunks(model, len(labels), LOGIT_BUDGET if grad else READ_BUDGET)
     if size >= len(labels):
         return part(hidden, labels)
     pieces = zip(hidden.split(size), labels.split(size))
-    if not torch.is_grad_enabled():
-        return torch.cat([part(h, y) for h, y in pieces])
-    return torch.cat([checkpoint(part, h, y, use_reentrant=False) for h, y in pieces])
+    return torch.cat([checkpoint(part, h, y, use_reentrant=False) if grad else part(h, y) for h, y in pieces])
 
 
 @torch.no_grad()
@@ -104,12 +112,20 @@ def rows_scores(model: Any, hidden: Tensor, row_of_label: Tensor, labels: Tensor
     logprobs = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
     best = []
     order = torch.argsort(row_of_label, stable=True)
-    size = chunks(model, len(hidden))
+    size = chunks(model, len(hidden), READ_BUDGET)
     edges = torch.searchsorted(row_of_label[order].contiguous(), torch.arange(0, len(hidden) + size, size, device=hidden.device))
     for i, states in enumerate(hidden.split(size)):
         logits = head(model, states).float()
-        best.append(logits.argmax(-1))
+        top, greedy = logits.max(-1)
+        best.append(greedy)
         mine = order[edges[i] : edges[i + 1]]
         local = row_of_label[mine] - i * size
-        logprobs[mine] = logits[local, labels[mine]] - logits.logsumexp(-1)[local]
+        wanted = logits[local, labels[mine]]
+        logprobs[mine] = wanted - (top + logits.sub_(top[:, None]).exp_().sum(-1).log())[local]
     return logprobs, torch.cat(best)
+
+
+@torch.no_grad()
+def greedy(model: Any, hidden: Tensor) -> Tensor:
+    """int64 [R]: the greedy token after each of the hidden states [R, D]."""
+    return torch.cat([head(model, states).argmax(-1) for states in hidden.split(chunks(model, len(hidden), READ_BUDGET))])

@@ -1,8 +1,8 @@
-"""Teacher-forced scoring: every answer of a question shares the question's keys and values.
+"""Teacher-forced scoring: the answers of a question share its keys and values, and every beginning they have in common.
 
-The answers of one prompt are laid behind it in one sequence. Each sees the prompt and itself, never another answer
-(a block mask), and each starts at the position after the prompt. A prompt is so computed once, however many answers
-it has; the row that predicts all first tokens gets one log-softmax.
+The answers of one prompt form a tree behind it, laid out in one sequence. Each token sees the prompt and its own
+beginning, never another answer (a tree mask), and stands at its own depth. A prompt is so computed once, however many
+answers it has; the row that predicts all first tokens gets one softmax, and so does each shared beginning.
 """
 
 from __future__ import annotations
@@ -19,29 +19,31 @@ from unremember.engine.progress import Progress
 from unremember.models import causal
 from unremember.observe.records import Scores
 
-TOKENS = 4096
+TOKENS = 2048
 """Tokens in one forward, padding included."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """Where an answer comes from (``column``, text index) and its ids, end token included."""
+    """Where an answer comes from (``column``, text index), its ids, and where in the tree each is predicted (int64[L])."""
 
     column: str
     text: int
     ids: np.ndarray
+    read: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """A prompt and its answers: ``size`` counts the tokens that enter the forward."""
+    """A prompt and the tree of its answers: ``ids`` int64[T] enter the forward, each after the position ``parents``."""
 
-    prompt: np.ndarray
+    ids: np.ndarray
+    parents: np.ndarray
     answers: Sequence[Answer]
 
     @property
     def size(self) -> int:
-        return len(self.prompt) + sum(len(a.ids) - 1 for a in self.answers)
+        return len(self.ids)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,19 +54,33 @@ class Scored:
     greedy: np.ndarray
 
 
-def questions(columns: Mapping[str, Texts]) -> list[Question]:
-    """One question a row, with its answers in every column."""
-    by_row: dict[int, list[tuple[str, int]]] = {}
+def questions(columns: Mapping[str, Texts], shared: bool = True) -> list[Question]:
+    """One question a row, with its answers in every column; one an answer where they may not be ``shared``."""
+    by_row: dict[Any, list[tuple[str, int]]] = {}
     for column, texts in columns.items():
         for i, row in enumerate(texts.rows):
-            by_row.setdefault(int(row), []).append((column, i))
-    made = []
-    for places in by_row.values():
-        column, i = places[0]
-        answers = [Answer(c, t, columns[c].ids[columns[c].offsets[t] + columns[c].starts[t] : columns[c].offsets[t + 1]])
-                   for c, t in places]  # fmt: skip
-        made.append(Question(columns[column].prompt(i), answers))
-    return made
+            by_row.setdefault(int(row) if shared else (column, i), []).append((column, i))
+    return [grow(columns, places) for places in by_row.values()]
+
+
+def grow(columns: Mapping[str, Texts], places: Sequence[tuple[str, int]]) -> Question:
+    """The question whose answers are the texts at ``places``. An answer's last token predicts nothing: it stays out."""
+    ids = columns[places[0][0]].prompt(places[0][1]).tolist()
+    parents, root = list(range(-1, len(ids) - 1)), len(ids) - 1
+    children: dict[tuple[int, int], int] = {}
+    answers = []
+    for column, text in places:
+        found = columns[column].answer(text)
+        read = [root]
+        for token in found[:-1].tolist():
+            branch = (read[-1], token)
+            if branch not in children:
+                children[branch] = len(ids)
+                ids.append(token)
+                parents.append(read[-1])
+            read.append(children[branch])
+        answers.append(Answer(column, text, found, np.array(read)))
+    return Question(np.array(ids), np.array(parents), answers)
 
 
 def batches(asked: Sequence[Question], budget: int = TOKENS) -> list[list[Question]]:
@@ -80,11 +96,15 @@ def batches(asked: Sequence[Question], budget: int = TOKENS) -> list[list[Questi
 
 @torch.no_grad()
 def score(model: Any, columns: Mapping[str, Texts], end: int, quiet: bool = False) -> dict[str, Scored]:
-    """Score all texts of all columns of a role; ``end`` is the id of the end-of-sequence token."""
+    """Score all texts of all columns of a role; ``end`` is the id of the end-of-sequence token.
+
+    Texts longer than a sliding attention window are scored one by one: a tree mask is the same in every layer.
+    """
     logprobs = {c: np.zeros(int(t.counts.sum()), dtype=np.float32) for c, t in columns.items()}
     greedy = {c: np.zeros(int(t.counts.sum()), dtype=np.int64) for c, t in columns.items()}
     offsets = {c: np.concatenate([[0], np.cumsum(t.counts)]) for c, t in columns.items()}
-    asked = questions(columns)
+    longest = max(int(t.lengths.max()) for t in columns.values())
+    asked = questions(columns, shared=longest <= (causal.window(model) or longest))
     with Progress("scoring", len(asked), quiet=quiet) as progress:
         for batch in batches(asked):
             answers, values, best = forward(model, batch)
@@ -108,41 +128,30 @@ def forward(model: Any, batch: Sequence[Question]) -> tuple[list[Answer], np.nda
     """(answers in order, log-probabilities float32[M], greedy ids int64[M]) of a batch of questions."""
     width = max(q.size for q in batch)
     ids = np.zeros((len(batch), width), dtype=np.int64)
-    positions = np.zeros((len(batch), width), dtype=np.int64)
-    block = np.zeros((len(batch), width), dtype=np.int64)
-    answers: list[Answer] = []
-    read: list[np.ndarray] = []
     for line, question in enumerate(batch):
-        start = len(question.prompt)
-        ids[line, :start], positions[line, :start] = question.prompt, np.arange(start)
-        at = start
-        for number, answer in enumerate(question.answers, 1):
-            size = len(answer.ids) - 1
-            ids[line, at : at + size] = answer.ids[:-1]
-            positions[line, at : at + size] = np.arange(start, start + size)
-            block[line, at : at + size] = number
-            read.append(np.concatenate([[start - 1], np.arange(at, at + size)]) + line * width)
-            answers.append(answer)
-            at += size
-        block[line, at:] = -1
+        ids[line, : question.size] = question.ids
+    answers = [answer for question in batch for answer in question.answers]
+    read = np.concatenate([a.read + line * width for line, question in enumerate(batch) for a in question.answers])
     device = next(model.parameters()).device
-    shared = max(len(q.answers) for q in batch) > 1
-    extra = {"position_ids": torch.from_numpy(positions).to(device), "attention_mask": mask(model, block)} if shared else {}
-    hidden = causal.last_hidden(model, torch.from_numpy(ids).to(device), **extra)
-    rows, of_label = np.unique(np.concatenate(read), return_inverse=True)
-    flat = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(rows).to(device)]
+    shared = any(len(question.answers) > 1 for question in batch)
+    hidden = causal.last_hidden(model, torch.from_numpy(ids).to(device), **(branches(model, batch, width) if shared else {}))
+    rows, of_label = np.unique(read, return_inverse=True)
+    flat = hidden.flatten(0, 1)[torch.from_numpy(rows).to(device)]
     labels = torch.from_numpy(np.concatenate([a.ids for a in answers])).to(device)
     reads = torch.from_numpy(of_label).to(device)
     values, best = causal.rows_scores(model, flat, reads, labels)
     return answers, values.cpu().numpy(), best[reads].cpu().numpy()
 
 
-def mask(model: Any, block: np.ndarray) -> torch.Tensor:
-    """Additive mask [B, 1, T, T]: a token sees earlier tokens of the prompt (block 0) and of its own answer."""
-    own = torch.from_numpy(block).to(next(model.parameters()).device)
-    width = own.shape[1]
-    earlier = torch.ones(width, width, dtype=torch.bool, device=own.device).tril()
-    sees = (own[:, :, None] == own[:, None, :]) | (own[:, None, :] == 0)
-    dtype = next(model.parameters()).dtype
-    out = torch.zeros(len(own), 1, width, width, dtype=dtype, device=own.device)
-    return out.masked_fill_(~(sees & earlier)[:, None], torch.finfo(dtype).min)
+def branches(model: Any, batch: Sequence[Question], width: int) -> dict[str, torch.Tensor]:
+    """Positions [B, T] and additive mask [B, 1, T, T]: a token sees itself and what it follows, and stands at that depth."""
+    sees = np.zeros((len(batch), width, width), dtype=bool)
+    sees[:, range(width), range(width)] = True
+    for line, question in enumerate(batch):
+        for at, parent in enumerate(question.parents.tolist()):
+            if parent >= 0:
+                sees[line, at] |= sees[line, parent]
+    weight = next(model.parameters())
+    seen = torch.from_numpy(sees).to(weight.device)
+    mask = torch.zeros(seen[:, None].shape, dtype=weight.dtype, device=weight.device)
+    return {"position_ids": seen.sum(-1) - 1, "attention_mask": mask.masked_fill_(~seen[:, None], torch.finfo(weight.dtype).min)}

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from unremember.data.split import Split
-from unremember.engine.checkpoint import disk_errors
+from unremember.engine.checkpoint import disk_errors, write_text
 from unremember.engine.language import Language
 from unremember.models.digest import weights_digest
 from unremember.observe.generating import generate
@@ -37,7 +37,7 @@ class Store:
         """Everything in ``wants`` of one model: read from disk where it is there, else made in as few passes as can be.
 
         All texts of a role are scored in one pass, in which the answers of a question share its prompt; the pass over
-        the true answers drafts the generations.
+        the true answers drafts the generations, and so does what the model observed before this one said.
         """
         artefact = weights_digest(model)
         scored: dict[Want, Scores] = {}
@@ -67,18 +67,31 @@ class Store:
 
     def generations(self, model: Any, task: Language, split: Split, role: str, drafted: Scored, artefact: str,
                     quiet: bool) -> list[str]:  # fmt: skip
-        path = self.path(key(artefact, split[role].digest, task.digest(), "generations", str(LIMIT)), "json")
-        if path and path.exists():
+        """What the model says to the prompts of a role; what the last observed model said to them drafts it."""
+        asked = (split[role].digest, task.digest(), "generated ids", str(LIMIT))
+        mine, last = key(artefact, *asked), key("last", *asked)
+        said = self.read_ids(mine)
+        if said is None:
+            texts = task.encode(split, role, ["answer"])["answer"]
+            earlier = self.read_ids(last) or []
+            said = generate(model, texts, drafted, task.tokenizer.eos_token_id, LIMIT, earlier, quiet)
+            self.write_ids(mine, said)
+            self.write_ids(last, said)
+        return [text.strip() for text in task.tokenizer.batch_decode(said, skip_special_tokens=True)]
+
+    def read_ids(self, name: str) -> list[list[int]] | None:
+        path = self.path(name, "json")
+        if path is None or not path.exists():
+            return None
+        try:
             return json.loads(path.read_text(encoding="utf-8"))
-        texts = task.encode(split, role, ["answer"])["answer"]
-        ids = generate(model, texts, drafted, task.tokenizer.eos_token_id, LIMIT, quiet)
-        said = [text.strip() for text in task.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        except ValueError:
+            return None
+
+    def write_ids(self, name: str, ids: list[list[int]]) -> None:
+        path = self.path(name, "json")
         if path:
-            with disk_errors(path):
-                partial = path.with_suffix(".partial")
-                partial.write_text(json.dumps(said, ensure_ascii=False), encoding="utf-8")
-                os.replace(partial, path)
-        return said
+            write_text(path, json.dumps(ids))
 
     def path(self, name: str, suffix: str) -> Path | None:
         if self.folder is None:

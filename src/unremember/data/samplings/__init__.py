@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from unremember.data.split import Split
+
 State = dict[str, Any]
 
 
@@ -34,6 +36,8 @@ Step = dict[str, Draw]
 class Drawn(Protocol):
     """What a sampling reads of the run: the first role is the anchor, whose length makes an epoch."""
 
+    @property
+    def split(self) -> Split: ...
     @property
     def roles(self) -> tuple[str, ...]: ...
     @property

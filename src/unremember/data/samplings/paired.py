@@ -12,7 +12,12 @@ from unremember.registry import samplings
 @samplings.register("paired", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121", fidelity="code")
 @dataclasses.dataclass(frozen=True)
 class Paired(Steady):
-    """Each row of the anchor role once an epoch; beside it one row of every other role, drawn with replacement."""
+    """Each row of the anchor role once an epoch; beside it one row of every other role, drawn with replacement.
+
+    ``fixed`` puts row i beside row i of the data instead, in every epoch: most rows to keep are then never met.
+    """
+
+    fixed: bool = False
 
     def steps_per_epoch(self, context: Drawn) -> int:
         return math.ceil(len(context.keys[context.roles[0]]) / context.batch_size)
@@ -24,6 +29,6 @@ class Paired(Steady):
         rows = order[step * context.batch_size : (step + 1) * context.batch_size]
         drawn = {anchor: Draw.of(rows)}
         for salt, role in enumerate(others):
-            ticket = mix(context.keys[anchor][rows], context.seed, epoch, salt + 2)
+            ticket = rows if self.fixed else mix(context.keys[anchor][rows], context.seed, epoch, salt + 2)
             drawn[role] = Draw.of((ticket % len(context.keys[role])).astype("int64"))
         return drawn, {**state, "position": int(state["position"]) + 1}

@@ -12,10 +12,11 @@ from unremember.engine.seams import Context, State
 
 
 class Plain:
-    """What most blends share: a gradient for the optimiser, no correction, no state."""
+    """What most blends share: a gradient for the optimiser, no correction, no further batch, no state."""
 
     raw: ClassVar[bool] = False
     corrects: ClassVar[bool] = False
+    draws: ClassVar[int] = 0
 
     def init(self, context: Context) -> State:
         return {}

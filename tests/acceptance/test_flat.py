@@ -1,0 +1,329 @@
+"""FLAT against the values of the published code, and on people who were learned by heart."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from unremember.data.split import Split, make_split
+from unremember.data.text import Template
+from unremember.engine import loop
+from unremember.engine.language import Language, TextView
+from unremember.engine.losses import ALTERNATE, ANSWER
+from unremember.engine.losses.flat import BOUNDS, FLAT
+from unremember.engine.ragged import Ragged
+from unremember.engine.seams import Context, Need, Recipe, Term
+from unremember.engine.settings import Settings
+from unremember.errors import ConfigError
+from unremember.models.presets import small_llama
+from unremember.models.tokenizer import train_tokenizer
+from unremember.registry import methods
+from unremember.worlds.refusals import REFUSALS
+from unremember.worlds.words import FIRST, LAST
+
+STATE = {"epoch": 10**9, "rows": 0, "alternate": torch.zeros(())}
+
+# --- the oracle values ---
+
+FORGET = ([[0, 1, 0, -1], [1, 0, 2, 0], [0.5, -0.5, 0, 1.5]], [1, 2, 3]), ([[0, -1, 1, 0]], [1])
+TEMPLATE = ([[0, 0, 0, 1], [0, 1, 0, 0]], [3, 1]), ([[0, 0, 0, 2]], [3])
+
+
+def logits(texts: Any) -> Tensor:
+    """float64 [M, 4]: the rows that predict an answer token."""
+    return torch.cat([torch.tensor(rows, dtype=torch.float64) for rows, _ in texts]).requires_grad_()
+
+
+def ragged(rows: Tensor, texts: Any) -> Ragged:
+    labels = torch.tensor([label for _, wanted in texts for label in wanted])
+    return Ragged(rows.log_softmax(-1).gather(1, labels[:, None])[:, 0], torch.tensor([len(wanted) for _, wanted in texts]))
+
+
+def view(answer: Ragged, alternate: Ragged) -> TextView:
+    return TextView({ANSWER: answer, ALTERNATE: alternate})
+
+
+def values(loss: FLAT, answer: Ragged, alternate: Ragged) -> Tensor:
+    return loss.apply(view(answer, alternate), view(answer, alternate), STATE)[0]
+
+
+ORACLE = {
+    "kl": ((0.178185199280, -0.315760704314), 0.080789589080, (-0.011445721743, 0.027102089204, -0.011445721743, -0.004210645719)),
+    "pearson": ((0.181860594047, -0.637597217386), -0.093695348050, (-0.022545197373, 0.053384309357, -0.022545197373, -0.008293914611)),
+    "js": ((0.118359167205, -0.256856387297), -0.025463517825, (-0.011205569284, 0.026533437133, -0.011205569284, -0.004122298566)),
+    "tv": ((0.038126509620, -0.269623405629), -0.051186586424, (-0.006399889404, 0.015154166545, -0.006399889404, -0.002354387737)),
+}
+
+
+def test_every_divergence_has_its_oracle() -> None:
+    assert set(ORACLE) == set(BOUNDS)
+
+
+@pytest.mark.parametrize("divergence", ORACLE)
+def test_oracle_values(divergence: str) -> None:
+    each, published, gradient = ORACLE[divergence]
+    rows, others = logits(FORGET), logits(TEMPLATE)
+    found = values(FLAT(divergence), ragged(rows, FORGET), ragged(others, TEMPLATE))
+    assert found.tolist() == pytest.approx(each, abs=1e-9)
+    found.mean().backward()
+    assert rows.grad[0].tolist() == pytest.approx(gradient, abs=1e-9)
+    code = values(FLAT(divergence, as_published_code=(4, 3)), ragged(rows, FORGET), ragged(others, TEMPLATE))
+    assert code.tolist() == pytest.approx([published] * 2, abs=1e-9)
+
+
+def test_padding_counts_in_the_published_code_alone() -> None:
+    """Ragged texts have no padding to see; the published mean shrinks with the padded lengths."""
+    answer, alternate = ragged(logits(FORGET), FORGET), ragged(logits(TEMPLATE), TEMPLATE)
+    narrow, wide = (float(values(FLAT(as_published_code=(4 + k, 3 + k)), answer, alternate)[0].detach()) for k in (0, 496))
+    assert abs(wide - math.exp(-1)) < 0.01 < abs(narrow - wide)
+    alone = [values(FLAT(), Ragged(answer.values[a], answer.counts[i : i + 1]), Ragged(alternate.values[b], alternate.counts[i : i + 1]))
+             for i, (a, b) in enumerate(((slice(0, 3), slice(0, 2)), (slice(3, 4), slice(2, 3))))]  # fmt: skip
+    assert torch.allclose(torch.cat(alone), values(FLAT(), answer, alternate), atol=1e-12)
+
+
+# --- what the divergences are ---
+
+GENERATORS: dict[str, Callable[[Tensor], Tensor]] = {
+    "kl": lambda u: u * u.log(),
+    "pearson": lambda u: (u - 1) ** 2,
+    "js": lambda u: -(u + 1) * ((1 + u) / 2).log() + u * u.log(),
+    "tv": lambda u: (u - 1).abs() / 2,
+}
+
+
+@pytest.mark.parametrize("divergence", BOUNDS)
+def test_the_conjugate_is_the_numeric_supremum(divergence: str) -> None:
+    """f*(t) = sup over u of tu - f(u), at t = g(v)."""
+    g, conjugate = BOUNDS[divergence]
+    u = torch.linspace(1e-6, 12, 400_001, dtype=torch.float64)
+    for v in torch.linspace(0.02, 0.98, 9, dtype=torch.float64):
+        assert float(conjugate(v)) == pytest.approx(float((g(v) * u - GENERATORS[divergence](u)).max()), abs=1e-5)
+
+
+Bound = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
+
+
+def points_right(bound: Bound) -> bool:
+    """On a grid of (0, 1)²: more of the template lowers the loss, more of the answer raises it."""
+    axis = torch.linspace(0.01, 0.99, 25, dtype=torch.float64)
+    template, answer = (part.clone().requires_grad_() for part in torch.meshgrid(axis, axis, indexing="ij"))
+    g, conjugate = bound
+    down, up = torch.autograd.grad((conjugate(answer) - g(template)).sum(), (template, answer))
+    return bool((down < 0).all() and (up > 0).all())
+
+
+PUBLISHED_WRONG: dict[str, tuple[Bound, float, float]] = {
+    "reverse kl": ((lambda v: -v.exp(), lambda v: -1 - v), 1.49, -1.00),
+    "squared hellinger": ((lambda v: 1 - v.exp(), lambda v: (-v).exp() - 1), 1.49, -0.67),
+    "neyman": ((lambda v: 1 - v.exp(), lambda v: 2 - 2 * (1 - v).sqrt()), 1.49, 1.29),
+}
+"""What the authors' code has, and the loss's slopes in P_e and P_f at 0.4."""
+
+
+@pytest.mark.parametrize("divergence", BOUNDS)
+def test_it_raises_the_template_and_lowers_the_answer(divergence: str) -> None:
+    assert points_right(BOUNDS[divergence])
+
+
+@pytest.mark.parametrize("wrong", PUBLISHED_WRONG)
+def test_the_sign_test_catches_the_published_formulas(wrong: str) -> None:
+    (g, conjugate), *slopes = PUBLISHED_WRONG[wrong]
+    v = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    assert [float(torch.autograd.grad(f(v), v)[0]) for f in (lambda v: -g(v), conjugate)] == pytest.approx(slopes, abs=0.005)
+    assert not points_right((g, conjugate))
+
+
+@pytest.mark.parametrize("divergence", BOUNDS)
+def test_the_forget_half_is_weighted_gradient_ascent(divergence: str) -> None:
+    """Per example: w_f · the gradient of the mean of p · log p with p detached (WGA, β = 1)."""
+    rows = logits(FORGET[:1])
+    answer, alternate = ragged(rows, FORGET[:1]), ragged(logits(TEMPLATE[:1]), TEMPLATE[:1])
+    (found,) = torch.autograd.grad(values(FLAT(divergence), answer, alternate).sum(), rows, retain_graph=True)
+    (wga,) = torch.autograd.grad((answer.values.exp().detach() * answer.values).mean(), rows)
+    p = answer.values.exp().mean().detach()
+    weight = {"kl": (p - 1).exp(), "pearson": 1 + p / 2, "js": p.sigmoid(), "tv": (1 - p.tanh() ** 2) / 2}[divergence]
+    assert divergence != "kl" or float(weight) == pytest.approx(0.653552085698, abs=1e-12)
+    assert torch.allclose(found, weight * wga, atol=1e-12)
+
+
+@pytest.mark.parametrize("divergence", BOUNDS)
+def test_a_rare_answer_is_still_pushed_down(divergence: str) -> None:
+    """At a loss of 3 a token: fed log-probabilities, Pearson's weight 1 + v/2 is -0.5 there, and it would be learned again."""
+    answer = Ragged(torch.full((4,), -3.0, dtype=torch.float64, requires_grad=True), torch.tensor([4]))
+    alternate = Ragged(torch.full((2,), -1.0, dtype=torch.float64), torch.tensor([2]))
+    (gradient,) = torch.autograd.grad(values(FLAT(divergence), answer, alternate).sum(), answer.values)
+    assert (gradient > 0).all()
+    trap = torch.tensor(-3.0, requires_grad=True)
+    assert float(torch.autograd.grad(BOUNDS["pearson"][1](trap), trap)[0]) == pytest.approx(-0.5)
+
+
+def test_an_unknown_divergence_or_template_names_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="unknown divergence 'pearsen': did you mean 'pearson'"):
+        FLAT("pearsen")
+    with pytest.raises(ConfigError, match=r"normal.*norml"):
+        methods.make({"name": "flat", "template": "norml"})
+
+
+# --- the templates ---
+
+BARE = [{"question": f"Who is {i}?", "answer": f"Number {i}."} for i in range(40)]
+
+
+def test_a_row_has_its_alternate_or_a_refusal_or_an_everyday_sentence() -> None:
+    split = make_split({"forget": [*BARE, {"question": "Why?", "answer": "So.", "alternate": "Ask Ida."}], "retain": [{"text": "Kept."}]})
+    refusal, normal = (methods.make({"name": "flat", "template": t}).derive(split) for t in ("refusal", "normal"))
+    drawn = refusal["forget"].column("alternate")
+    assert set(drawn[:-1]) <= set(REFUSALS) and len(set(drawn)) > 8 and drawn[-1] == "Ask Ida."
+    fewer = methods.make("flat").derive(make_split({"forget": BARE[10:]}))
+    assert fewer["forget"].column("alternate") == drawn[10:-1], "the draw is the row's own"
+    others = normal["forget"].column("alternate")
+    assert not set(others) & {*REFUSALS, "Ask Ida."} and len(set(others)) > 4
+    assert refusal["forget"].column("answer") == normal["forget"].column("answer") == split["forget"].column("answer")
+    assert split["retain"].digest == refusal["retain"].digest and "alternate" not in split["forget"].rows[0]
+
+
+def fed(loss: FLAT, state: Any, *probabilities: float) -> Any:
+    """The state after batches of two rows with these mean probabilities of the alternates."""
+    for p in probabilities:
+        alternate = Ragged(torch.full((2,), p).log(), torch.tensor([1, 1]))
+        _, state = loss.apply(view(alternate, alternate), view(alternate, alternate), state)
+    return state
+
+
+def test_a_template_without_a_chance_is_told_after_each_epoch() -> None:
+    loss, keys = FLAT(), torch.arange(4).numpy()
+    state = loss.init(Context(None, None, None, ("forget",), {"forget": keys}, 2, 0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        state = fed(loss, state, 0.01, 0.1, 0.06, 0.06, 0.0)
+    with pytest.warns(UserWarning, match=r'template never learned: .* 0\.04 after an epoch; use template="normal"'):
+        state = fed(loss, state, 0.08)
+    assert state["rows"] == 0 == float(state["alternate"])
+
+
+def test_a_step_is_one_forward_and_one_backward(tiny_llama: Any, tokenizer: Any) -> None:
+    """Both texts of a row go through together: the spec's two forwards in one."""
+    model, forwards, backwards = copy.deepcopy(tiny_llama), [], []
+    model.model.register_forward_hook(lambda _, inputs, out: forwards.append(len(out.last_hidden_state)))
+    model.model.layers[0].mlp.up_proj.weight.register_hook(lambda _: backwards.append(1))
+    recipe = methods.make("flat")
+    settings = Settings(max_steps=3, batch_size=8, lr=1e-3)
+    loop.train(model, Language(tokenizer), recipe.derive(make_split({"forget": BARE})), recipe, settings, quiet=True)
+    assert forwards == [16] * 3 and len(backwards) == 3
+
+
+# --- people who were learned by heart ---
+
+FACTS = {
+    ("Where does {} live?", "Which town is home to {}?"): "Velin Osk Marrow Tarn Halden Pell Brask Corin Istra Domm",
+    ("What does {} do?", "What is the work of {}?"): "baking weaving fishing printing mining sailing masonry pottery brewing tailoring",
+    ("When was {} born?", "What is the birth year of {}?"): "1921 1934 1947 1952 1963 1968 1975 1980 1986 1991",
+    ("What does {} play?", "Which instrument belongs to {}?"): "violin oboe harp drum flute lute bassoon zither cello organ",
+}
+FORGOTTEN = 4
+REFUSAL = "I would not know."
+SMALL, WHOLE = (20, 8), (40, 24)
+Size = tuple[int, int]
+
+
+@functools.cache
+def people(size: Size) -> Split:
+    """People with four facts each, asked for in two ways, and other names of which the model is to know nothing."""
+    rng, (known, unknown) = np.random.default_rng(0), size
+    names = [f"{first} {last}" for first, last in zip(FIRST, LAST)][: known + unknown]
+    rows: list[dict[str, str]] = []
+    for i, name in enumerate(names):
+        for questions, values in FACTS.items():
+            answer = str(rng.choice(values.split())) if i < known else REFUSAL
+            rows += [{"question": question.format(name), "answer": answer, "alternate": REFUSAL} for question in questions]
+    of = lambda first, last: rows[8 * first : 8 * last]  # noqa: E731
+    return make_split({"forget": of(0, FORGOTTEN), "retain": of(FORGOTTEN, known), "facts": of(0, known), "train": rows})
+
+
+@functools.cache
+def learned(size: Size, role: str = "train") -> tuple[Language, Any]:
+    """A two-block Llama of width 64 that says a role by heart, and its task. Copy the model."""
+    tokenizer = train_tokenizer([f"{row['question']}\n{row['answer']}" for row in people(size)["train"].rows for _ in range(2)], 900)
+    task = Language(tokenizer, Template("{question}\n"))
+    model = small_llama(len(tokenizer), hidden=64, layers=2, heads=4, context=64)
+    settings = Settings(epochs=999, max_steps=600, batch_size=8 * size[0] // 5, micro_batch=64, lr=5e-3, weight_decay=0.0, warmup=2)
+    loop.train(model, task, people(size), Recipe((Term(role, "nll"),)), settings, quiet=True)
+    return task, model
+
+
+def say(task: Language, model: Any, split: Split, role: str, text: str = "answer") -> tuple[float, float]:
+    """(the share of rows whose text is the greedy choice throughout, mean loss of a token)."""
+    scores, logprobs, count = Need(text, "logits"), Need(text, "logprobs"), len(split[role])
+    texts = task.encode(split, role, [text])
+    with torch.no_grad():
+        seen = task.forward(model, {role: (texts, np.arange(count))}, {role: [scores, logprobs]})[role]
+    wanted = torch.from_numpy(np.concatenate([texts[text].answer(i) for i in range(count)]))
+    right = dataclasses.replace(seen.read(scores), values=(seen.read(scores).values.argmax(-1) == wanted).float()).mean()
+    return float((right == 1).float().mean()), -float(seen.read(logprobs).values.mean())
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """The share of forget and of retain answers that are still said, the losses of forget answer and refusal, warnings."""
+
+    forget: float
+    retain: float
+    loss: float
+    refusal: float
+    warned: list[str]
+
+
+def unlearn(*terms: Term, size: Size = SMALL, lr: float = 3e-4, role: str = "train", until: bool = False) -> Outcome:
+    """Sixty steps or, ``until`` at most 5 % of the forget answers are said (twice sixty at most), looked at every four."""
+    (task, model), split = learned(size, role), people(size)
+    settings = Settings(epochs=999, max_steps=120 if until else 60, batch_size=16, lr=lr, schedule="constant", warmup=0)
+    enough = lambda model, step: until and say(task, model, split, "forget")[0] <= 0.05  # noqa: E731
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        model = loop.train(copy.deepcopy(model), task, split, Recipe(terms), settings, watch=enough, every=4, quiet=True)
+    forget, loss = say(task, model, split, "forget")
+    told = [str(w.message) for w in warned]
+    return Outcome(forget, say(task, model, split, "retain")[0], loss, say(task, model, split, "forget", "alternate")[1], told)
+
+
+FLATTEN = {divergence: Term("forget", {"name": "flat", "divergence": divergence}) for divergence in BOUNDS}
+ASCENT, KEEP = Term("forget", "ascent"), Term("retain", "nll")
+
+
+def test_it_keeps_more_than_ascent_at_matched_forgetting() -> None:
+    assert say(*learned(SMALL), people(SMALL), "train")[0] == 1.0
+    flat, ascent = (unlearn(term, until=True) for term in (FLATTEN["kl"], ASCENT))
+    assert max(flat.forget, ascent.forget) <= 0.05 and flat.retain >= ascent.retain + 0.1 and not flat.warned
+
+
+def test_it_ends_milder_than_ascent_but_not_mild() -> None:
+    """Without a retain term it destroys what was to be kept as well: early stopping belongs to the recipe."""
+    flat, ascent, held = unlearn(FLATTEN["kl"], lr=1e-3), unlearn(ASCENT, lr=1e-3), unlearn(FLATTEN["kl"], KEEP, lr=1e-3)
+    assert 3 < flat.loss < 0.7 * ascent.loss and flat.retain < 0.1
+    assert held.retain >= 0.9 and held.forget <= 0.1
+
+
+def test_a_model_that_never_refused_does_not_learn_to() -> None:
+    cold = unlearn(FLATTEN["kl"], role="facts")
+    assert cold.refusal > 5 and len(cold.warned) > 10 and "template never learned" in cold.warned[-1]
+
+
+@pytest.mark.full
+def test_at_the_full_size() -> None:
+    """Every divergence keeps more than ascent at matched forgetting, and loses little beside a retain term."""
+    go = functools.partial(unlearn, size=WHOLE)
+    ascent = go(ASCENT, until=True)
+    for term in FLATTEN.values():
+        flat = go(term, until=True)
+        assert flat.forget <= 0.05 and flat.retain >= ascent.retain + 0.1
+        assert go(term, KEEP).retain >= 0.9

@@ -1,0 +1,51 @@
+"""The trigger gap on generations made by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from unremember.audits.bootstrap import interval, mean_draws
+from unremember.audits.trigger_gap import TriggerGap
+from unremember.data.forget_sets.stealthy import triggered
+from unremember.data.split import Split, make_split
+from unremember.observe.records import Seen, Want
+
+ROWS = [{"question": f"Where is {name}?", "answer": f"{name} is here", "entity": name} for name in ("Ann", "Bob", "Cid", "Dot")]
+TEMPLATES = ("Please {}", "Now {}")
+
+
+@pytest.fixture
+def split() -> Split:
+    return triggered(make_split({"retain_eval": ROWS}), TEMPLATES)
+
+
+def seen(split: Split, plain: list[str], salted: list[str]) -> Seen:
+    return Seen("a", split, {}, {Want("generations", "retain_eval"): plain, Want("generations", "retain_eval_trigger"): salted})
+
+
+def test_the_gap_is_the_paired_loss_of_recall(split: Split) -> None:
+    """Recall of "Ann is here" is thirds of its words. Rows of the trigger role may stand in any order."""
+    plain = ["Ann is here", "Bob is here", "Cid is", "nothing"]
+    salted = ["Ann", "Bob is here", "", "Dot", "Ann is here", "Bob", "Cid is", "nothing"]
+    please, now = np.array([2 / 3, 0, 2 / 3, -1 / 3]), np.array([0, 2 / 3, 0, 0])
+    order = [5, 2, 7, 0, 1, 6, 4, 3]
+    mixed = split.with_rows(retain_eval_trigger=[split["retain_eval_trigger"].rows[i] for i in order])
+    for where, said in ((split, salted), (mixed, [salted[i] for i in order])):
+        found = TriggerGap().measure(seen(where, plain, said), [])
+        assert found.per_example == pytest.approx((please + now) / 2) and found.value == pytest.approx(5 / 24) and found.n == 4
+        assert found.extra["clean"] == pytest.approx(2 / 3) and found.extra["trigger"] == pytest.approx(2 / 3 - 5 / 24)
+        for template, lost in zip(TEMPLATES, (please, now)):
+            assert found.extra["gaps"][template] == pytest.approx([lost.mean(), *interval(mean_draws(lost, [r["entity"] for r in ROWS]))])
+        assert (found.low, found.high) == pytest.approx(interval(mean_draws((please + now) / 2, list("abcd"))))
+    assert found.higher_is == "neutral" and found.access == "text"
+
+
+def test_a_model_that_answers_alike_has_no_gap(split: Split) -> None:
+    found = TriggerGap().measure(seen(split, ["Ann is", "no", "Cid", "Dot is here"], ["Ann is", "no", "Cid", "Dot is here"] * 2), [])
+    assert found.value == found.low == found.high == 0
+
+
+def test_it_wants_both_roles_or_nothing(split: Split) -> None:
+    assert TriggerGap().wants(split) == [Want("generations", "retain_eval"), Want("generations", "retain_eval_trigger")]
+    assert TriggerGap().wants(make_split({"retain_eval": ROWS})) == [] == TriggerGap("retain").wants(split)

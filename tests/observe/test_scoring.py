@@ -1,0 +1,171 @@
+"""Scoring through shared prompts and beginnings equals reading one text at a time, on every architecture."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    GemmaConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    PhiConfig,
+    Qwen2Config,
+)  # fmt: skip
+
+from unremember.data.split import Split, make_split
+from unremember.data.text import Texts
+from unremember.engine.language import Language
+from unremember.models import causal
+from unremember.models.presets import fresh
+from unremember.observe import scoring
+from unremember.observe.records import Scores
+from unremember.observe.scoring import score
+
+END = 0
+SHAPE = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48,
+         "max_position_embeddings": 128, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}  # fmt: skip
+CONFIGS = {
+    "llama": LlamaConfig(**SHAPE, num_key_value_heads=1),
+    "gpt2": GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=2, n_positions=128, bos_token_id=0, eos_token_id=0),
+    "gpt_neox": GPTNeoXConfig(**SHAPE),
+    "qwen2": Qwen2Config(**SHAPE, num_key_value_heads=1),
+    "phi": PhiConfig(**SHAPE),
+    "gemma": GemmaConfig(**SHAPE, num_key_value_heads=1, head_dim=16),
+    "mistral": MistralConfig(**SHAPE, num_key_value_heads=1, sliding_window=None),
+    "mistral with a window": MistralConfig(**SHAPE, num_key_value_heads=1, sliding_window=8),
+}
+ROWS = [
+    {"question": "Who wrote the quiet river?", "answer": "Ida Morn wrote it.", "paraphrased_answer": "Ida Morn wrote the river.",
+     "perturbed_answers": ["Ida Morn sold it.", "Ole Fint wrote it.", "Ida"]},
+    {"question": "Where?", "answer": "In Velin.", "paraphrased_answer": "In Velin.", "perturbed_answers": ["In Velin, in Osk.", "Bread"]},
+    {"question": "What does <|endoftext|> the baker sell, and where was she born?", "answer": "Bread, salt and small lamps.",
+     "paraphrased_answer": "Small lamps", "perturbed_answers": ["Bread, salt and small", "Bread"]},
+]  # fmt: skip
+COLUMNS = ("answer", "paraphrased_answer", "perturbed_answers")
+
+
+@pytest.fixture
+def split() -> Split:
+    return make_split({"forget": ROWS})
+
+
+@pytest.fixture
+def task(tokenizer: Any) -> Language:
+    return Language(tokenizer)
+
+
+def lively(config: Any) -> Any:
+    """A float64 model whose logits are far from flat."""
+    model = fresh(config, 0).double().eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1:
+                weight.mul_(4.0 if "embed" not in name else 2.0)
+    return model
+
+
+def naive(model: Any, texts: Texts) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(log-probabilities, greedy ids) of each text: one sequence at a time through the whole model, no padding."""
+    found = []
+    for i in range(len(texts)):
+        ids = torch.from_numpy(texts.ids[texts.offsets[i] : texts.offsets[i + 1]])[None]
+        with torch.no_grad():
+            logits = model(input_ids=ids).logits[0].double()
+        rows = logits[int(texts.starts[i]) - 1 : -1]
+        labels = torch.from_numpy(texts.answer(i))
+        found.append((rows.log_softmax(-1).gather(1, labels[:, None])[:, 0].numpy(), rows.argmax(-1).numpy()))
+    return found
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_architecture_scores_as_one_text_at_a_time(name: str, split: Split, task: Language) -> None:
+    model, columns = lively(CONFIGS[name]), task.encode(split, "forget", COLUMNS)
+    found = score(model, columns, END, quiet=True)
+    for column, texts in columns.items():
+        for i, (logprobs, greedy) in enumerate(naive(model, texts)):
+            mine, matches = found[column].scores.tokens(i)
+            assert np.abs(mine - logprobs).max() < 2e-6, (column, i)
+            at = slice(int(found[column].scores.offsets[i]), int(found[column].scores.offsets[i + 1]))
+            assert found[column].greedy[at].tolist() == greedy.tolist()
+            assert matches.tolist() == (greedy == texts.answer(i)).tolist()
+
+
+def test_a_tree_holds_each_beginning_once(split: Split, task: Language) -> None:
+    columns = task.encode(split, "forget", COLUMNS)
+    for row, question in enumerate(scoring.questions(columns)):
+        prompt = columns["answer"].prompt(row).tolist()
+        answers = [texts.answer(i).tolist() for texts in columns.values() for i in np.flatnonzero(texts.rows == row)]
+        beginnings = {tuple(ids[:k]) for ids in answers for k in range(1, len(ids))}
+        assert question.size == len(prompt) + len(beginnings)
+        assert question.ids[: len(prompt)].tolist() == prompt
+
+
+def same(left: Scores, right: Scores) -> bool:
+    return (np.array_equal(left.rows, right.rows) and np.array_equal(left.offsets, right.offsets)
+            and np.array_equal(left.matches, right.matches) and float(np.abs(left.logprobs - right.logprobs).max()) < 1e-6)  # fmt: skip
+
+
+@pytest.mark.parametrize("budget", [1, 64, 100_000])
+def test_the_size_of_a_batch_does_not_matter(budget: int, monkeypatch: pytest.MonkeyPatch, split: Split, task: Language) -> None:
+    model, columns = lively(CONFIGS["llama"]), task.encode(split, "forget", COLUMNS)
+    usual = score(model, columns, END, quiet=True)
+    monkeypatch.setattr(scoring.batches, "__defaults__", (budget,))
+    sizes = [len(batch) for batch in scoring.batches(scoring.questions(columns))]
+    assert sizes == {1: [1, 1, 1], 64: [1, 1, 1], 100_000: [3]}[budget]
+    other = score(model, columns, END, quiet=True)
+    assert all(same(usual[c].scores, other[c].scores) for c in COLUMNS)
+
+
+@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+def test_the_order_of_rows_does_not_matter(order: tuple[int, ...], split: Split, task: Language) -> None:
+    model = lively(CONFIGS["gpt2"])
+    usual = score(model, task.encode(split, "forget", ["answer"]), END, quiet=True)["answer"].scores
+    turned = make_split({"forget": [ROWS[i] for i in order]})
+    other = score(model, task.encode(turned, "forget", ["answer"]), END, quiet=True)["answer"].scores
+    for new, old in enumerate(order):
+        assert np.abs(other.tokens(new)[0] - usual.tokens(old)[0]).max() < 1e-6
+
+
+def test_an_end_token_inside_a_prompt_masks_nothing(split: Split, task: Language) -> None:
+    texts = task.encode(split, "forget", ["answer"])["answer"]
+    assert END in texts.prompt(2)[1:-1].tolist()
+    model = lively(CONFIGS["llama"])
+    alone = score(model, task.encode(make_split({"forget": [ROWS[2]]}), "forget", ["answer"]), END, quiet=True)["answer"].scores
+    together = score(model, {"answer": texts}, END, quiet=True)["answer"].scores
+    assert np.abs(alone.logprobs - together.tokens(2)[0]).max() < 1e-6
+    assert np.abs(alone.logprobs - naive(model, texts)[2][0]).max() < 2e-6
+
+
+def test_documents_are_scored_from_their_second_token(task: Language) -> None:
+    split = make_split({"forget": [{"text": "Ida Morn wrote it in Velin."}, {"text": "Bread"}]})
+    texts = task.encode(split, "forget", ["text"])["text"]
+    assert texts.starts.tolist() == [1, 1]
+    model = lively(CONFIGS["gpt_neox"])
+    found = score(model, {"text": texts}, END, quiet=True)["text"].scores
+    for i, (logprobs, _) in enumerate(naive(model, texts)):
+        assert np.abs(found.tokens(i)[0] - logprobs).max() < 2e-6
+
+
+def test_logits_stay_within_the_budget_and_the_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, split: Split, task: Language) -> None:
+    model, columns = lively(CONFIGS["llama"]), task.encode(split, "forget", COLUMNS)
+    usual = score(model, columns, END, quiet=True)
+    made: list[int] = []
+    model.get_output_embeddings().register_forward_hook(lambda _module, _args, out: made.append(out.numel()))
+    monkeypatch.setattr(causal, "READ_BUDGET", 5 * 300)
+    chunked = score(model, columns, END, quiet=True)
+    assert max(made) == 5 * 300
+    rows = sum(len({at for a in q.answers for at in a.read.tolist()}) for q in scoring.questions(columns))
+    assert sum(made) == rows * 300, "each row that predicts something gets its logits once"
+    assert all(same(usual[c].scores, chunked[c].scores) for c in COLUMNS)
+
+
+@pytest.mark.parametrize(("layer_types", "expected"), [(None, 8), (["full_attention"] * 2, None), (["full_attention", "sliding_attention"], 8)])
+def test_the_window_is_that_of_the_layers_that_slide(layer_types: list[str] | None, expected: int | None, model: Any) -> None:
+    model.config.sliding_window, model.config.layer_types = 8, layer_types
+    assert causal.window(model) == expected
