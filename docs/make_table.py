@@ -19,10 +19,8 @@ def paper(entry: Entry) -> str:
 def table(entries: list[Entry], **more: dict[str, str]) -> str:
     """One row an entry; ``more`` adds columns of text by name of the entry."""
     titles = ["name", "what it does", "paper", "needs", "fidelity", *more]
-    rows = [
-        [f"`{e.name}`", e.summary.replace("|", "\\|"), paper(e), ", ".join(e.needs) or "–", e.fidelity, *[column.get(e.name, "–") for column in more.values()]]
-        for e in entries
-    ]
+    own = [[f"`{e.name}`", e.summary.replace("|", "\\|"), paper(e), ", ".join(e.needs) or "–", e.fidelity] for e in entries]
+    rows = [cells + [column.get(e.name, "–") for column in more.values()] for cells, e in zip(own, entries)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [titles, ["---"] * len(titles), *rows])
 
 
@@ -48,8 +46,9 @@ def acceptance(name: str) -> bool:
 def page(text: str, name: str) -> str:
     """A method's page with the head that the registry gives."""
     entry = methods.entry(name)
-    facts = [("Paper", paper(entry)), ("Fidelity", entry.fidelity), ("Needs", ", ".join(entry.needs)), ("Cost of a step", str(entry.facts.get("cost", "–"))),
-             ("Parameters", ", ".join(f"`{k}={v!r}`" for k, v in entry.parameters().items()) or "–")]  # fmt: skip
+    parameters = ", ".join(f"`{k}={v!r}`" for k, v in entry.parameters().items()) or "–"
+    facts = [("Paper", paper(entry)), ("Fidelity", entry.fidelity), ("Needs", ", ".join(entry.needs)),
+             ("Cost of a step", str(entry.facts.get("cost", "–"))), ("Parameters", parameters)]  # fmt: skip
     head = "\n".join(["| | |", "| --- | --- |", *[f"| {k} | {v} |" for k, v in facts]])
     return re.sub(rf"{HEAD}.*?(\n\n|\Z)", lambda _: f"{HEAD}\n{head}\n\n", text, count=1, flags=re.DOTALL)
 

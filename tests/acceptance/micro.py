@@ -114,7 +114,7 @@ class Fixed:
     """Answers what a blend asks from gradients and denominators that are already there."""
 
     def __init__(self, gradients: Mapping[str, Sequence[Tensor]], **more: Any) -> None:
-        self.given, self.roles, self.notes, self.lr = gradients, tuple(gradients), {}, 1.0
+        self.given, self.roles, self.notes, self.lr, self.ended = gradients, tuple(gradients), {}, 1.0, False
         self.denominators = [torch.ones_like(g) for g in next(iter(gradients.values()))]
         self.__dict__ |= more
 
@@ -123,6 +123,9 @@ class Fixed:
 
     def note(self, **figures: float) -> None:
         self.notes |= figures
+
+    def end(self) -> None:
+        self.ended = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,9 +36,9 @@ def vector(*values: float) -> Tensor:
 
 def step(retain: Sequence[Tensor], forget: Sequence[Tensor], blend: HAMU, lr: float = 1.0) -> tuple[list[Tensor], State, dict[str, float]]:
     """What a blend makes of g_r = ∇L(retain) and g_f = ∇L(forget); the forget role descends −L."""
-    measure = Fixed({"forget": [-g for g in forget], "retain": list(retain)}, lr=lr, states={"run": {"ended": False}})
+    measure = Fixed({"forget": [-g for g in forget], "retain": list(retain)}, lr=lr)
     update, state = blend.apply(measure, blend.init(None))  # type: ignore[arg-type]
-    return update, state, {**measure.notes, "ended": measure.states["run"]["ended"]}  # type: ignore[attr-defined]
+    return update, state, {**measure.notes, "ended": measure.ended}
 
 
 def problem(retain: Tensor, forget: Tensor, budget: float, radius: float, **more: Any) -> tuple[Tensor, dict[str, float]]:

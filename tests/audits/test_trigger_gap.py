@@ -38,7 +38,7 @@ def test_the_gap_is_the_paired_loss_of_recall(split: Split) -> None:
         for template, lost in zip(TEMPLATES, (please, now)):
             assert found.extra["gaps"][template] == pytest.approx([lost.mean(), *interval(mean_draws(lost, [r["entity"] for r in ROWS]))])
         assert (found.low, found.high) == pytest.approx(interval(mean_draws((please + now) / 2, list("abcd"))))
-    assert found.higher_is == "neutral" and found.access == "text"
+    assert found.higher_is == "harm" and found.access == "text"
 
 
 def test_a_model_that_answers_alike_has_no_gap(split: Split) -> None:

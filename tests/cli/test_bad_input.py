@@ -76,7 +76,9 @@ def test_a_role_or_a_file_that_is_not_there(tiny: Path, files: Files, tmp_path: 
     assert "needs the role 'retain'" in refused(tmp_path / "run", "-m", tiny, *words)
     assert "retain.csv" in refused(tmp_path / "run", "-m", tiny, *words, f"data.roles.retain={tmp_path}/retain.csv")
     assert "no role 'utilty'" in refused(tmp_path / "run", "-m", tiny, *words, "data.utility=[utilty]")
-    assert "data.roles.forget" in refused(tmp_path / "run", "-m", tiny, "-d", "files", "data.roles=forget.json")
+    assert "roles: Input should be a valid dictionary, not 'forget.json'" in refused(
+        tmp_path / "run", "-m", tiny, "-d", "files", "data.roles=forget.json"
+    )
     assert "did you mean 'forget'" in shell("train", "-m", tiny, "-o", tmp_path / "run", WORLD, "--without", "forgt").refused()
 
 

@@ -248,7 +248,8 @@ def test_a_recipe_resolves_in_every_registry(entry: Entry, split: Split) -> None
 def test_a_methods_parameters_reach_its_recipe(entry: Entry) -> None:
     hints = typing.get_type_hints(entry.make)
     for name, default in entry.parameters().items():
-        other = 3.0 if default is None else next(iter({*typing.get_args(hints[name]), "dpo"} - {default})) if isinstance(default, str) else default + 1
+        named = {*typing.get_args(hints[name]), "dpo"} - {default}
+        other = 3.0 if default is None else sorted(named)[-1] if isinstance(default, str) else default + 1
         assert entry.make(**{name: other}) != entry.make(), f"{name} is read"
 
 

@@ -221,7 +221,7 @@ class Reading(Paired):
 
 @pytest.mark.parametrize(("interval", "times"), [(0, 1), (1, 4), (2, 2), (3, 2)])
 def test_a_sampling_reads_the_model_at_its_interval(interval: int, times: int, tiny_llama: Any, tokenizer: Any, split: Split) -> None:
-    sampling = Reading(interval)
+    sampling = Reading(refresh_every=interval)
     run(tiny_llama, tokenizer, split, Recipe(TERMS, sampling=sampling))
     assert len(sampling.seen) == times == len(set(sampling.seen))
 
@@ -231,11 +231,11 @@ def test_a_stopped_run_that_reads_the_model_goes_on_exactly(tiny_llama: Any, tok
         if step == 3:
             raise KeyboardInterrupt
 
-    recipe = Recipe(TERMS, sampling=Reading(2))
+    recipe = Recipe(TERMS, sampling=Reading(refresh_every=2))
     whole = run(tiny_llama, tokenizer, split, recipe, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(tiny_llama, tokenizer, split, dataclasses.replace(recipe, sampling=Reading(2)), tmp_path / "cut", stop, every=1)
-    assert same(whole, run(tiny_llama, tokenizer, split, dataclasses.replace(recipe, sampling=Reading(2)), tmp_path / "cut"))
+        run(tiny_llama, tokenizer, split, dataclasses.replace(recipe, sampling=Reading(refresh_every=2)), tmp_path / "cut", stop, every=1)
+    assert same(whole, run(tiny_llama, tokenizer, split, dataclasses.replace(recipe, sampling=Reading(refresh_every=2)), tmp_path / "cut"))
 
 
 def test_watching_may_end_the_run_for_good(tiny_llama: Any, tokenizer: Any, split: Split, tmp_path: Path) -> None:

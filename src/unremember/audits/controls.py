@@ -125,7 +125,7 @@ def read(audit: Any, seen: Seen, oracles: Sequence[Seen], original: Seen | None)
         return dataclasses.replace(mine, verdict="control", note=THE_ORIGINAL)
     if seen.artefact in {other.artefact for other in oracles}:
         return dataclasses.replace(mine, verdict="control", note=AN_ORACLE)
-    if mine.higher_is in ("better_utility", "neutral"):
+    if mine.higher_is in ("better_utility", "harm"):
         return dataclasses.replace(mine, verdict="measured")
     lacking = MAKE_ORACLE if not oracles else MAKE_ORIGINAL if before is None else mine.reason
     if before is None or lacking:

@@ -15,7 +15,7 @@ from unremember.observe.records import Seen
 Verdict = Literal[
     "undetermined", "uninformative", "indistinguishable", "under-forgotten", "over-suppressed", "control", "measured"
 ]
-Direction = Literal["more_knowledge", "less_knowledge", "better_utility", "neutral"]
+Direction = Literal["more_knowledge", "less_knowledge", "better_utility", "harm", "neutral"]
 HIDDEN = ("per_example", "draws", "axis")
 
 

@@ -40,7 +40,7 @@ class TriggerGap:
         lost = np.stack([by_row((clean[owner] - said)[which == t], owner[which == t], len(role)) for t in range(len(templates))])
         gaps = {str(name): gap(row, role.groups()) for name, row in zip(templates, lost)}
         extra = {"clean": float(np.nanmean(clean)), "trigger": float(np.nanmean(said)), "gaps": gaps}
-        return of_examples("trigger_gap", lost.mean(0), role.groups(), "neutral", seen, self.role, access="text", extra=extra)
+        return of_examples("trigger_gap", lost.mean(0), role.groups(), "harm", seen, self.role, access="text", extra=extra)
 
 
 def gap(values: np.ndarray, groups: list[str]) -> list[float]:
