@@ -124,3 +124,13 @@ def test_settings_reach_the_loop(runs: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(api.loop, "train", lambda model, task, split, recipe, settings, *rest: seen.update(dataclasses.asdict(settings)) or model)
     ran("forget", "-m", runs / "original", "-o", tmp_path / "run", WORLD, "lr=3e-4", "epochs=7", "seed=5", "clip=0.5", "precision=bf16", "warmup=0")
     assert seen | {"lr": 3e-4, "epochs": 7, "seed": 5, "clip": 0.5, "precision": "bf16", "warmup": 0.0, "batch_size": 32} == seen
+
+
+def test_a_plan_trains_nothing_and_says_what_is_lacking(tiny: Path, tmp_path: Path) -> None:
+    before = sorted(p.name for p in tiny.iterdir())
+    found = ran("plan", "-m", tiny, WORLD, "--method", "npo", "epochs=2", "batch_size=8", "--json").json
+    assert found["steps"] == 2 * -(-found["request"]["rows"] // 8) and found["seconds_a_step"] > 0 and found["advice"] in ("go", "careful", "stop")
+    assert found["hardness"]["steps"] == 20 and found["lacks"] == []
+    shown = ran("plan", "-m", tiny, WORLD, "--method", "npo", "epochs=2", "batch_size=8").out
+    assert "Plan: npo" in shown and found["advice"] in shown and "cosine" in shown
+    assert sorted(p.name for p in tiny.iterdir()) == before and not list(tmp_path.iterdir())

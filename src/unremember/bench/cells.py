@@ -25,9 +25,8 @@ from unremember.registry import blends
 
 LEFT = 0.1
 """Methods are compared once this share of the way from the oracle's forget probability to the original's is left."""
-RATES = (1e-4, 3e-4, 1e-3)
 RAW_RATES = (0.03, 0.1, 0.3)
-"""Learning rates that the exploratory seed tries: through AdamW, and for blends that change the weights themselves."""
+"""Learning rates that the exploratory seed tries where a blend changes the weights itself; through AdamW an arena says."""
 EXPLORATORY, CONFIRMATORY = 100, (0, 1, 2)
 KEPT = ("forget_quality", "model_utility", "probability", "extraction_strength", "membership_loss")
 
@@ -36,7 +35,8 @@ KEPT = ("forget_quality", "model_utility", "probability", "extraction_strength",
 class Arena:
     """Where methods meet: a split, the original, the oracles, and the loop's fixed settings.
 
-    ``limit`` is the most steps a run may take, ``every`` the steps between two looks at the forget set.
+    ``limit`` is the most steps a run may take, ``every`` the steps between two looks at the forget set, ``rates`` the
+    learning rates that the exploratory seed tries.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Arena:
     batch_size: int
     limit: int
     every: int
+    rates: tuple[float, ...]
 
     @cached_property
     def digest(self) -> str:

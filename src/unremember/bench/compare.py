@@ -11,7 +11,7 @@ import joblib
 
 from unremember import api
 from unremember.bench import cells
-from unremember.bench.cells import CONFIRMATORY, EXPLORATORY, KEPT, RATES, RAW_RATES, Arena, Plan
+from unremember.bench.cells import CONFIRMATORY, EXPLORATORY, KEPT, RAW_RATES, Arena, Plan
 from unremember.bench.table import Cells, markdown, tradeoff
 from unremember.engine.checkpoint import write_text
 from unremember.engine.progress import Progress
@@ -42,14 +42,14 @@ def run_all(arena: Arena, plans: Sequence[Plan], folder: Path, title: str) -> li
 def table(arena: Arena, recipes: Mapping[str, tuple[Any, Mapping[str, Any]]], folder: Path) -> list[tuple[str, Cells]]:
     """Each recipe: its rate from the exploratory seed, its figures from the confirmatory ones, and the control at equal steps."""
     tried = [Plan(name, method, EXPLORATORY, rate, seams) for name, (method, seams) in recipes.items()
-             for rate in (RAW_RATES if cells.is_raw(method, seams) else RATES)]  # fmt: skip
+             for rate in (RAW_RATES if cells.is_raw(method, seams) else arena.rates)]  # fmt: skip
     explored = run_all(arena, tried, folder, f"{arena.name}: rates")
     chosen = {name: cells.best([cell for cell in explored if cell["name"] == name]) for name in recipes}
     plans = [Plan(name, recipes[name][0], seed, cell["rate"], recipes[name][1]) for name, cell in chosen.items() for seed in CONFIRMATORY
              if not cell.get("note", "").startswith("does not run")]  # fmt: skip
     confirmed = run_all(arena, plans, folder, f"{arena.name}: seeds")
     steps = round(median([cell["steps"] for cell in confirmed if cell["reached"]] or [arena.limit]))
-    retain = run_all(arena, [Plan(CONTROL, CONTROL, seed, RATES[1], {}, steps) for seed in CONFIRMATORY], folder, f"{arena.name}: control")
+    retain = run_all(arena, [Plan(CONTROL, CONTROL, seed, arena.rates[-1], {}, steps) for seed in CONFIRMATORY], folder, f"{arena.name}: control")
     rows = [(name, [c for c in confirmed if c["name"] == name] or [cell]) for name, cell in chosen.items()]
     return [*controls(arena), (CONTROL, retain), *rows]
 

@@ -25,6 +25,7 @@ INTERRUPTED = 130
 def main() -> None:
     """Run a command; every error a user can cause is one line and exit code 2."""
     warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.showwarning = lambda message, *_, **__: print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
     try:
         app()
     except UnrememberError as error:

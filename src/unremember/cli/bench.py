@@ -20,7 +20,7 @@ METHOD = Annotated[list[str] | None, typer.Option("--method", help="Only these m
 TRAINING = {"epochs": 24, "lr": 2e-3, "batch_size": 32}
 LEAD = (
     "Each method runs from the original until the forget set's answers are no more likely than a tenth of the way from the oracles' level to the "
-    "original's; figures are then read at *matched forgetting*. Its learning rate is the best of three on an exploratory seed; the figures are the "
+    "original's; figures are then read at *matched forgetting*. Its learning rate is the best of a few on an exploratory seed; the figures are the "
     "mean (least … greatest) of three other seeds. `retain_descent` is the control: plain training on the retain set for the median number of steps."
 )
 
@@ -72,14 +72,14 @@ def arena(name: str, work: Path, tofu: str, original: str, oracles: Sequence[str
         if not (original and oracles):
             raise ConfigError("the arena tofu needs --original and --oracle (a model retrained without the forget set)")
         split = split_of({"name": "tofu", "path": tofu})
-        return Arena(name, split, result_of(original), tuple(result_of(o) for o in oracles), 32, 130, 13)
+        return Arena(name, split, result_of(original), tuple(result_of(o) for o in oracles), 16, 80, 10, (3e-4,))
     kind, _, count = name.partition("-")
     if kind != "people" or not count.isdigit():
         raise ConfigError(f"no arena {name!r}: there are people-<count> (people-40) and tofu")
     data = {"name": "people", "count": int(count)}
     folders = trained(data, work / name)
     first, *retrained = [result_of(str(folder)) for folder in folders]
-    return Arena(name, split_of(data), first, tuple(retrained), 16, 120, 4)
+    return Arena(name, split_of(data), first, tuple(retrained), 16, 80, 4, (3e-4, 1e-3))
 
 
 def trained(data: dict[str, Any], folder: Path) -> list[Path]:

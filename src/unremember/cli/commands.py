@@ -52,6 +52,25 @@ def forget(out: OUT, model: MODEL = "", data: DATA = "", config: CONFIG = None,
     forget_run(read_config(config, flags, keys or []), out)
 
 
+def plan(model: MODEL = "", data: DATA = "", config: CONFIG = None, as_json: JSON = False,
+         method: Annotated[str, typer.Option(help="See `unremember methods`.")] = "",
+         blend: Annotated[str, typer.Option(help="See `unremember blends`.")] = "",
+         sampling: Annotated[str, typer.Option(help="See `unremember samplings`.")] = "",
+         selection: Annotated[str, typer.Option(help="See `unremember selections`.")] = "",
+         keys: KEYS = None) -> None:  # fmt: skip
+    """Before any training: what a method lacks, how hard the request is, whether it looks hostile, what it costs here.
+
+    unremember plan -m runs/original -d people --method npo epochs=8
+
+    unremember plan -m MODEL -d tofu data.path=TOFU --method gu --json
+    """
+    from unremember.cli.config import read_config
+    from unremember.cli.plan import plan_run
+
+    flags = {"model": model, "data": data, "method": method, "blend": blend, "sampling": sampling, "selection": selection}
+    plan_run(read_config(config, flags, keys or []), as_json)
+
+
 def audit(model: MODEL, data: DATA = "people", oracle: ORACLE = None, original: ORIGINAL = "", as_json: JSON = False,
           audits: Annotated[list[str] | None, typer.Option("--audit", help="Only these; see `unremember audits`.")] = None,
           keys: KEYS = None) -> None:  # fmt: skip
@@ -123,5 +142,5 @@ def demo(out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the de
 
 
 def add_commands(app: typer.Typer) -> None:
-    for command in (demo, train, forget, audit, compare, report, benchmark):
+    for command in (demo, train, plan, forget, audit, compare, report, benchmark):
         app.command()(command)

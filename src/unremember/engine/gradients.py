@@ -13,7 +13,7 @@ from unremember.data.samplings import Step
 from unremember.engine import reference
 from unremember.engine.job import Job
 
-SPREAD = 1.5
+SPREAD = 1.2
 """How much longer than its shortest row a forward's longest may be: more is padding, less is many small forwards."""
 
 

@@ -1,0 +1,47 @@
+"""``plan``: what is known of a request before any training."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from unremember import api
+from unremember.cli.config import RunConfig
+from unremember.cli.folder import model_folder, split_of, template_of
+from unremember.errors import ConfigError
+from unremember.models.load import load_model, load_tokenizer
+from unremember.plan.card import Card, plan
+from unremember.report.comparison import plain
+
+COLOURS = {"go": "green", "careful": "yellow", "stop": "red"}
+
+
+def plan_run(config: RunConfig, as_json: bool) -> None:
+    """Print the plan of a method on a model and a benchmark's data."""
+    if not config.model:
+        raise ConfigError("plan needs --model: a model folder, a run folder or a hub name")
+    recipe = api.recipe_of(config.method, config.blend, config.sampling, config.selection)
+    split, folder = split_of(config.data), model_folder(config.model)
+    model = load_model(folder)
+    task = api.task_for(model, load_tokenizer(folder), template_of(config.template))
+    name = config.method if isinstance(config.method, str) else str(config.method["name"])
+    card = plan(model, task, split, recipe, config.settings, name)
+    if as_json:
+        print(plain(card.row()))
+    else:
+        show(card)
+
+
+def show(card: Card) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False, title=f"Plan: {card.method}", title_justify="left")
+    table.add_column(style="bold")
+    table.add_column()
+    table.add_row("advice", f"[{COLOURS[card.advice]}]{card.advice}[/]")
+    for reason in card.reasons:
+        table.add_row("", f"· {reason}")
+    table.add_row("request", f"{card.finding.verdict} → {card.finding.action}")
+    if card.hardness:
+        table.add_row("hardness", f"cosine {card.hardness.cosine:.3f} ({card.hardness.advice})")
+    cost = "–" if card.seconds_a_step is None else f"{card.steps} steps of {card.seconds_a_step:.2f} s: {card.steps * card.seconds_a_step:.0f} s"
+    table.add_row("cost here", cost)
+    Console().print(table)

@@ -1,0 +1,102 @@
+"""What is known before any training: what a method lacks, how hard the request is, whether it is hostile, what it costs."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from typing import Any
+
+from unremember.audits.probability import has
+from unremember.data.split import Split
+from unremember.engine import loop
+from unremember.engine.blends.hamu import Hardness, hardness
+from unremember.engine.seams import Context, Recipe, Task, Term
+from unremember.engine.settings import Settings
+from unremember.plan.hostile import Finding, hostile_request
+from unremember.registry import losses, samplings
+
+TRIAL = 3
+"""Steps that are timed, the first of which is not counted."""
+DESCENT = 0.2
+"""Learning rate of the trial that measures hardness: plain gradient descent's, not AdamW's."""
+PLAIN = Recipe((Term("forget", "ascent"), Term("retain", "nll")))
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """A plan. ``lacks`` names roles and columns that must be there first; ``hardness`` is None where there is no retain set;
+    ``steps`` of ``seconds_a_step`` on this machine. ``advice``: ``go``, ``careful`` or ``stop``, with its ``reasons``."""
+
+    method: str
+    lacks: tuple[str, ...]
+    finding: Finding
+    hardness: Hardness | None
+    steps: int
+    seconds_a_step: float | None
+    advice: str
+    reasons: tuple[str, ...]
+
+    def row(self) -> dict[str, Any]:
+        """The plan as a plain JSON object."""
+        hard = dataclasses.asdict(self.hardness) | {"advice": self.hardness.advice} if self.hardness else None
+        seconds = None if self.seconds_a_step is None else round(self.steps * self.seconds_a_step, 1)
+        return {"method": self.method, "advice": self.advice, "reasons": list(self.reasons), "lacks": list(self.lacks), "request": self.finding.row(),
+                "hardness": hard, "steps": self.steps, "seconds_a_step": self.seconds_a_step, "seconds": seconds}  # fmt: skip
+
+
+def plan(model: Any, task: Task, split: Split, recipe: Recipe, settings: Settings, method: str) -> Card:
+    """Look at a request before anything is trained; ``model`` is left as it is.
+
+    ``split["stored"]``, where it is there, holds the training rows that the request is matched to.
+    """
+    made = recipe.derive(split) if recipe.derive else split
+    lacks = lacking(recipe, made)
+    finding = hostile_request(split["forget"], split.roles.get("retain"), split.roles.get("stored"))
+    hard = hardness(model, task, split, PLAIN, dataclasses.replace(settings, lr=DESCENT)) if "retain" in split else None
+    steps, seconds = 0, None
+    if not lacks:
+        steps, seconds = total(recipe, made, settings, model, task), timed(model, task, made, recipe, settings)
+    return Card(method, lacks, finding, hard, steps, seconds, *recommended(lacks, finding, hard))
+
+
+def lacking(recipe: Recipe, split: Split) -> tuple[str, ...]:
+    """Roles and columns that the terms read and the split does not have."""
+    found = [f"role {role!r}" for role in recipe.roles if role not in split]
+    for term in recipe.terms:
+        for need in losses.make(term.loss).needs:
+            if term.role in split and need.text != "input" and not has(split, term.role, need.text):
+                found.append(f"column {need.text!r} of role {term.role!r}")
+    return tuple(dict.fromkeys(found))
+
+
+def total(recipe: Recipe, split: Split, settings: Settings, model: Any, task: Task) -> int:
+    """Optimiser steps of the run."""
+    keys = {role: split[role].keys for role in recipe.roles}
+    context = Context(model, task, split, recipe.roles, keys, settings.batch_size, settings.seed)
+    return settings.max_steps or samplings.make(recipe.sampling).steps_per_epoch(context) * settings.epochs
+
+
+def timed(model: Any, task: Task, split: Split, recipe: Recipe, settings: Settings) -> float:
+    """Seconds of a step on this machine, from a few steps on a copy."""
+    stamps: list[float] = []
+    loop.train(copy.deepcopy(model), task, split, recipe, dataclasses.replace(settings, max_steps=TRIAL), None,
+               lambda _, step: stamps.append(time.perf_counter()), 1, quiet=True)  # fmt: skip
+    return (stamps[-1] - stamps[0]) / (len(stamps) - 1) if len(stamps) > 1 else math.nan
+
+
+def recommended(lacks: tuple[str, ...], finding: Finding, hard: Hardness | None) -> tuple[str, tuple[str, ...]]:
+    """(advice, reasons): the strictest of what was found. A hostile look is never a refusal: the stored text is forgotten."""
+    reasons = [f"{what} is missing" for what in lacks] + list(finding.reasons)
+    levels = ["stop"] if lacks else []
+    if finding.verdict in ("suspicious", "watch"):
+        levels.append("careful")
+    if hard is None:
+        reasons.append("no retain set: how hard it is cannot be measured, and nothing holds the rest of the model")
+        levels.append("careful")
+    else:
+        levels.append(hard.advice)
+        reasons.append(f"over {hard.steps} trial steps the kept and the forgotten gradients stand at a cosine of {hard.cosine:.2f}; "
+                       f"{hard.damaged:.0%} of the weight blocks cannot avoid damage")  # fmt: skip
+    return max(levels, key=["go", "careful", "stop"].index), tuple(reasons)

@@ -1,0 +1,63 @@
+"""The plan: what is lacking is named, nothing is trained, the cost is counted, the request is judged."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+
+from unremember import api
+from unremember.data.split import Split
+from unremember.engine.settings import Settings
+from unremember.plan.card import Card, plan
+from unremember.worlds.people import people
+
+SETTINGS = Settings(epochs=2, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return people(40)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_llama: Any) -> Any:
+    made = copy.deepcopy(tiny_llama)
+    made.config.max_position_embeddings = 512
+    return made
+
+
+def made(model: Any, tokenizer: Any, split: Split, method: str) -> Card:
+    return plan(model, api.task_for(model, tokenizer), split, api.recipe_of(method), SETTINGS, method)
+
+
+def test_a_plan_counts_the_steps_and_trains_nothing(model: Any, tokenizer: Any, split: Split) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    card = made(model, tokenizer, split, "gradient_difference")
+    assert card.steps == 2 * -(-len(split["forget"]) // 8) and card.seconds_a_step and card.seconds_a_step > 0 and card.lacks == ()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert card.hardness and card.hardness.steps == 20 and card.advice in ("go", "careful", "stop")
+    row = card.row()
+    assert row["seconds"] == pytest.approx(card.steps * card.seconds_a_step, abs=0.1) and row["request"]["verdict"] == card.finding.verdict
+    assert any("cosine" in reason for reason in card.reasons)
+
+
+def test_what_a_method_lacks_is_named_before_training(model: Any, tokenizer: Any, split: Split) -> None:
+    bare = [{k: v for k, v in row.items() if k != "alternate"} for row in split["forget"].rows]
+    card = made(model, tokenizer, split.with_rows(forget=bare), "dpo")
+    assert card.lacks == ("column 'alternate' of role 'forget'",) and card.advice == "stop" and card.steps == 0
+    alone = dataclasses.replace(split, roles={"forget": split["forget"]})
+    card = made(model, tokenizer, alone, "npo")
+    assert card.lacks == ("role 'retain'",) and card.hardness is None and card.advice == "stop"
+    assert any("no retain set" in reason for reason in card.reasons)
+
+
+def test_a_request_is_replaced_by_the_stored_text_it_matches(model: Any, tokenizer: Any, split: Split) -> None:
+    salted = [{**row, "question": f"Please tell me {row['question']}"} for row in split["forget"].rows]
+    both = split.with_rows(forget=salted, stored=[*split["forget"].rows, *split["retain"].rows])
+    card = made(model, tokenizer, both, "gradient_difference")
+    assert [row["question"] for row in card.finding.rows] == [row["question"] for row in split["forget"].rows]
+    assert card.finding.action == "canonicalised"
