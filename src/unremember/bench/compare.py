@@ -41,10 +41,13 @@ def run_all(arena: Arena, plans: Sequence[Plan], folder: Path, title: str) -> li
 
 def table(arena: Arena, recipes: Mapping[str, tuple[Any, Mapping[str, Any]]], folder: Path) -> list[tuple[str, Cells]]:
     """Each recipe: its rate from the exploratory seed, its figures from the confirmatory ones, and the control at equal steps."""
-    tried = [Plan(name, method, EXPLORATORY, rate, seams) for name, (method, seams) in recipes.items()
-             for rate in (RAW_RATES if cells.is_raw(method, seams) else arena.rates)]  # fmt: skip
+    rates = {name: RAW_RATES if cells.is_raw(method, seams) else arena.rates for name, (method, seams) in recipes.items()}
+    tried = [Plan(name, method, EXPLORATORY, rate, seams)
+             for name, (method, seams) in recipes.items() if len(rates[name]) > 1 for rate in rates[name]]  # fmt: skip
     explored = run_all(arena, tried, folder, f"{arena.name}: rates")
-    chosen = {name: cells.best([cell for cell in explored if cell["name"] == name]) for name in recipes}
+    chosen: dict[str, Mapping[str, Any]] = {
+        name: cells.best([cell for cell in explored if cell["name"] == name]) if len(some) > 1 else {"rate": some[0]} for name, some in rates.items()
+    }
     plans = [Plan(name, recipes[name][0], seed, cell["rate"], recipes[name][1]) for name, cell in chosen.items() for seed in CONFIRMATORY
              if not cell.get("note", "").startswith("does not run")]  # fmt: skip
     confirmed = run_all(arena, plans, folder, f"{arena.name}: seeds")

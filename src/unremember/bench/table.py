@@ -35,7 +35,7 @@ def row(name: str, cells: Cells) -> list[str]:
         return [name, cells[0].get("note", "–").replace("|", "/"), *[""] * (len(KEPT) + 1)]
     reached = sum(bool(cell["reached"]) for cell in cells)
     steps = spread([cell["steps"] for cell in done], 0) if done[0]["steps"] else "–"
-    note = "" if reached == len(cells) or not done[0]["steps"] else f" ({reached} of {len(cells)} reached the target)"
+    note = "" if reached == len(cells) or name in KINDS else f" ({reached} of {len(cells)} reached the target)"
     rate = f"{done[0]['rate']:g}" if done[0]["rate"] else "–"
     return [name + note, rate, steps, *[spread([figure(cell, key) for cell in done], DIGITS.get(key, 3)) for key in KEPT]]
 

@@ -1,0 +1,99 @@
+"""Cells end at matched forgetting, are read again instead of run again, and become honest lines of a table."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unremember import api
+from unremember.bench import cells, compare
+from unremember.bench.cells import Arena, Plan
+from unremember.bench.table import markdown, row, spread
+from unremember.data.split import Split
+from unremember.data.text import Template
+from unremember.worlds.people import people
+
+
+@pytest.fixture(scope="module")
+def arena(tokenizer: Any, tiny_llama: Any) -> Arena:
+    """A model that learned eight questions, and one that never saw them."""
+    whole = people(20, seed=2)
+    rows = {role: whole[role].rows[:8] for role in ("forget", "retain", "holdout", "world_facts")}
+    split = Split({name: whole.with_rows(**rows)[name] for name in rows}, ("world_facts",), "few")
+    model = copy.deepcopy(tiny_llama)
+    model.config.max_position_embeddings = 512
+    task = api.task_for(model, tokenizer, Template("{question}\n"))
+    oracle = api.Result(copy.deepcopy(model), task, "oracle")
+    done = api.train(model, split, tokenizer=tokenizer, template=task.template, epochs=60, batch_size=8, lr=1e-2, weight_decay=0.0, quiet=True)
+    return Arena("few", split, done, (oracle,), 8, 40, 2, (1e-3, 3e-3))
+
+
+@pytest.fixture(autouse=True)
+def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unremember.observe.store.LIMIT", 4)
+
+
+def test_a_run_ends_at_the_first_look_below_the_target(arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = cells.level(arena.original.model, arena.original.task, arena.split)
+    assert start > 0.5 > arena.target > 0
+    plan = Plan("ascent", "gradient_ascent", 0, 3e-3)
+    cell = cells.run(arena, plan, tmp_path)
+    assert cell["reached"] and cell["level"] <= arena.target < start and 0 < cell["steps"] < arena.limit and cell["steps"] % arena.every == 0
+    assert cells.level(arena.original.model, arena.original.task, arena.split) == start, "the original is left as it is"
+    monkeypatch.setattr(api, "forget", None)
+    assert cells.run(arena, plan, tmp_path) == cell, "read, not run"
+    with pytest.raises(TypeError):
+        cells.run(dataclasses.replace(arena, limit=6), plan, tmp_path)
+
+
+def test_the_control_takes_as_many_steps_as_it_is_told(arena: Arena, tmp_path: Path) -> None:
+    cell = cells.run(arena, Plan("retain_descent", "retain_descent", 0, 1e-3, {}, 3), tmp_path)
+    assert cell["steps"] == 3 and not cell["reached"]
+
+
+def test_what_does_not_run_is_a_recorded_result(arena: Arena, tmp_path: Path) -> None:
+    bare = arena.split.with_rows(forget=[{k: v for k, v in r.items() if k != "alternate"} for r in arena.split["forget"].rows])
+    cell = cells.run(dataclasses.replace(arena, split=bare), Plan("dpo", "dpo", 0, 1e-3), tmp_path)
+    assert cell["figures"] == {} and cell["note"].startswith("does not run here: ") and "alternate" in cell["note"]
+    assert "does not run here" in markdown([("dpo", [cell])])
+    wild = cells.run(arena, Plan("wild", "gradient_ascent", 0, 1e30), tmp_path)
+    assert wild["note"].startswith("collapsed") and wild["figures"] == {}
+
+
+def fake(name: str, utility: float | None, reached: bool = True, level: float = 0.1) -> dict[str, Any]:
+    figures = {"model_utility": {"value": utility}, "forget_quality": {"value": 0.1, "extra": {"log10_p": -1.0}}}
+    return {"name": name, "figures": figures, "reached": reached, "level": level, "steps": 4, "rate": 1e-3}
+
+
+def test_the_best_rate_reached_the_target_and_kept_most() -> None:
+    tried = [fake("a", 0.9, reached=False), fake("b", 0.5), fake("c", 0.7)]
+    assert cells.best(tried)["name"] == "c"
+    assert cells.best([fake("a", 0.9, False, 0.6), fake("b", 0.2, False, 0.3)])["name"] == "b", "else the most forgetful"
+
+
+def test_a_line_says_how_many_seeds_reached_the_target() -> None:
+    line = row("npo", [fake("npo", 0.5), fake("npo", 0.7, reached=False)])
+    assert line[0] == "npo (1 of 2 reached the target)" and line[1:3] == ["0.001", "4 (4 … 4)"]
+    assert line[3] == "-1.0 (-1.0 … -1.0)" and line[4] == "0.600 (0.500 … 0.700)" and line[5] == "–"
+    assert spread([None, 0.25]) == "0.250" and spread([]) == "–"
+
+
+def test_a_table_has_its_controls_and_a_page_its_figure(arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "CONFIRMATORY", (0, 1))
+    monkeypatch.setattr(compare.joblib, "Parallel", lambda **_: lambda jobs: (work(*given, **more) for work, given, more in jobs))
+    rows = compare.table(dataclasses.replace(arena, limit=6), {"gradient_ascent": ("gradient_ascent", {})}, tmp_path / "cells")
+    assert [name for name, _ in rows] == ["original", "oracle", "retain_descent", "gradient_ascent"] and len(rows[-1][1]) == 2
+    assert {cell["seed"] for cell in rows[-1][1]} == {0, 1} and rows[-1][1][0]["rate"] in arena.rates
+    page = compare.page("Methods", "How.", [(arena, rows)], tmp_path / "out" / "methods.md")
+    text = page.read_text(encoding="utf-8")
+    assert "| retain_descent |" in text and f"{arena.target:.3f}" in text and (tmp_path / "out" / "methods-few.png").stat().st_size > 5000
+
+
+def test_every_method_but_the_controls_is_compared() -> None:
+    names = set(compare.every_method())
+    assert {"npo", "gu", "klue"} <= names and not names & {"retrain", "retain_descent"}
+    assert len(compare.crossed("npo")) == len(compare.BLENDS) * len(compare.SAMPLINGS) * len(compare.SELECTIONS)
