@@ -19,6 +19,7 @@ from unremember.data.split import Split
 from unremember.engine.checkpoint import write_text
 from unremember.engine.language import Language
 from unremember.errors import Collapsed, UnrememberError
+from unremember.models.load import quiet
 from unremember.observe.records import Want
 from unremember.observe.store import Store
 from unremember.registry import blends
@@ -96,6 +97,7 @@ def run(arena: Arena, plan: Plan, folder: Path) -> dict[str, Any]:
     path, identity = folder / plan.file, f"{arena.digest} {plan}"
     if path.exists() and (there := json.loads(path.read_text(encoding="utf-8")))["identity"] == identity:
         return there
+    quiet()
     torch.set_num_threads(1)
     cell: dict[str, Any] = {"identity": identity, "name": plan.name, "seed": plan.seed, "rate": plan.rate, "arena": arena.name}
     seen: dict[str, Any] = {"steps": 0, "level": None, "reached": False}

@@ -13,6 +13,7 @@ from unremember import api
 from unremember.audits.probability import has
 from unremember.cli.config import RunConfig, read_config
 from unremember.cli.folder import notice, read_run, result_of, split_of
+from unremember.data.budget import Budget, check_budgets
 from unremember.data.split import Row, Split, make_split
 from unremember.errors import ConfigError
 from unremember.observe.records import Want
@@ -93,6 +94,21 @@ def method_of(folder: str) -> str:
     return method if isinstance(method, str) else method["name"]
 
 
+def unequal(models: Sequence[str]) -> str:
+    """A remark where runs of ``forget`` spent unequal budgets: at equal epochs a sampling looks good by seeing more."""
+    spent = {}
+    for path, name in zip(models, short(models)):
+        log, settings = Path(path) / "log.jsonl", read_run(path).get("config", {}).get("settings", {})
+        if method_of(path) and log.exists() and "batch_size" in settings:
+            steps = len(log.read_text(encoding="utf-8").splitlines())
+            spent[name] = Budget(steps, steps * settings["batch_size"])
+    try:
+        check_budgets(spent)
+    except ConfigError as error:
+        return f"{error}; `unremember bench` compares at matched forgetting"
+    return ""
+
+
 def publish(comparison: Comparison, out: Path, as_json: bool) -> None:
     """Write comparison.json and report.html, and print the table (or the JSON)."""
     comparison.save(out / "comparison.json")
@@ -108,4 +124,6 @@ def compare_run(models: Sequence[str], data: str, oracles: Sequence[str], origin
     """Measure, print the table, write the report."""
     if not models:
         raise ConfigError("compare needs at least one model: a model folder, a run folder or a hub name")
+    if remark := unequal(models):
+        notice(remark)
     publish(compared(models, asked(data, keys), oracles, original, out / "observations"), out, as_json)

@@ -30,11 +30,13 @@ def budget(sampling: Sampling, context: Drawn, steps: int) -> Budget:
 
 def check_budgets(budgets: Mapping[str, Budget]) -> None:
     """Raise ConfigError where two runs differ by more than a tenth of the larger in steps or in exposures."""
+    if not budgets:
+        return
     for figure in ("steps", "exposures"):
         spent = {name: getattr(one, figure) for name, one in budgets.items()}
         least, most = min(spent, key=spent.__getitem__), max(spent, key=spent.__getitem__)
         if spent[most] - spent[least] > TOLERANCE * spent[most]:
             raise ConfigError(
                 f"unequal budgets: {most} has {spent[most]:g} {figure}, {least} {spent[least]:g}: give both the same max_steps "
-                "and batch_size, or compare at equal epochs knowingly (--budget epochs)"
+                "and batch_size"
             )
