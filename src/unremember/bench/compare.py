@@ -21,10 +21,11 @@ CONTROL = "retain_descent"
 BLENDS, SAMPLINGS, SELECTIONS = ("sum", "pcgrad", "gu", "hamu", "ofmu"), ("paired", "cyclic", "melu", "guard"), ("all", "lora", "knowledge_neurons")
 
 
-def controls(arena: Arena) -> Iterator[tuple[str, Cells]]:
+def controls(arena: Arena, folder: Path) -> Iterator[tuple[str, Cells]]:
     """The original and the oracles as cells."""
     for name, results in (("original", (arena.original,)), ("oracle", arena.oracles)):
-        cards = [api.audit(r, arena.split, oracle=arena.oracles, original=arena.original, quiet=True) for r in results]
+        cards = [api.audit(r, arena.split, oracle=arena.oracles, original=arena.original, store=folder / "observations", quiet=True)
+                 for r in results]  # fmt: skip
         yield name, [{"figures": {m.name: m.row() for m in card if m.name in KEPT}, "steps": 0, "rate": 0, "reached": True} for card in cards]
 
 
@@ -54,7 +55,7 @@ def table(arena: Arena, recipes: Mapping[str, tuple[Any, Mapping[str, Any]]], fo
     steps = round(median([cell["steps"] for cell in confirmed if cell["reached"]] or [arena.limit]))
     retain = run_all(arena, [Plan(CONTROL, CONTROL, seed, arena.rates[-1], {}, steps) for seed in CONFIRMATORY], folder, f"{arena.name}: control")
     rows = [(name, [c for c in confirmed if c["name"] == name] or [cell]) for name, cell in chosen.items()]
-    return [*controls(arena), (CONTROL, retain), *rows]
+    return [*controls(arena, folder), (CONTROL, retain), *rows]
 
 
 def every_method() -> dict[str, tuple[Any, Mapping[str, Any]]]:
