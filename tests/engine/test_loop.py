@@ -155,7 +155,7 @@ def test_rows_of_like_length_share_a_forward(run: Run, model: Any, task: Languag
     model.model.register_forward_pre_hook(lambda _, args, given: shapes.append(tuple(given["input_ids"].shape)), with_kwargs=True)
     run(Recipe((Term("forget", "ascent"),)), model=model, batch_size=9, micro_batch=3, max_steps=1)
     lengths = np.sort(task.encode(split, "forget", ["answer"])["answer"].lengths)
-    assert sum(rows for rows, _ in shapes) == 9 and max(rows for rows, _ in shapes) == 3
+    assert sum(rows for rows, _ in shapes) == 9 and 1 < max(rows for rows, _ in shapes) <= 3
     for at, (count, width) in zip(np.cumsum([0, *(rows for rows, _ in shapes)]), shapes):
         mine = lengths[at : at + count]
         assert mine.max() == width <= SPREAD * mine.min()
