@@ -20,8 +20,9 @@ METHOD = Annotated[list[str] | None, typer.Option("--method", help="Only these m
 TRAINING = {"epochs": 24, "lr": 2e-3, "batch_size": 32}
 LEAD = (
     "Each method runs from the original until the forget set's answers are no more likely than a tenth of the way from the oracles' level to the "
-    "original's; figures are then read at *matched forgetting*. Its learning rate is the best of a few on an exploratory seed; the figures are the "
-    "mean (least … greatest) of three other seeds. `retain_descent` is the control: plain training on the retain set for the median number of steps."
+    "original's; figures are then read at *matched forgetting*. Its learning rate is the best of the arena's on an "
+    "exploratory seed (a single one is taken as it is); the figures are the mean (least … greatest) of "
+    "three other seeds. `retain_descent` is the control: plain training on the retain set for the median number of steps."
 )
 
 
