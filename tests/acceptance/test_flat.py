@@ -214,7 +214,7 @@ def test_a_template_without_a_chance_is_told_after_each_epoch() -> None:
 def test_a_step_is_one_forward_and_one_backward(tiny_llama: Any, tokenizer: Any) -> None:
     """Both texts of a row go through together: the spec's two forwards in one."""
     model, forwards, backwards = copy.deepcopy(tiny_llama), [], []
-    model.model.register_forward_hook(lambda _, inputs, out: forwards.append(len(out.last_hidden_state)))
+    model.model.register_forward_hook(lambda _, inputs, given, out: forwards.append(len(given["packed"])), with_kwargs=True)
     model.model.layers[0].mlp.up_proj.weight.register_hook(lambda _: backwards.append(1))
     recipe = methods.make("flat")
     settings = Settings(max_steps=3, batch_size=8, lr=1e-3)

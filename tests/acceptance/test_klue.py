@@ -194,15 +194,22 @@ def test_a_run_resumes_bit_for_bit(world: World, tmp_path: Path) -> None:
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def rows_in(inputs: dict[str, Any]) -> int:
+    """Rows of a forward, packed into one or not."""
+    return len(inputs.get("packed", inputs["input_ids"]))
+
+
 def test_rows_that_pass_the_model(world: World) -> None:
     """Localisation: one forward and one backward a forget row, and as many as mismatched a distinct answer, and no gradient of
     a weight. Training: one forward and backward a drawn row. A pass of the sampling: one forward a row and option."""
     model, split = copy.deepcopy(world.original), world.graph.split().with_rows(forget=world.graph.asked(world.graph.test))
     rows: dict[str, int] = {"forward": 0, "backward": 0}
     down = causal.layers(model)[-1].mlp.down_proj
-    count = lambda key, tensor: rows.update({key: rows[key] + len(tensor)})  # noqa: E731
-    down.register_forward_hook(lambda module, inputs, output: count("forward", output))
-    down.register_full_backward_hook(lambda module, inputs, outputs: count("backward", outputs[0]))
+    latest = [0]
+    count = lambda key: rows.update({key: rows[key] + latest[0]})  # noqa: E731
+    model.model.register_forward_pre_hook(lambda _, args, inputs: latest.__setitem__(0, rows_in(inputs)), with_kwargs=True)
+    down.register_forward_hook(lambda *_: count("forward"))
+    down.register_full_backward_hook(lambda *_: count("backward"))
     given = context(model, world.task, split)
     KnowledgeNeurons(mismatched=5).apply(given)
     answers = {row["answer"] for row in split["forget"].rows}

@@ -177,12 +177,11 @@ def test_only_answer_rows_reach_the_output_layer(model: Any, task: Language, spl
 
 
 def test_roles_share_one_forward(model: Any, task: Language, split: Split) -> None:
-    shapes: list[tuple[int, ...]] = []
-    model.model.register_forward_pre_hook(lambda _, args, given: shapes.append(tuple(given["input_ids"].shape)), with_kwargs=True)
+    packed: list[list[int]] = []
+    model.model.register_forward_pre_hook(lambda _, args, given: packed.append(given["packed"]), with_kwargs=True)
     forget, retain = task.encode(split, "forget", ["answer"]), task.encode(split, "retain", ["answer"])
     task.forward(model, {"forget": (forget, np.array([0, 1])), "retain": (retain, np.array([0]))}, {"forget": [ANSWER], "retain": [ANSWER]})
-    longest = max(forget["answer"].lengths[:2].max(), retain["answer"].lengths[0])
-    assert shapes == [(3, longest)]
+    assert packed == [[*forget["answer"].lengths[:2], retain["answer"].lengths[0]]]
 
 
 def test_rmu_stops_at_its_layer(tokenizer: Any, task: Language, split: Split) -> None:
@@ -202,11 +201,11 @@ def test_rmu_stops_at_its_layer(tokenizer: Any, task: Language, split: Split) ->
 
 def test_a_shallow_and_a_deep_role_do_not_share(tokenizer: Any, task: Language, split: Split) -> None:
     model = small_llama(len(tokenizer), hidden=32, layers=2, heads=2)
-    rows: list[int] = []
-    model.model.layers[1].register_forward_pre_hook(lambda _, args: rows.append(args[0].shape[0]))
+    packed: list[list[int]] = []
+    model.model.layers[1].register_forward_pre_hook(lambda _, args, given: packed.append(given["packed"]), with_kwargs=True)
     terms = (Term("forget", {"name": "steer", "layer": 0}), Term("retain", "nll"))
     loop.train(model, task, split, Recipe(terms), Settings(epochs=1, batch_size=3), quiet=True)
-    assert rows == [3], "the forget rows never reach the second block"
+    assert [len(rows) for rows in packed] == [3], "the forget rows never reach the second block"
 
 
 def test_the_digest_follows_tokenizer_and_template(tokenizer: Any, task: Language) -> None:

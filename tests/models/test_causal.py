@@ -13,8 +13,10 @@ from transformers import (
     Gemma2Config,
     GemmaConfig,
     GPT2Config,
+    GPTNeoConfig,
     GPTNeoXConfig,
     LlamaConfig,
+    MambaConfig,
     MistralConfig,
     PhiConfig,
     Qwen2Config,
@@ -58,6 +60,35 @@ def ids() -> Tensor:
 def close(a: Tensor, b: Tensor) -> bool:
     """Equal to 1e-10; rotary tables and some norms are float32 in either path alike."""
     return a.shape == b.shape and bool((a - b).abs().max() < 1e-10)
+
+
+ROWS = [4, 1, 3, 4]
+
+
+@pytest.mark.parametrize("layer", [None, 1])
+@torch.no_grad()
+def test_packed_rows_are_what_each_is_alone(layer: int | None, net: Any) -> None:
+    tokens = torch.randint(2, V, (sum(ROWS),), generator=torch.Generator().manual_seed(2))
+    read = (lambda ids: causal.last_hidden(net, ids)) if layer is None else (lambda ids: causal.hidden_at(net, ids, layer))
+    alone = torch.cat([read(row[None])[0] for row in tokens.split(ROWS)])
+    assert causal.packs(net, max(ROWS)) == (net.config.model_type != "gemma2"), "soft-capped attention is padded"
+    assert close(causal.hidden_of_rows(net, tokens, ROWS, layer), alone)
+    assert (read(tokens[None])[0] - alone).abs().max() > 1e-3, "one long row is something else"
+    assert close(read(tokens[:4][None])[0], alone[:4]), "and afterwards the model attends as before"
+
+
+@pytest.mark.parametrize("config", [
+    MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=3),
+    GPTNeoConfig(vocab_size=V, hidden_size=D, num_layers=DEPTH, attention_types=[[["global"], DEPTH]], num_heads=4, max_position_embeddings=64),
+    MambaConfig(vocab_size=V, hidden_size=D, num_hidden_layers=DEPTH, state_size=4),
+], ids=["a row longer than the window", "attention of its own", "recurrent"])  # fmt: skip
+@torch.no_grad()
+def test_rows_that_cannot_be_packed_are_padded(config: Any) -> None:
+    model = fresh(config, 3).eval()
+    tokens = torch.randint(2, V, (sum(ROWS),), generator=torch.Generator().manual_seed(2))
+    alone = torch.cat([causal.last_hidden(model, row[None])[0] for row in tokens.split(ROWS)])
+    assert not causal.packs(model, max(ROWS))
+    assert (causal.hidden_of_rows(model, tokens, ROWS) - alone).abs().max() < 1e-5
 
 
 @torch.no_grad()

@@ -13,9 +13,6 @@ from unremember.data.samplings import Step
 from unremember.engine import reference
 from unremember.engine.job import Job
 
-SPREAD = 1.2
-"""How much longer than its shortest row a forward's longest may be: more is padding, less is many small forwards."""
-
 
 def backward(job: Job, accelerator: Accelerator, step: Step, roles: Sequence[str], states: dict[str, Any]) -> tuple[dict[str, float], int]:
     """Add the gradients of some roles' weighted terms to the weights; returns each term's loss by name, and the tokens used."""
@@ -58,7 +55,7 @@ def loss_name(loss: Any) -> str:
 
 
 def micro_batches(job: Job, step: Step, roles: Sequence[str]) -> list[dict[str, np.ndarray]]:
-    """Cut a step into forwards of at most ``micro_batch`` rows of like length: ``{role: positions in the draw}``.
+    """Cut a step into forwards of at most ``micro_batch`` rows, like lengths together: ``{role: positions in the draw}``.
 
     Roles that read the same depth share forwards; a role that reads only an inner layer gets its own, which stop there.
     """
@@ -71,19 +68,8 @@ def micro_batches(job: Job, step: Step, roles: Sequence[str]) -> list[dict[str, 
         owner = np.concatenate([np.full(len(step[role].rows), i) for i, role in enumerate(together)])
         at = np.concatenate([np.arange(len(step[role].rows)) for role in together])
         work = np.concatenate([job.work[role][step[role].rows] for role in together])
-        for chosen in alike(work, job.settings.micro_batch):
+        order = np.argsort(work, kind="stable")
+        for chosen in np.split(order, range(job.settings.micro_batch, len(order), job.settings.micro_batch)):
             mine = {role: at[chosen[owner[chosen] == i]] for i, role in enumerate(together)}
             parts.append({role: where for role, where in mine.items() if len(where)})
     return parts
-
-
-def alike(work: np.ndarray, most: int) -> list[np.ndarray]:
-    """Indices of like work together: at most ``most``, none more than ``SPREAD`` times the least of its part."""
-    order = np.argsort(work, kind="stable")
-    parts: list[list[int]] = []
-    for i in order.tolist():
-        if parts and len(parts[-1]) < most and work[i] <= SPREAD * work[parts[-1][0]]:
-            parts[-1].append(i)
-        else:
-            parts.append([i])
-    return [np.array(part) for part in parts]

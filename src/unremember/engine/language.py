@@ -1,8 +1,7 @@
-"""The language task: rows become token ids once, drawn rows become one right-padded forward.
+"""The language task: rows become token ids once, drawn rows become one forward, end to end and without padding.
 
 Only the rows that somebody reads reach the output layer: hidden states are gathered at the answer positions first,
-and a step that reads only an inner layer stops there. With right padding and causal attention no real token sees
-a padding token, so no attention mask is built.
+and a step that reads only an inner layer stops there.
 """
 
 from __future__ import annotations
@@ -37,11 +36,10 @@ class TextView:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """The texts of one role and column in a padded forward: their place, and where their answers are."""
+    """The texts of one role and column in a forward: their answers' tokens, and where in it these are."""
 
     role: str
     text: str
-    first: int
     counts: np.ndarray
     labels_at: np.ndarray
 
@@ -77,14 +75,12 @@ class Language:
 
     def forward(self, model: Any, parts: Mapping[str, tuple[dict[str, Texts], np.ndarray]],
                 needs: Mapping[str, Sequence[Need]]) -> dict[str, TextView]:  # fmt: skip
-        ids, blocks = pad(parts, {role: tuple(dict.fromkeys(n.text for n in wanted)) for role, wanted in needs.items()})
+        ids, lengths, blocks = join(parts, {role: tuple(dict.fromkeys(n.text for n in wanted)) for role, wanted in needs.items()})
         device = next(model.parameters()).device
         tokens = torch.from_numpy(ids).to(device)
         wanted = {need for role in needs for need in needs[role]}
-        hidden = {need.layer: None for need in wanted if need.what == "hidden"}
-        states: dict[int | None, Tensor] = {layer: causal.hidden_at(model, tokens, layer) for layer in hidden if layer is not None}
-        if any(need.what != "hidden" for need in wanted):
-            states[None] = causal.last_hidden(model, tokens)
+        depths = {need.layer if need.what == "hidden" else None for need in wanted}
+        states = {layer: causal.hidden_of_rows(model, tokens, lengths, layer) for layer in depths}
         found: dict[str, dict[Need, Ragged]] = {role: {} for role in needs}
         for need in sorted(wanted, key=str):
             using = [b for b in blocks if b.text == need.text and need in needs[b.role]]
@@ -97,36 +93,31 @@ class Language:
         return {role: TextView(values) for role, values in found.items()}
 
 
-def pad(parts: Mapping[str, tuple[dict[str, Texts], np.ndarray]],
-        texts: Mapping[str, Sequence[str]]) -> tuple[np.ndarray, list[Block]]:  # fmt: skip
-    """Right-padded ids int64[n, T] of the drawn rows, and one Block a role and text.
+def join(parts: Mapping[str, tuple[dict[str, Texts], np.ndarray]],
+         texts: Mapping[str, Sequence[str]]) -> tuple[np.ndarray, list[int], list[Block]]:  # fmt: skip
+    """The drawn rows' ids end to end int64[N], each row's length, and one Block a role and text.
 
-    ``labels_at`` are flat positions (row * T + column) of the answer tokens. Masks come from lengths alone.
+    ``labels_at`` are the positions of the answer tokens.
     """
-    chosen = [(role, text, parts[role][0][text], parts[role][1]) for role in texts for text in texts[role]]
-    width = max(int(t.lengths[rows].max()) for _, _, t, rows in chosen)
-    padded = np.zeros((sum(len(rows) for *_, rows in chosen), width), dtype=np.int64)
-    blocks, line = [], 0
-    for role, text, encoded, rows in chosen:
-        counts = encoded.counts[rows]
-        places = []
-        for i, row in enumerate(rows):
-            begin, stop, start = encoded.offsets[row], encoded.offsets[row + 1], encoded.starts[row]
-            padded[line + i, : stop - begin] = encoded.ids[begin:stop]
-            places.append(np.arange(start, stop - begin) + (line + i) * width)
-        blocks.append(Block(role, text, line, counts, np.concatenate(places)))
-        line += len(rows)
-    return padded, blocks
+    ids: list[np.ndarray] = []
+    lengths: list[int] = []
+    blocks = []
+    for role, text in [(role, text) for role, columns in texts.items() for text in columns]:
+        encoded, rows = parts[role][0][text], parts[role][1]
+        sizes, counts, first = encoded.lengths[rows], encoded.counts[rows], sum(lengths)
+        ids += [encoded.ids[encoded.offsets[row] : encoded.offsets[row + 1]] for row in rows]
+        ends = first + np.cumsum(sizes)
+        blocks.append(Block(role, text, counts, np.concatenate([np.arange(end - n, end) for end, n in zip(ends, counts)])))
+        lengths += sizes.tolist()
+    return np.concatenate(ids), lengths, blocks
 
 
 def quantity(model: Any, states: Tensor, tokens: Tensor, need: Need, labels_at: np.ndarray) -> Tensor:
     """One need at the answer tokens. A token's log-probability is read one position before it, its own hidden state
     at the token itself."""
-    flat = states.reshape(-1, states.shape[-1])
     at = torch.from_numpy(labels_at).to(states.device)
     if need.what == "hidden":
-        return flat[at]
-    before = flat[at - 1]
+        return states[at]
     if need.what == "logits":
-        return causal.head(model, before).float()
-    return causal.token_logprobs(model, before, tokens.reshape(-1)[at])
+        return causal.head(model, states[at - 1]).float()
+    return causal.token_logprobs(model, states[at - 1], tokens[at])

@@ -26,6 +26,7 @@ from unremember.engine.progress import Progress
 from unremember.engine.seams import Recipe, Selected, Task
 from unremember.engine.settings import Settings
 from unremember.errors import Collapsed, DataError
+from unremember.models.causal import packing
 
 Watch = Callable[[Any, int], bool | None]
 
@@ -56,7 +57,8 @@ def loop(job: Job, selected: Selected, home: Path, keep: bool, watch: Watch | No
     settings = job.settings
     accelerator = Accelerator()
     if settings.gradient_checkpointing:
-        job.model.gradient_checkpointing_enable()
+        twice = {"use_reentrant": False, "context_fn": lambda: (contextlib.nullcontext(), packing(job.model))}
+        job.model.gradient_checkpointing_enable(twice)
     optimizer = torch.optim.AdamW(selected.parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay)
     model, optimizer = accelerator.prepare(job.model, optimizer)
     states = {

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from unremember.errors import ModelError
 
@@ -53,6 +57,67 @@ def window(model: Any) -> int | None:
 def last_hidden(model: Any, ids: Tensor, **inputs: Any) -> Tensor:
     """Final hidden states [B, T, D] of ids [B, T]; masks, positions and caches are passed on."""
     return body(model)(input_ids=ids, use_cache=False, **inputs).last_hidden_state
+
+
+def packed_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
+                     packed: Sequence[int] | None = None, **options: Any) -> tuple[Tensor, None]:  # fmt: skip
+    """Causal attention in rows of ``packed`` tokens that lie end to end in one sequence; without ``packed``, one row."""
+    if packed is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    rows = zip(*(states.split(packed, dim=2) for states in (query, key, value)))
+    return torch.cat([sdpa_attention_forward(module, q, k, v, None, **options)[0] for q, k, v in rows], dim=1), None
+
+
+PACKED = "unremember_packed"
+AttentionInterface.register(PACKED, packed_attention)
+
+
+def packs(model: Any, longest: int) -> bool:
+    """Whether rows of up to ``longest`` tokens may lie end to end: only attention may carry anything from token to token."""
+    config = model.config.get_text_config()
+    attends = {"full_attention", "sliding_attention"}.issuperset(getattr(config, "layer_types", None) or ())
+    plain = model.config._attn_implementation in ("sdpa", PACKED) and model._supports_attention_backend and not model._is_stateful
+    return attends and plain and longest <= (window(model) or longest)
+
+
+@contextlib.contextmanager
+def packing(model: Any) -> Iterator[None]:
+    """Attention within the block keeps packed rows apart (``checkpoint`` needs the block again in its second forward)."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = PACKED
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
+
+
+def hidden_of_rows(model: Any, ids: Tensor, lengths: Sequence[int], layer: int | None = None) -> Tensor:
+    """Hidden states [N, D] of rows that lie end to end in ids [N]: the final ones, or the output of block ``layer``.
+
+    No padding is computed where the architecture allows rows to be packed; others get one right-padded forward.
+    """
+    longest = max(lengths)
+    inside = torch.arange(longest, device=ids.device) < torch.tensor(lengths, device=ids.device)[:, None]
+    if not packs(model, longest):
+        return _hidden(model, ids.new_zeros(inside.shape).masked_scatter_(inside, ids), layer)[inside]
+    positions = torch.arange(longest, device=ids.device).expand(inside.shape)[inside]
+    with packing(model):
+        return _hidden(model, ids[None], layer, position_ids=positions[None], packed=list(lengths))[0]
+
+
+def _hidden(model: Any, ids: Tensor, layer: int | None, **inputs: Any) -> Tensor:
+    return last_hidden(model, ids, **inputs) if layer is None else hidden_at(model, ids, layer, **inputs)
+
+
+def by_row(states: Tensor, lengths: Sequence[int]) -> Tensor:
+    """[B, T, D], right-padded, of what a module inside :func:`hidden_of_rows` saw of the rows, packed or padded."""
+    inside = torch.arange(max(lengths), device=states.device) < torch.tensor(lengths, device=states.device)[:, None]
+    flat = states.reshape(-1, states.shape[-1])
+    if len(flat) == inside.numel():
+        return flat.view(*inside.shape, -1)
+    padded = flat.new_zeros(*inside.shape, flat.shape[-1])
+    padded[inside] = flat
+    return padded
 
 
 class _Reached(Exception):

@@ -19,7 +19,7 @@ from unremember.engine.progress import Progress
 from unremember.models import causal
 from unremember.observe.records import Scores
 
-TOKENS = 2048
+TOKENS = 1024
 """Tokens in one forward, padding included."""
 
 

@@ -100,7 +100,7 @@ class KnowledgeNeurons:
                 gradients = torch.autograd.grad(logprobs.sum().exp().sum(), hidden)
                 weight, ends = torch.from_numpy(weights[at]), torch.from_numpy(work[at] - 1).to(logprobs.counts)
                 for total, h, gradient in zip(totals, hidden, gradients):
-                    each = reduce((h.detach() * gradient).float(), ends, logprobs.counts, self.positions)
+                    each = reduce(causal.by_row((h.detach() * gradient).float(), work[at].tolist()), ends, logprobs.counts, self.positions)
                     total += weight.to(each) @ each
         return totals
 
@@ -148,8 +148,7 @@ def unrelated(other: Row, row: Row) -> bool:
 
 
 def reduce(each: Tensor, ends: Tensor, counts: Tensor, positions: Positions) -> Tensor:
-    """[B, T, d_ff], or these flattened → [B, d_ff] over the ``ends`` int64[B] positions before the last; the rest has no gradient."""
-    each = each.view(len(ends), -1, each.shape[-1])
+    """[B, T, d_ff] → [B, d_ff] over the ``ends`` int64[B] positions before the last; the rest has no gradient."""
     if positions == "mean":
         return each.sum(1) / ends[:, None]
     if positions == "last":
@@ -160,7 +159,7 @@ def reduce(each: Tensor, ends: Tensor, counts: Tensor, positions: Positions) -> 
 
 @contextlib.contextmanager
 def caught(mlps: Sequence[MLP]) -> Iterator[list[Tensor]]:
-    """The neurons of the latest forward, one Tensor[B, T, d_ff] a block, ready to be differentiated by."""
+    """The neurons of the latest forward, one Tensor[…, d_ff] a block, ready to be differentiated by."""
     hidden: list[Tensor] = [torch.empty(0)] * len(mlps)
 
     def catch(i: int) -> Any:
