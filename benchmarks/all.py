@@ -7,14 +7,16 @@ import argparse
 import evaluate
 import job
 import memory
+import methods
 import startup
 import train
+import world
 from measure import Figure, main, show
 
 
 def run(chosen: argparse.Namespace) -> list[Figure]:
     figures: list[Figure] = []
-    for part in (startup, train, evaluate, job, memory):
+    for part in (startup, world, train, methods, evaluate, job, memory):
         found = part.run(chosen)
         if not chosen.json:
             show(found, False)

@@ -9,17 +9,24 @@ from pathlib import Path
 from unremember.registry import ALL, Entry, methods
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAD = "<!-- head -->"
+HEAD, END = "<!-- head -->", "<!-- /head -->"
+SPOTLIGHT = "docs/results/people/spotlight"
 
 
 def paper(entry: Entry) -> str:
     return f"[{entry.paper}](https://arxiv.org/abs/{entry.arxiv})" if entry.arxiv else entry.paper or "–"
 
 
-def table(entries: list[Entry], **more: dict[str, str]) -> str:
+def named(entry: Entry, docs: str) -> str:
+    """The entry's name, leading to its page where it has one; ``docs`` is the way there from the table."""
+    page = f"{entry.kind}/{entry.name}.md"
+    return f"[`{entry.name}`]({docs}{page})" if (ROOT / "docs" / page).exists() else f"`{entry.name}`"
+
+
+def table(entries: list[Entry], docs: str = "", **more: dict[str, str]) -> str:
     """One row an entry; ``more`` adds columns of text by name of the entry."""
     titles = ["name", "what it does", "paper", "needs", "fidelity", *more]
-    own = [[f"`{e.name}`", e.summary.replace("|", "\\|"), paper(e), ", ".join(e.needs) or "–", e.fidelity] for e in entries]
+    own = [[named(e, docs), e.summary.replace("|", "\\|"), paper(e), ", ".join(e.needs) or "–", e.fidelity] for e in entries]
     rows = [cells + [column.get(e.name, "–") for column in more.values()] for cells, e in zip(own, entries)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [titles, ["---"] * len(titles), *rows])
 
@@ -34,8 +41,8 @@ def systems() -> str:
 
 def readme(text: str) -> str:
     tested = {e.name: "acceptance test" if acceptance(e.name) else "family tests" for e in methods.all()}
-    made = f"<!-- systems -->\n{table(methods.all(), state=tested)}\n<!-- /systems -->"
-    return re.sub(r"<!-- systems -->.*<!-- /systems -->", lambda _: made, text, flags=re.DOTALL)
+    rows = table(methods.all(), "docs/", state=tested)
+    return re.sub(r"<!-- systems -->.*<!-- /systems -->", lambda _: f"<!-- systems -->\n{rows}\n<!-- /systems -->", text, flags=re.DOTALL)
 
 
 def acceptance(name: str) -> bool:
@@ -44,13 +51,15 @@ def acceptance(name: str) -> bool:
 
 
 def page(text: str, name: str) -> str:
-    """A method's page with the head that the registry gives."""
+    """A method's page with the head that the registry gives, and its figure where ``unremember bench methods`` has made one."""
     entry = methods.entry(name)
     parameters = ", ".join(f"`{k}={v!r}`" for k, v in entry.parameters().items()) or "–"
     facts = [("Paper", paper(entry)), ("Fidelity", entry.fidelity), ("Needs", ", ".join(entry.needs)),
              ("Cost of a step", str(entry.facts.get("cost", "–"))), ("Parameters", parameters)]  # fmt: skip
     head = "\n".join(["| | |", "| --- | --- |", *[f"| {k} | {v} |" for k, v in facts]])
-    return re.sub(rf"{HEAD}.*?(\n\n|\Z)", lambda _: f"{HEAD}\n{head}\n\n", text, count=1, flags=re.DOTALL)
+    if (ROOT / SPOTLIGHT / f"{name}.png").exists():
+        head += f"\n\n![{name} among the methods at matched forgetting](../results/people/spotlight/{name}.png)"
+    return re.sub(f"{HEAD}.*?{END}", lambda _: f"{HEAD}\n{head}\n{END}", text, count=1, flags=re.DOTALL)
 
 
 def wanted() -> dict[Path, str]:

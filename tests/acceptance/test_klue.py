@@ -41,7 +41,7 @@ def answering(table: dict[str, float], rows: Sequence[Row], reads: list[int] | N
         return np.log([table[row["question"] + row["answer"]] for row in asked])
     split = make_split({"forget": rows, "retain": [{"question": f"r{i}", "answer": "kept"} for i in range(7)]})
     return SimpleNamespace(roles=ROLES, keys={role: split[role].keys for role in ROLES}, batch_size=2, seed=3, split=split,
-                           mean_logprobs=mean_logprobs)  # fmt: skip
+                           reading=SimpleNamespace(mean_logprobs=mean_logprobs))  # fmt: skip
 
 
 def test_a_row_is_known_while_its_option_is_picked_or_its_answer_above_chance() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ import pytest
 import torch
 from faithun import TEMPLATE, word_tokenizer
 from torch import Tensor
-from transformers import Gemma2Config, GPT2Config, GPTNeoXConfig, LlamaConfig, MistralConfig, OPTConfig, Phi3Config, PhiConfig, Qwen2Config
+from transformers import LlamaConfig
 
+from architectures import configs
 from unremember.data.split import Row, Split, make_split
 from unremember.engine.language import Language
+from unremember.engine.reading import Reading
 from unremember.engine.seams import Context
 from unremember.engine.selections.knowledge_neurons import MLP, KnowledgeNeurons, caught
 from unremember.errors import ConfigError, ModelError
@@ -71,7 +74,7 @@ def planted() -> tuple[Any, Language, Split]:
 
 
 def probability(model: Any, task: Language, row: Row) -> float:
-    return float(np.exp(2 * context(model, task, make_split({"forget": [row]}), roles=["forget"]).mean_logprobs([row])[0]))
+    return float(np.exp(2 * Reading(model, task, make_split({})).mean_logprobs([row])[0]))
 
 
 def ablated(model: Any, neurons: Tensor) -> Any:
@@ -141,18 +144,10 @@ def test_mismatched_questions_have_another_answer_and_are_about_somebody_else() 
 # --- localisation: every architecture ---
 
 V, D, FF = 61, 32, 48
-SHAPE = {"vocab_size": V, "hidden_size": D, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": FF,
-         "max_position_embeddings": 64, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 0}  # fmt: skip
-CONFIGS: dict[str, Callable[[], Any]] = {
-    "llama": lambda: LlamaConfig(**SHAPE, num_key_value_heads=2, mlp_bias=True),
-    "gpt2": lambda: GPT2Config(vocab_size=V, n_embd=D, n_layer=2, n_head=4, n_positions=64, n_inner=FF, bos_token_id=0, eos_token_id=0),
-    "gpt-neox": lambda: GPTNeoXConfig(**SHAPE),
-    "qwen2": lambda: Qwen2Config(**SHAPE, num_key_value_heads=2),
-    "phi": lambda: PhiConfig(**SHAPE),
-    "phi3": lambda: Phi3Config(**SHAPE),
-    "gemma2": lambda: Gemma2Config(**SHAPE, num_key_value_heads=2, head_dim=8),
-    "mistral": lambda: MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=5),
-    "opt": lambda: OPTConfig(vocab_size=V, hidden_size=D, ffn_dim=FF, num_hidden_layers=2, num_attention_heads=4, word_embed_proj_dim=D),
+TINY = configs(V, D, FF, depth=2, heads=4, context=64)
+CONFIGS = {name: TINY[name] for name in ("gpt2", "gpt-neox", "qwen2", "phi", "phi3", "gemma2", "opt")} | {
+    "llama": partial(TINY["llama"], mlp_bias=True),
+    "mistral": partial(TINY["mistral"], sliding_window=5),
 }
 
 

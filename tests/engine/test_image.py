@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unremember.data.split import Split, make_split
-from unremember.engine import checkpoint, loop
+from unremember.engine import checkpoint, loop, reference
 from unremember.engine.image import ImageTask
+from unremember.engine.losses import Plain
 from unremember.engine.losses.classification import CrossEntropy
-from unremember.engine.seams import Need, Recipe, Term
+from unremember.engine.seams import Need, Recipe, State, Term, View
 from unremember.engine.selections import only
 from unremember.engine.settings import Settings
 from unremember.errors import DataError, ModelError
@@ -107,6 +109,43 @@ def test_views_are_scores_and_labels_of_the_drawn_rows(learned: nn.Module, split
         assert torch.allclose(seen[role].read(NEED), learned(inputs), atol=1e-12) and torch.equal(seen[role].labels, labels)
         values, _ = CrossEntropy(-1.0).apply(seen[role], None, {})
         assert torch.allclose(values, -F.cross_entropy(learned(inputs), labels, reduction="none"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Stay(Plain):
+    """KL from the original's classes to the model's."""
+
+    needs: ClassVar[tuple[Need, ...]] = (NEED,)
+    reference_needs: ClassVar[tuple[Need, ...]] = (NEED,)
+
+    def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        now, before = (seen.read(NEED).log_softmax(-1) for seen in (view, reference))
+        return F.kl_div(now, before, reduction="none", log_target=True).sum(-1), state
+
+
+@torch.no_grad()
+def drift(model: nn.Module, original: nn.Module, split: Split) -> float:
+    """Mean KL of the retain rows."""
+    inputs = ImageTask().encode(split, "retain", ["input"]).inputs
+    return float(F.kl_div(model(inputs).log_softmax(-1), original(inputs).log_softmax(-1), reduction="batchmean", log_target=True))
+
+
+def test_a_loss_that_reads_the_original_holds_the_model_to_it(learned: nn.Module, split: Split, tmp_path: Path) -> None:
+    """It begins at zero, and the retain rows drift less than by the same ascent alone."""
+    terms = (FORGET[0], Term("retain", Stay()))
+    held, alone = (train(learned, split, Recipe(terms[:n]), tmp_path / f"{n}", max_steps=30, micro_batch=7) for n in (2, 1))
+    assert accuracy(held, split, "forget") < 0.3 and drift(held, learned, split) < 0.5 * drift(alone, learned, split)
+    first = json.loads((tmp_path / "2" / "log.jsonl").read_text().splitlines()[0])
+    assert first["retain/stay"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_reference_is_the_originals_scores_of_the_drawn_rows(learned: nn.Module, split: Split, tmp_path: Path) -> None:
+    task = ImageTask()
+    data, rows, drawn = task.encode(split, "retain", ["input"]), np.array([2, 3, 40, 81, 90]), np.array([81, 3, 81])
+    for model in (learned, None):
+        cached = reference.cache(model, task, data, "retain", NEED, rows, tmp_path, "key", batch=2)
+        seen = reference.ReferenceView({NEED: cached}, drawn, torch.device("cpu")).read(NEED)
+        assert torch.allclose(seen, learned(data.inputs[drawn]).float()), "computed, then mapped without a model"
 
 
 def test_layers_of_a_model_without_blocks_are_refused(split: Split) -> None:

@@ -1,43 +1,26 @@
-"""Seven architectures, taken apart: each part equals what the model itself computes."""
+"""Eight architectures, taken apart: each part equals what the model itself computes."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import (
-    Gemma2Config,
-    GemmaConfig,
-    GPT2Config,
-    GPTNeoConfig,
-    GPTNeoXConfig,
-    LlamaConfig,
-    MambaConfig,
-    MistralConfig,
-    PhiConfig,
-    Qwen2Config,
-)
+from transformers import GPTNeoConfig, MambaConfig
 
+from architectures import configs
 from unremember.errors import ModelError
 from unremember.models import causal
 from unremember.models.presets import fresh
 
 V, D, DEPTH = 61, 32, 3
-SHAPE = {"vocab_size": V, "hidden_size": D, "num_hidden_layers": DEPTH, "num_attention_heads": 4, "intermediate_size": 48,
-         "max_position_embeddings": 64, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 0}  # fmt: skip
-CONFIGS: dict[str, Callable[[], Any]] = {
-    "llama": lambda: LlamaConfig(**SHAPE, num_key_value_heads=2),
-    "gpt2": lambda: GPT2Config(vocab_size=V, n_embd=D, n_layer=DEPTH, n_head=4, n_positions=64),
-    "gpt-neox": lambda: GPTNeoXConfig(**SHAPE),
-    "qwen2": lambda: Qwen2Config(**SHAPE, num_key_value_heads=2),
-    "phi": lambda: PhiConfig(**SHAPE),
-    "gemma": lambda: GemmaConfig(**SHAPE, num_key_value_heads=1, head_dim=8),
-    "gemma2": lambda: Gemma2Config(**SHAPE, num_key_value_heads=2, head_dim=8, final_logit_softcapping=0.3, attn_logit_softcapping=5.0),
-    "mistral": lambda: MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=5),
+TINY = configs(V, D, inner=48, depth=DEPTH, heads=4, context=64)
+CONFIGS = {name: TINY[name] for name in ("llama", "gpt2", "gpt-neox", "qwen2", "phi", "gemma")} | {
+    "gemma2": partial(TINY["gemma2"], final_logit_softcapping=0.3, attn_logit_softcapping=5.0),
+    "mistral": partial(TINY["mistral"], sliding_window=5),
 }
 NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
 
@@ -78,7 +61,7 @@ def test_packed_rows_are_what_each_is_alone(layer: int | None, net: Any) -> None
 
 
 @pytest.mark.parametrize("config", [
-    MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=3),
+    TINY["mistral"](sliding_window=3),
     GPTNeoConfig(vocab_size=V, hidden_size=D, num_layers=DEPTH, attention_types=[[["global"], DEPTH]], num_heads=4, max_position_embeddings=64),
     MambaConfig(vocab_size=V, hidden_size=D, num_hidden_layers=DEPTH, state_size=4),
 ], ids=["a row longer than the window", "attention of its own", "recurrent"])  # fmt: skip

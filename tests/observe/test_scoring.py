@@ -8,16 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    GemmaConfig,
-    GPT2Config,
-    GPTNeoXConfig,
-    LlamaConfig,
-    MistralConfig,
-    PhiConfig,
-    Qwen2Config,
-)  # fmt: skip
 
+from architectures import configs
 from unremember.data.split import Split, make_split
 from unremember.data.text import Texts
 from unremember.engine.language import Language
@@ -28,17 +20,10 @@ from unremember.observe.records import Scores
 from unremember.observe.scoring import score
 
 END = 0
-SHAPE = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48,
-         "max_position_embeddings": 128, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}  # fmt: skip
-CONFIGS = {
-    "llama": LlamaConfig(**SHAPE, num_key_value_heads=1),
-    "gpt2": GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=2, n_positions=128, bos_token_id=0, eos_token_id=0),
-    "gpt_neox": GPTNeoXConfig(**SHAPE),
-    "qwen2": Qwen2Config(**SHAPE, num_key_value_heads=1),
-    "phi": PhiConfig(**SHAPE),
-    "gemma": GemmaConfig(**SHAPE, num_key_value_heads=1, head_dim=16),
-    "mistral": MistralConfig(**SHAPE, num_key_value_heads=1, sliding_window=None),
-    "mistral with a window": MistralConfig(**SHAPE, num_key_value_heads=1, sliding_window=8),
+TINY = configs(vocabulary=300, width=32, inner=48, depth=2, heads=2, context=128)
+CONFIGS = {name: TINY[name]() for name in ("llama", "gpt2", "gpt-neox", "qwen2", "phi", "gemma")} | {
+    "mistral": TINY["mistral"](sliding_window=None),
+    "mistral with a window": TINY["mistral"](sliding_window=8),
 }
 ROWS = [
     {"question": "Who wrote the quiet river?", "answer": "Ida Morn wrote it.", "paraphrased_answer": "Ida Morn wrote the river.",
@@ -146,7 +131,7 @@ def test_documents_are_scored_from_their_second_token(task: Language) -> None:
     split = make_split({"forget": [{"text": "Ida Morn wrote it in Velin."}, {"text": "Bread"}]})
     texts = task.encode(split, "forget", ["text"])["text"]
     assert texts.starts.tolist() == [1, 1]
-    model = lively(CONFIGS["gpt_neox"])
+    model = lively(CONFIGS["gpt-neox"])
     found = score(model, {"text": texts}, END, quiet=True)["text"].scores
     for i, (logprobs, _) in enumerate(naive(model, texts)):
         assert np.abs(found.tokens(i)[0] - logprobs).max() < 2e-6

@@ -114,8 +114,8 @@ def run(arena: Arena, plan: Plan, folder: Path) -> dict[str, Any]:
             watch=look, every=plan.steps or arena.every, quiet=True, seed=plan.seed, lr=plan.rate, schedule="constant", warmup=0.0,
             batch_size=arena.batch_size, max_steps=plan.steps or arena.limit, **plan.seams,
         )  # fmt: skip
-        card = api.audit(made, arena.split, oracle=arena.oracles, original=arena.original, store=folder / "observations", quiet=True)
-        cell |= {**seen, "figures": {m.name: m.row() for m in card if m.name in KEPT}, "digest": made.digest}
+        card = api.audit(made, arena.split, oracle=arena.oracles, original=arena.original, audits=KEPT, store=folder / "observations", quiet=True)
+        cell |= {**seen, "figures": {m.name: m.row() for m in card}, "digest": made.digest}
     except Collapsed as error:
         cell |= {**seen, "figures": {}, "note": f"collapsed: {error}"}
     except UnrememberError as error:

@@ -24,9 +24,9 @@ BLENDS, SAMPLINGS, SELECTIONS = ("sum", "pcgrad", "gu", "hamu", "ofmu"), ("paire
 def controls(arena: Arena, folder: Path) -> Iterator[tuple[str, Cells]]:
     """The original and the oracles as cells."""
     for name, results in (("original", (arena.original,)), ("oracle", arena.oracles)):
-        cards = [api.audit(r, arena.split, oracle=arena.oracles, original=arena.original, store=folder / "observations", quiet=True)
+        cards = [api.audit(r, arena.split, oracle=arena.oracles, original=arena.original, audits=KEPT, store=folder / "observations", quiet=True)
                  for r in results]  # fmt: skip
-        yield name, [{"figures": {m.name: m.row() for m in card if m.name in KEPT}, "steps": 0, "rate": 0, "reached": True} for card in cards]
+        yield name, [{"figures": {m.name: m.row() for m in card}, "steps": 0, "rate": 0, "reached": True} for card in cards]
 
 
 def run_all(arena: Arena, plans: Sequence[Plan], folder: Path, title: str) -> list[Mapping[str, Any]]:
@@ -66,6 +66,13 @@ def every_method() -> dict[str, tuple[Any, Mapping[str, Any]]]:
 def crossed(loss: Any) -> dict[str, tuple[Any, Mapping[str, Any]]]:
     """One loss with every blend, sampling and selection."""
     return {f"{b} · {s} · {w}": (loss, {"blend": b, "sampling": s, "selection": w}) for b in BLENDS for s in SAMPLINGS for w in SELECTIONS}
+
+
+def spotlights(rows: Sequence[tuple[str, Cells]], folder: Path) -> None:
+    """A figure a method: where it stands among the others."""
+    for name, some in rows:
+        if name not in ("original", "oracle") and any(cell["figures"] for cell in some):
+            tradeoff(rows, name, folder / f"{name}.png", spotlight=name)
 
 
 def page(title: str, lead: str, parts: Iterable[tuple[Arena, list[tuple[str, Cells]]]], file: Path) -> Path:

@@ -15,7 +15,7 @@ from unremember.bench.cells import KEPT, figure
 TITLES = {"forget_quality": "forget quality (log₁₀ p)", "model_utility": "model utility", "probability": "forget probability",
           "extraction_strength": "extraction strength", "membership_loss": "membership AUC"}  # fmt: skip
 DIGITS = {"forget_quality": 1}
-KINDS = {"original": "#555555", "oracle": "#009E73", "retain_descent": "#E69F00", "method": "#0072B2"}
+KINDS = {"original": "#555555", "oracle": "#009E73", "retain_descent": "#E69F00", "method": "#0072B2", "other methods": "#CCCCCC"}
 Cells = Sequence[Mapping[str, Any]]
 
 
@@ -46,17 +46,22 @@ def markdown(rows: Sequence[tuple[str, Cells]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def tradeoff(rows: Sequence[tuple[str, Cells]], title: str, path: Path) -> None:
-    """Forget quality against utility: a point a recipe, its bars from the least to the greatest of the seeds."""
+def tradeoff(rows: Sequence[tuple[str, Cells]], title: str, path: Path, spotlight: str = "") -> None:
+    """Forget quality against utility: a point a recipe, its bars from the least to the greatest of the seeds.
+
+    With ``spotlight`` every other method is grey and has no name.
+    """
     points = []
     for name, cells in rows:
         quality = [v for cell in cells if (v := figure(cell, "forget_quality")) is not None]
         utility = [v for cell in cells if (v := figure(cell, "model_utility")) is not None]
         if quality and utility:
-            kind = name if name in KINDS else "method"
-            points.append({"name": name, "kind": kind, "x": np.mean(utility), "x0": min(utility), "x1": max(utility),
+            shown = name in KINDS or spotlight in ("", name)
+            kind = name if name in KINDS else "method" if shown else "other methods"
+            points.append({"name": name if shown else "", "kind": kind, "x": np.mean(utility), "x0": min(utility), "x1": max(utility),
                            "y": np.mean(quality), "y0": min(quality), "y1": max(quality)})  # fmt: skip
-    colour = alt.Color("kind:N", title=None, scale=alt.Scale(domain=list(KINDS), range=list(KINDS.values())))
+    kinds = [kind for kind in KINDS if any(point["kind"] == kind for point in points)]
+    colour = alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=[KINDS[kind] for kind in kinds]))
     x = alt.X("x:Q", title="model utility", scale=alt.Scale(zero=False, padding=20))
     y = alt.Y("y:Q", title="forget quality, log₁₀ p (0: like the oracle)")
     base = alt.Chart(pd.DataFrame(points)).encode(x=x, y=y, color=colour)
@@ -64,4 +69,4 @@ def tradeoff(rows: Sequence[tuple[str, Cells]], title: str, path: Path) -> None:
     names = base.mark_text(align="left", dx=8, dy=-7, fontSize=11).encode(text="name:N")
     layers = [bars.encode(x="x0:Q", x2="x1:Q"), bars.encode(y="y0:Q", y2="y1:Q"), base.mark_point(filled=True, size=90), names]
     path.parent.mkdir(parents=True, exist_ok=True)
-    alt.layer(*layers).properties(width=620, height=420, title=title).save(str(path), scale_factor=2)
+    alt.layer(*layers).properties(width=620, height=420, title=title).save(str(path), scale_factor=1 if spotlight else 2)

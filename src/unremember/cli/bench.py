@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +19,7 @@ TOFU = Annotated[str, typer.Option("--tofu", help="For the arena tofu: TOFU's fo
 ORIGINAL = Annotated[str, typer.Option("--original", help="For the arena tofu: the model that knows the forget set.")]
 ORACLE = Annotated[list[str] | None, typer.Option("--oracle", help="For the arena tofu: a model retrained without it; may be given twice.")]
 METHOD = Annotated[list[str] | None, typer.Option("--method", help="Only these methods; may be given several times.")]
+TABLE = Annotated[Path | None, typer.Option("--table", help="Also write the calibration that `plan` reads to this file.")]
 TRAINING = {"epochs": 24, "lr": 2e-3, "batch_size": 32}
 LEAD = (
     "Each method runs from the original until the forget set's answers are no more likely than a tenth of the way from the oracles' level to the "
@@ -30,6 +33,7 @@ def add_bench(app: typer.Typer) -> None:
     bench = typer.Typer(no_args_is_help=True, help="Compare methods at matched forgetting: tables and figures, resumable.")
     bench.command("methods")(bench_methods)
     bench.command("seams")(bench_seams)
+    bench.command("hardness")(bench_hardness)
     app.add_typer(bench, name="bench")
 
 
@@ -46,6 +50,7 @@ def bench_methods(arenas: ARENAS, out: OUT = Path("docs/results"), work: WORK = 
     recipes = {name: (name, {}) for name in method} if method else compare.every_method()
     made = [arena(name, work, tofu, original, oracle or []) for name in arenas]
     parts = [(a, compare.table(a, recipes, work / a.name / "cells")) for a in made]
+    compare.spotlights(parts[0][1], out / "spotlight")
     typer.echo(compare.page("Methods", LEAD, parts, out / "methods.md"))
 
 
@@ -64,6 +69,33 @@ def bench_seams(arenas: ARENAS, loss: Annotated[str, typer.Option(help="The meth
     typer.echo(compare.page("The four seams crossed", lead, parts, out / "seams.md"))
 
 
+def bench_hardness(world: Annotated[str, typer.Argument(metavar="WORLD", help="people-40 (any size from 20).")],
+                   out: OUT = Path("docs/results"), work: WORK = Path("runs/bench"), table: TABLE = None) -> None:  # fmt: skip
+    """How well the hardness that `plan` prints ranks what forgetting really costs.
+
+    unremember bench hardness people-40
+    """
+    from unremember.bench import hardness
+    from unremember.cli.folder import result_of, split_of
+    from unremember.engine.checkpoint import write_text
+
+    data = people(world)
+    original = result_of(str(trained(data, work / world)[0]))
+    found = hardness.calibrate(original, split_of(data), work / world / "hardness")
+    made = hardness.page(world, original, found, out)
+    if table:
+        write_text(table, json.dumps(dataclasses.asdict(made), indent=1) + "\n")
+    typer.echo(out / "hardness.md")
+
+
+def people(name: str) -> dict[str, Any]:
+    """The data of a world of people by its name."""
+    kind, _, count = name.partition("-")
+    if kind != "people" or not count.isdigit():
+        raise ConfigError(f"no arena {name!r}: there are people-<count> (people-40) and tofu")
+    return {"name": "people", "count": int(count)}
+
+
 def arena(name: str, work: Path, tofu: str, original: str, oracles: Sequence[str]) -> Any:
     """An arena by name; the models of a world of people are trained where they are not there yet."""
     from unremember.bench.cells import Arena
@@ -74,10 +106,7 @@ def arena(name: str, work: Path, tofu: str, original: str, oracles: Sequence[str
             raise ConfigError("the arena tofu needs --original and --oracle (a model retrained without the forget set)")
         split = split_of({"name": "tofu", "path": tofu})
         return Arena(name, split, result_of(original), tuple(result_of(o) for o in oracles), 16, 80, 10, (3e-4,))
-    kind, _, count = name.partition("-")
-    if kind != "people" or not count.isdigit():
-        raise ConfigError(f"no arena {name!r}: there are people-<count> (people-40) and tofu")
-    data = {"name": "people", "count": int(count)}
+    data = people(name)
     folders = trained(data, work / name)
     first, *retrained = [result_of(str(folder)) for folder in folders]
     return Arena(name, split_of(data), first, tuple(retrained), 16, 80, 4, (3e-4, 1e-3))

@@ -10,6 +10,7 @@ from unremember.cli.config import RunConfig
 from unremember.cli.folder import model_folder, split_of, template_of
 from unremember.errors import ConfigError
 from unremember.models.load import load_model, load_tokenizer
+from unremember.plan.calibration import Expected, load
 from unremember.plan.card import Card, plan
 from unremember.report.comparison import plain
 
@@ -32,6 +33,14 @@ def plan_run(config: RunConfig, as_json: bool) -> None:
         show(card)
 
 
+def cost_of(found: Expected) -> str:
+    """The expected cost with what it rests on."""
+    known = load()
+    beyond = "" if found.inside else "; this one is beyond all of them: an extrapolation"
+    return (f"{found.cost:.2f} ({found.low:.2f} … {found.high:.2f}) of the retain answers' probability: {known.requests} requests on {known.arena}, "
+            f"which hardness ranked with ρ = {known.rho:.2f} ({known.low:.2f} … {known.high:.2f}){beyond}")  # fmt: skip
+
+
 def show(card: Card) -> None:
     table = Table(box=None, show_header=False, pad_edge=False, title=f"Plan: {card.method}", title_justify="left")
     table.add_column(style="bold")
@@ -42,6 +51,8 @@ def show(card: Card) -> None:
     table.add_row("request", f"{card.finding.verdict} → {card.finding.action}")
     if card.hardness:
         table.add_row("hardness", f"cosine {card.hardness.cosine:.3f} ({card.hardness.advice})")
+    if card.expected:
+        table.add_row("expected cost", cost_of(card.expected))
     cost = "–" if card.seconds_a_step is None else f"{card.steps} steps of {card.seconds_a_step:.2f} s: {card.steps * card.seconds_a_step:.0f} s"
     table.add_row("cost here", cost)
     Console().print(table)

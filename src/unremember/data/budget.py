@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from unremember.data.samplings import Drawn, Sampling
 from unremember.errors import ConfigError
 
 TOLERANCE = 0.1
@@ -13,19 +12,10 @@ TOLERANCE = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """Optimiser ``steps`` of a run, and its ``exposures``: how often a row to forget is drawn, on average."""
+    """Optimiser ``steps`` of a run, and its ``exposures``: how many rows to forget it draws, counting each time."""
 
     steps: int
-    exposures: float
-
-
-def budget(sampling: Sampling, context: Drawn, steps: int) -> Budget:
-    """Follow a sampling for ``steps`` steps, by its index arithmetic alone."""
-    state, drawn, anchor = sampling.init(context), 0, context.roles[0]
-    for _ in range(steps):
-        step, state = sampling.apply(context, state)
-        drawn += len(step[anchor].rows)
-    return Budget(steps, drawn / len(context.keys[anchor]))
+    exposures: int
 
 
 def check_budgets(budgets: Mapping[str, Budget]) -> None:

@@ -64,6 +64,10 @@ class Reading:
         """float64[n]: the loss of each row."""
         return self.each(role, rows, loss, lambda losses_of: losses_of(self.model))
 
+    def mean_logprobs(self, rows: Sequence[Row]) -> np.ndarray:
+        """float64[n]: the mean log-probability of an answer token of each row; the rows need not be of the split."""
+        return -dataclasses.replace(self, split=Split({"read": Role("read", rows)})).losses("read", np.arange(len(rows)))
+
     def differences(self, direction: Direction, role: str, rows: np.ndarray, loss: Any = "nll") -> np.ndarray:
         """float64[n]: the slopes by central differences; weights come back bit for bit."""
         weights = self.weights
@@ -133,8 +137,3 @@ def tangent(model: Any, direction: Direction, losses_of: Callable[[Any], Tensor]
         moving = {f"model.{name}": forward_ad.make_dual(weights[name].detach(), along) for name, along in direction.items()}
         values = forward_ad.unpack_dual(torch.func.functional_call(Whole(model), moving, (losses_of,)))
         return torch.zeros_like(values.primal) if values.tangent is None else values.tangent
-
-
-def mean_logprobs(model: Any, task: Task, rows: Sequence[Row]) -> np.ndarray:
-    """float64[n]: the mean log-probability of an answer token of each of some rows, whatever role they are of."""
-    return -Reading(model, task, Split({"read": Role("read", rows)})).losses("read", np.arange(len(rows)))

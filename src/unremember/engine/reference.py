@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unremember.engine.checkpoint import disk_errors
 from unremember.engine.ragged import Ragged
@@ -19,22 +20,27 @@ from unremember.engine.seams import Need, Task
 
 @dataclasses.dataclass(frozen=True)
 class Cached:
-    """One need of one role: ``values`` [N, …] (memory-mapped) and ``offsets`` int64[n + 1] into it."""
+    """One need of one role of n rows: ``values`` [N, …] (memory-mapped) and ``offsets`` int64[n + 1] into it.
+
+    Without offsets every row has one entry: ``values`` [n, …].
+    """
 
     values: np.ndarray
-    offsets: np.ndarray
+    offsets: np.ndarray | None
 
 
 @dataclasses.dataclass(frozen=True)
 class ReferenceView:
-    """The cached quantities of the drawn rows of one role: ``read(need) -> Ragged``."""
+    """The cached quantities of the drawn rows of one role: ``read(need)`` as the task's own views, Ragged or Tensor[B, …]."""
 
     cached: Mapping[Need, Cached]
     rows: np.ndarray
     device: torch.device
 
-    def read(self, need: Need) -> Ragged:
+    def read(self, need: Need) -> Ragged | Tensor:
         found = self.cached[need]
+        if found.offsets is None:
+            return torch.from_numpy(found.values[self.rows]).to(self.device)
         pieces = [found.values[found.offsets[row] : found.offsets[row + 1]] for row in self.rows]
         counts = torch.tensor([len(piece) for piece in pieces], device=self.device)
         return Ragged(torch.from_numpy(np.concatenate(pieces)).to(self.device), counts)
@@ -52,7 +58,7 @@ def cache(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.nda
         with disk_errors(path):
             folder.mkdir(parents=True, exist_ok=True)
             _compute(model, task, data, role, need, rows, path, index, batch)
-    return Cached(np.load(path, mmap_mode="c"), np.load(index))
+    return Cached(np.load(path, mmap_mode="c"), np.load(index) if index.exists() else None)
 
 
 def _compute(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.ndarray, path: Path, index: Path,
@@ -68,16 +74,18 @@ def _compute(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.
     for at in range(0, len(order), batch):
         part = order[at : at + batch]
         with torch.no_grad():
-            ragged = task.forward(model, {role: (data, part)}, {role: [need]})[role].read(need)
-        values = ragged.values.float().cpu().numpy()
+            found = task.forward(model, {role: (data, part)}, {role: [need]})[role].read(need)
+        ragged = isinstance(found, Ragged)
+        values = (found.values if ragged else found).float().cpu().numpy()
         if out is None:
-            shape = (int(offsets[-1]), *values.shape[1:])
+            shape = (int(offsets[-1]) if ragged else len(work), *values.shape[1:])
             out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
-        for row, piece in zip(part, np.split(values, np.cumsum(ragged.counts.cpu().numpy())[:-1])):
-            out[offsets[row] : offsets[row + 1]] = piece
+        where = np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in part]) if ragged else part
+        out[where] = values
     assert out is not None, "a role has at least one row"
     out.flush()
-    np.save(index, offsets)
+    if ragged:
+        np.save(index, offsets)
     os.replace(partial, path)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from unremember.data.samplings import Sampling, State
-from unremember.data.split import Row, Split
+from unremember.data.split import Split
 
 if TYPE_CHECKING:
     import torch
@@ -61,12 +61,6 @@ class Context:
         from unremember.engine.reading import Reading
 
         return Reading(self.model, self.task, self.split)
-
-    def mean_logprobs(self, rows: Sequence[Row]) -> np.ndarray:
-        """float64[n]: the mean log-probability of an answer token of each row, by the model as it is now."""
-        from unremember.engine import reading
-
-        return reading.mean_logprobs(self.model, self.task, rows)
 
 
 class Loss(Protocol):

@@ -11,28 +11,32 @@ from typing import Any
 from unremember.audits.probability import has
 from unremember.data.split import Split
 from unremember.engine import loop
-from unremember.engine.blends.hamu import Hardness, hardness
+from unremember.engine.blends.hamu import HAMU, Hardness, hardness
 from unremember.engine.seams import Context, Recipe, Task, Term
 from unremember.engine.settings import Settings
+from unremember.plan import calibration
+from unremember.plan.calibration import Expected
 from unremember.plan.hostile import Finding, hostile_request
 from unremember.registry import losses, samplings
 
 TRIAL = 3
 """Steps that are timed, the first of which is not counted."""
-DESCENT = 0.2
-"""Learning rate of the trial that measures hardness: plain gradient descent's, not AdamW's."""
+DESCENT, AMOUNT = 1.0, 0.5
+"""Learning rate of the trial that measures hardness (plain gradient descent's, not AdamW's), and how much each step must forget."""
 PLAIN = Recipe((Term("forget", "ascent"), Term("retain", "nll")))
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """A plan. ``lacks`` names roles and columns that must be there first; ``hardness`` is None where there is no retain set;
-    ``steps`` of ``seconds_a_step`` on this machine. ``advice``: ``go``, ``careful`` or ``stop``, with its ``reasons``."""
+    """A plan. ``lacks`` names roles and columns that must be there first; ``hardness`` and the ``expected`` cost (what like requests
+    cost on the generated world) are None where there is no retain set; ``steps`` of ``seconds_a_step`` on this machine.
+    ``advice``: ``go``, ``careful`` or ``stop``, with its ``reasons``."""
 
     method: str
     lacks: tuple[str, ...]
     finding: Finding
     hardness: Hardness | None
+    expected: Expected | None
     steps: int
     seconds_a_step: float | None
     advice: str
@@ -41,9 +45,12 @@ class Card:
     def row(self) -> dict[str, Any]:
         """The plan as a plain JSON object."""
         hard = dataclasses.asdict(self.hardness) | {"advice": self.hardness.advice} if self.hardness else None
+        known = calibration.load()
+        rank = {"world": known.arena, "requests": known.requests, "rank_correlation": [known.rho, known.low, known.high]}
+        cost = dataclasses.asdict(self.expected) | rank if self.expected else None
         seconds = None if self.seconds_a_step is None else round(self.steps * self.seconds_a_step, 1)
         return {"method": self.method, "advice": self.advice, "reasons": list(self.reasons), "lacks": list(self.lacks), "request": self.finding.row(),
-                "hardness": hard, "steps": self.steps, "seconds_a_step": self.seconds_a_step, "seconds": seconds}  # fmt: skip
+                "hardness": hard, "expected_cost": cost, "steps": self.steps, "seconds_a_step": self.seconds_a_step, "seconds": seconds}  # fmt: skip
 
 
 def plan(model: Any, task: Task, split: Split, recipe: Recipe, settings: Settings, method: str) -> Card:
@@ -54,11 +61,17 @@ def plan(model: Any, task: Task, split: Split, recipe: Recipe, settings: Setting
     made = recipe.derive(split) if recipe.derive else split
     lacks = lacking(recipe, made)
     finding = hostile_request(split["forget"], split.roles.get("retain"), split.roles.get("stored"))
-    hard = hardness(model, task, split, PLAIN, dataclasses.replace(settings, lr=DESCENT)) if "retain" in split else None
+    hard = difficulty(model, task, split, settings) if "retain" in split else None
+    cost = calibration.expected(hard.cosine, calibration.load()) if hard else None
     steps, seconds = 0, None
     if not lacks:
         steps, seconds = total(recipe, made, settings, model, task), timed(model, task, made, recipe, settings)
-    return Card(method, lacks, finding, hard, steps, seconds, *recommended(lacks, finding, hard))
+    return Card(method, lacks, finding, hard, cost, steps, seconds, *recommended(lacks, finding, hard))
+
+
+def difficulty(model: Any, task: Task, split: Split, settings: Settings) -> Hardness:
+    """HAMU's measure over a trial on a copy of the model."""
+    return hardness(model, task, split, PLAIN, dataclasses.replace(settings, lr=DESCENT), blend=HAMU(amount=AMOUNT))
 
 
 def lacking(recipe: Recipe, split: Split) -> tuple[str, ...]:

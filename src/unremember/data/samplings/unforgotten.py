@@ -47,7 +47,7 @@ class Unforgotten:
         """bool[n]: whether the model still answers each row."""
         options = [list(row.get("perturbed_answers") or ()) for row in rows]
         wrong = [{**row, "answer": option} for row, some in zip(rows, options) for option in some]
-        scores = context.mean_logprobs([*rows, *wrong])
+        scores = context.reading.mean_logprobs([*rows, *wrong])
         bar = np.full(len(rows), math.log(self.chance))
         owner = np.repeat(np.arange(len(rows)), [len(some) for some in options])
         bar[owner] = -np.inf

@@ -1,0 +1,45 @@
+"""A step of every method as a ratio to gradient difference's, beside what its forwards and backwards alone would cost."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from itertools import pairwise
+
+import unremember as un
+from measure import Figure, interleaved, main, original
+from unremember.registry import Entry, methods
+from unremember.worlds.people import people
+
+BASE = "gradient_difference"
+SLACK = 1.15
+
+
+def work(entry: Entry) -> float:
+    """A step's forwards and backwards as its registration states them; a backward counts as two forwards."""
+    found = re.match(r"(\d+) (?:partial )?forwards?(?:,| and) (?:(\d+) )?backwards?", str(entry.facts["cost"]))
+    assert found, entry.name
+    return int(found[1]) + 2 * int(found[2] or found[1])
+
+
+def a_step(method: str, steps: int) -> float:
+    """The least seconds of a step after the first: what a sampling reads now and then is not in it."""
+    model, tokenizer = original()
+    stamps: list[float] = []
+    un.forget(model, people(40), method, tokenizer=tokenizer, max_steps=steps, batch_size=32, lr=1e-6, quiet=True,
+              watch=lambda *_: stamps.append(time.perf_counter()), every=1)  # fmt: skip
+    return min(b - a for a, b in pairwise(stamps))
+
+
+def run(chosen: argparse.Namespace) -> list[Figure]:
+    steps = 4 if chosen.quick else 8
+    found = [entry for entry in methods.all() if not entry.facts.get("fresh")]
+    a_step(BASE, 2)  # warms the libraries up
+    seconds = dict(zip([e.name for e in found], interleaved(chosen.repeats, *[lambda e=e: a_step(e.name, steps) for e in found])))
+    base = work(methods.entry(BASE))
+    return [Figure(f"a step of {e.name} over {BASE}", seconds[e.name], seconds[BASE], SLACK * work(e) / base) for e in found]
+
+
+if __name__ == "__main__":
+    main(__doc__, run)
