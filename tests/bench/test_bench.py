@@ -97,3 +97,13 @@ def test_every_method_but_the_controls_is_compared() -> None:
     names = set(compare.every_method())
     assert {"npo", "gu", "klue"} <= names and not names & {"retrain", "retain_descent"}
     assert len(compare.crossed("npo")) == len(compare.BLENDS) * len(compare.SAMPLINGS) * len(compare.SELECTIONS)
+    assert all(compare.paired(name) in compare.crossed("npo") for name in compare.crossed("npo"))
+    assert compare.paired("gu · melu · lora") == "gu · paired · lora"
+
+
+def test_a_part_is_judged_in_its_own_cells_that_reached_the_target() -> None:
+    rows = [("original", [fake("original", 0.9)]), ("gu · paired · all", [fake("a", 0.5), fake("b", 0.7)]), ("gu · melu · lora", [fake("c", 0.3)]),
+            ("sum · melu · lora", [fake("d", 0.9, reached=False), {**fake("e", 0.9), "figures": {}}])]  # fmt: skip
+    lines = dict(line.strip("| ").split(" | ", 1) for line in compare.margins(rows).splitlines())
+    assert lines["gu"].startswith("3 of 3 | 0.500 (0.300 … 0.700)") and lines["melu"].startswith("1 of 2 | 0.300")
+    assert lines["sum"].startswith("0 of 1 | –") and lines["guard"].startswith("0 of 0")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,12 +12,12 @@ import joblib
 from unremember import api
 from unremember.bench import cells
 from unremember.bench.cells import CONFIRMATORY, EXPLORATORY, KEPT, RAW_RATES, Arena, Plan
-from unremember.bench.table import Cells, markdown, tradeoff
+from unremember.bench.table import Cells, markdown, spread, tradeoff
 from unremember.engine.checkpoint import write_text
 from unremember.engine.progress import Progress
 from unremember.registry import methods
 
-CONTROL = "retain_descent"
+CONTROL, SEAM = "retain_descent", " · "
 BLENDS, SAMPLINGS, SELECTIONS = ("sum", "pcgrad", "gu", "hamu", "ofmu"), ("paired", "cyclic", "melu", "guard"), ("all", "lora", "knowledge_neurons")
 
 
@@ -40,15 +40,19 @@ def run_all(arena: Arena, plans: Sequence[Plan], folder: Path, title: str) -> li
     return found
 
 
-def table(arena: Arena, recipes: Mapping[str, tuple[Any, Mapping[str, Any]]], folder: Path) -> list[tuple[str, Cells]]:
-    """Each recipe: its rate from the exploratory seed, its figures from the confirmatory ones, and the control at equal steps."""
-    rates = {name: RAW_RATES if cells.is_raw(method, seams) else arena.rates for name, (method, seams) in recipes.items()}
-    tried = [Plan(name, method, EXPLORATORY, rate, seams)
-             for name, (method, seams) in recipes.items() if len(rates[name]) > 1 for rate in rates[name]]  # fmt: skip
+def table(arena: Arena, recipes: Mapping[str, tuple[Any, Mapping[str, Any]]], folder: Path,
+          leader: Callable[[str], str] = str) -> list[tuple[str, Cells]]:  # fmt: skip
+    """Each recipe: its rate from the exploratory seed, its figures from the confirmatory ones, and the control at equal steps.
+
+    ``leader`` names the recipe whose exploration decides for another: by default its own.
+    """
+    rates = {name: RAW_RATES if cells.is_raw(method, seams) else arena.rates for name, (method, seams) in recipes.items() if leader(name) == name}
+    tried = [Plan(name, recipes[name][0], EXPLORATORY, rate, recipes[name][1]) for name, some in rates.items() if len(some) > 1 for rate in some]
     explored = run_all(arena, tried, folder, f"{arena.name}: rates")
-    chosen: dict[str, Mapping[str, Any]] = {
+    leaders: dict[str, Mapping[str, Any]] = {
         name: cells.best([cell for cell in explored if cell["name"] == name]) if len(some) > 1 else {"rate": some[0]} for name, some in rates.items()
     }
+    chosen = {name: leaders[leader(name)] for name in recipes}
     plans = [Plan(name, recipes[name][0], seed, cell["rate"], recipes[name][1]) for name, cell in chosen.items() for seed in CONFIRMATORY
              if not cell.get("note", "").startswith("does not run")]  # fmt: skip
     confirmed = run_all(arena, plans, folder, f"{arena.name}: seeds")
@@ -65,7 +69,25 @@ def every_method() -> dict[str, tuple[Any, Mapping[str, Any]]]:
 
 def crossed(loss: Any) -> dict[str, tuple[Any, Mapping[str, Any]]]:
     """One loss with every blend, sampling and selection."""
-    return {f"{b} · {s} · {w}": (loss, {"blend": b, "sampling": s, "selection": w}) for b in BLENDS for s in SAMPLINGS for w in SELECTIONS}
+    return {SEAM.join((b, s, w)): (loss, {"blend": b, "sampling": s, "selection": w}) for b in BLENDS for s in SAMPLINGS for w in SELECTIONS}
+
+
+def paired(name: str) -> str:
+    """The cell of the cross with the same blend and selection whose rows are paired: it chooses the rate for all samplings."""
+    blend, _, selection = name.split(SEAM)
+    return SEAM.join((blend, SAMPLINGS[0], selection))
+
+
+def margins(rows: Sequence[tuple[str, Cells]]) -> str:
+    """For every part of the cross: how many of its runs reached the target, and their mean utility, in its own cells."""
+    lines = ["| part | reached the target | model utility | forget quality (log₁₀ p) |", "| --- | ---: | ---: | ---: |"]
+    for seam in (BLENDS, SAMPLINGS, SELECTIONS):
+        for part in seam:
+            mine = [cell for name, some in rows if part in name.split(SEAM) for cell in some if cell["figures"]]
+            there = [cell for cell in mine if cell["reached"]]
+            means = [spread([cells.figure(cell, key) for cell in there], digits) for key, digits in (("model_utility", 3), ("forget_quality", 1))]
+            lines.append(f"| {part} | {len(there)} of {len(mine)} | {' | '.join(means)} |")
+    return "\n".join(lines)
 
 
 def spotlights(rows: Sequence[tuple[str, Cells]], folder: Path) -> None:
@@ -75,13 +97,14 @@ def spotlights(rows: Sequence[tuple[str, Cells]], folder: Path) -> None:
             tradeoff(rows, name, folder / f"{name}.png", spotlight=name)
 
 
-def page(title: str, lead: str, parts: Iterable[tuple[Arena, list[tuple[str, Cells]]]], file: Path) -> Path:
-    """Write the Markdown page of some tables, a figure beside each."""
+def page(title: str, lead: str, parts: Iterable[tuple[Arena, list[tuple[str, Cells]]]], file: Path,
+         more: Callable[[Sequence[tuple[str, Cells]]], str] | None = None) -> Path:  # fmt: skip
+    """Write the Markdown page of some tables, a figure beside each, and what ``more`` makes of a table's rows."""
     out = [f"# {title}", lead]
     for arena, rows in parts:
         name = f"{file.stem}-{arena.name.replace(' ', '-')}.png"
         tradeoff(rows, f"{title}: {arena.name}", file.parent / name)
-        out += [f"## {arena.name}", facts(arena), markdown(rows), f"![{arena.name}]({name})"]
+        out += [f"## {arena.name}", facts(arena), *([more(rows)] if more else []), markdown(rows), f"![{arena.name}]({name})"]
     write_text(file, "\n\n".join(out) + "\n")
     return file
 

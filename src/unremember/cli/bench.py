@@ -64,9 +64,9 @@ def bench_seams(arenas: ARENAS, loss: Annotated[str, typer.Option(help="The meth
     from unremember.bench import compare
 
     made = [arena(name, work, tofu, original, oracle or []) for name in arenas]
-    parts = [(a, compare.table(a, compare.crossed(loss), work / a.name / "cells")) for a in made]
-    lead = f"The loss of `{loss}` with every blend · sampling · selection. {LEAD}"
-    typer.echo(compare.page("The four seams crossed", lead, parts, out / "seams.md"))
+    parts = [(a, compare.table(a, compare.crossed(loss), work / a.name / "cells", compare.paired)) for a in made]
+    lead = f"The loss of `{loss}` with every blend · sampling · selection. {LEAD} The rate of a blend and selection is chosen with paired rows."
+    typer.echo(compare.page("The four seams crossed", lead, parts, out / "seams.md", compare.margins))
 
 
 def bench_hardness(world: Annotated[str, typer.Argument(metavar="WORLD", help="people-40 (any size from 20).")],
