@@ -19,6 +19,7 @@ from unremember.engine.settings import Settings
 from unremember.errors import ConfigError, DataError
 from unremember.models.digest import weights_digest
 from unremember.observe.store import Store
+from unremember.plan.lacks import lacking
 from unremember.registry import audits as audit_registry
 from unremember.registry import methods
 
@@ -64,11 +65,10 @@ def recipe_of(method: Any, blend: Any = None, sampling: Any = None, selection: A
     return dataclasses.replace(recipe, **{seam: part for seam, part in given.items() if part is not None})
 
 
-def check_needs(recipe: Recipe, split: Split) -> None:
-    """Raise DataError before any training where a role that the method needs is not there."""
-    for role in recipe.roles:
-        if role not in split:
-            raise DataError(f"the method needs the role {role!r}, which {split.name} lacks; roles there are: {', '.join(split.roles)}")
+def check_needs(recipe: Recipe, split: Split, model: Any) -> None:
+    """Raise DataError before any training where something that the recipe's parts need is not there, with how to make it."""
+    if lacks := lacking(recipe, split, model):
+        raise DataError(f"the method needs what {split.name} lacks: {'; '.join(lacks)}")
 
 
 def forget(model: Any, split: Mapping[str, Any] | Split, method: Any = "npo", *, tokenizer: Any, blend: Any = None,
@@ -82,7 +82,7 @@ def forget(model: Any, split: Mapping[str, Any] | Split, method: Any = "npo", *,
     """
     recipe = recipe_of(method, blend, sampling, selection)
     made = recipe.derive(make_split(split)) if recipe.derive else make_split(split)
-    check_needs(recipe, made)
+    check_needs(recipe, made, model)
     task = task_for(model, tokenizer, template)
     done = loop.train(model, task, made, recipe, Settings(**settings), folder, watch, every, quiet)
     return Result(done, task, weights_digest(done))

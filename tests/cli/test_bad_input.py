@@ -73,7 +73,7 @@ def test_empty_and_overlapping_sets(tiny: Path, files: Files, tmp_path: Path) ->
 
 def test_a_role_or_a_file_that_is_not_there(tiny: Path, files: Files, tmp_path: Path) -> None:
     words = files(forget=rows(2))
-    assert "needs the role 'retain'" in refused(tmp_path / "run", "-m", tiny, *words)
+    assert "role 'retain' (there are forget)" in refused(tmp_path / "run", "-m", tiny, *words)
     assert "retain.csv" in refused(tmp_path / "run", "-m", tiny, *words, f"data.roles.retain={tmp_path}/retain.csv")
     assert "no role 'utilty'" in refused(tmp_path / "run", "-m", tiny, *words, "data.utility=[utilty]")
     assert "roles: Input should be a valid dictionary, not 'forget.json'" in refused(

@@ -12,7 +12,9 @@ import torch
 from unremember import api
 from unremember.data.split import Split
 from unremember.engine.settings import Settings
+from unremember.errors import DataError
 from unremember.plan.card import Card, plan
+from unremember.plan.lacks import lacking
 from unremember.worlds.people import people
 
 SETTINGS = Settings(epochs=2, batch_size=8)
@@ -48,10 +50,10 @@ def test_a_plan_counts_the_steps_and_trains_nothing(model: Any, tokenizer: Any, 
 def test_what_a_method_lacks_is_named_before_training(model: Any, tokenizer: Any, split: Split) -> None:
     bare = [{k: v for k, v in row.items() if k != "alternate"} for row in split["forget"].rows]
     card = made(model, tokenizer, split.with_rows(forget=bare), "dpo")
-    assert card.lacks == ("column 'alternate' of role 'forget'",) and card.advice == "stop" and card.steps == 0
+    assert [what.split(" (")[0] for what in card.lacks] == ["column 'alternate' of role 'forget'"] and card.advice == "stop" and card.steps == 0
     alone = dataclasses.replace(split, roles={"forget": split["forget"]})
     card = made(model, tokenizer, alone, "npo")
-    assert card.lacks == ("role 'retain'",) and card.hardness is None and card.advice == "stop"
+    assert [what.split(" (")[0] for what in card.lacks] == ["role 'retain'"] and card.hardness is None and card.advice == "stop"
     assert any("no retain set" in reason for reason in card.reasons)
 
 
@@ -61,3 +63,17 @@ def test_a_request_is_replaced_by_the_stored_text_it_matches(model: Any, tokeniz
     card = made(model, tokenizer, both, "gradient_difference")
     assert [row["question"] for row in card.finding.rows] == [row["question"] for row in split["forget"].rows]
     assert card.finding.action == "canonicalised"
+
+
+def test_neighbours_and_gradients_are_named_with_how_to_get_them(model: Any, tokenizer: Any, split: Split) -> None:
+    alone = split.with_rows(retain=[{k: v for k, v in r.items() if k not in ("neighbour", "relation")} for r in split["retain"].rows])
+    card = made(model, tokenizer, alone, "melu")
+    names = [what.split(" (")[0] for what in card.lacks]
+    assert card.advice == "stop" and names == ["column 'neighbour' of role 'retain'", "column 'relation' of role 'retain'"]
+    with pytest.raises(DataError, match=r"neighbour.*near to.*relation.*direct, indirect or general"):
+        api.forget(model, alone, "melu", tokenizer=tokenizer)
+    quantised = copy.deepcopy(model)
+    quantised.is_quantized = True
+    with pytest.raises(DataError, match=r"gradients: the weights are quantised.*--selection lora"):
+        api.forget(quantised, split, "npo", tokenizer=tokenizer)
+    assert lacking(api.recipe_of("npo", selection="lora"), split, quantised) == () == lacking(api.recipe_of("npo"), split, model)

@@ -50,7 +50,8 @@ def bench_methods(arenas: ARENAS, out: OUT = Path("docs/results"), work: WORK = 
     recipes = {name: (name, {}) for name in method} if method else compare.every_method()
     made = [arena(name, work, tofu, original, oracle or []) for name in arenas]
     parts = [(a, compare.table(a, recipes, work / a.name / "cells")) for a in made]
-    compare.spotlights(parts[0][1], out / "spotlight")
+    if not method:
+        compare.spotlights(parts[0][1], out / "spotlight")
     typer.echo(compare.page("Methods", LEAD, parts, out / "methods.md"))
 
 

@@ -54,5 +54,6 @@ def show(card: Card) -> None:
     if card.expected:
         table.add_row("expected cost", cost_of(card.expected))
     cost = "–" if card.seconds_a_step is None else f"{card.steps} steps of {card.seconds_a_step:.2f} s: {card.steps * card.seconds_a_step:.0f} s"
+    table.add_row("cost of a step", card.cost_of_a_step)
     table.add_row("cost here", cost)
     Console().print(table)

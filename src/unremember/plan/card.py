@@ -8,7 +8,6 @@ import math
 import time
 from typing import Any
 
-from unremember.audits.probability import has
 from unremember.data.split import Split
 from unremember.engine import loop
 from unremember.engine.blends.hamu import HAMU, Hardness, hardness
@@ -17,7 +16,8 @@ from unremember.engine.settings import Settings
 from unremember.plan import calibration
 from unremember.plan.calibration import Expected
 from unremember.plan.hostile import Finding, hostile_request
-from unremember.registry import losses, samplings
+from unremember.plan.lacks import lacking
+from unremember.registry import methods, samplings
 
 TRIAL = 3
 """Steps that are timed, the first of which is not counted."""
@@ -28,8 +28,8 @@ PLAIN = Recipe((Term("forget", "ascent"), Term("retain", "nll")))
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """A plan. ``lacks`` names roles and columns that must be there first; ``hardness`` and the ``expected`` cost (what like requests
-    cost on the generated world) are None where there is no retain set; ``steps`` of ``seconds_a_step`` on this machine.
+    """A plan. ``lacks`` names what must be there first; ``hardness`` and the ``expected`` cost (what like requests
+    cost on the generated world) are None where there is no retain set; ``steps`` of ``cost_of_a_step``, ``seconds_a_step`` on this machine.
     ``advice``: ``go``, ``careful`` or ``stop``, with its ``reasons``."""
 
     method: str
@@ -38,6 +38,7 @@ class Card:
     hardness: Hardness | None
     expected: Expected | None
     steps: int
+    cost_of_a_step: str
     seconds_a_step: float | None
     advice: str
     reasons: tuple[str, ...]
@@ -50,7 +51,8 @@ class Card:
         cost = dataclasses.asdict(self.expected) | rank if self.expected else None
         seconds = None if self.seconds_a_step is None else round(self.steps * self.seconds_a_step, 1)
         return {"method": self.method, "advice": self.advice, "reasons": list(self.reasons), "lacks": list(self.lacks), "request": self.finding.row(),
-                "hardness": hard, "expected_cost": cost, "steps": self.steps, "seconds_a_step": self.seconds_a_step, "seconds": seconds}  # fmt: skip
+                "hardness": hard, "expected_cost": cost, "steps": self.steps, "cost_of_a_step": self.cost_of_a_step,
+                "seconds_a_step": self.seconds_a_step, "seconds": seconds}  # fmt: skip
 
 
 def plan(model: Any, task: Task, split: Split, recipe: Recipe, settings: Settings, method: str) -> Card:
@@ -59,29 +61,20 @@ def plan(model: Any, task: Task, split: Split, recipe: Recipe, settings: Setting
     ``split["stored"]``, where it is there, holds the training rows that the request is matched to.
     """
     made = recipe.derive(split) if recipe.derive else split
-    lacks = lacking(recipe, made)
+    lacks = lacking(recipe, made, model)
     finding = hostile_request(split["forget"], split.roles.get("retain"), split.roles.get("stored"))
     hard = difficulty(model, task, split, settings) if "retain" in split else None
     cost = calibration.expected(hard.cosine, calibration.load()) if hard else None
     steps, seconds = 0, None
     if not lacks:
         steps, seconds = total(recipe, made, settings, model, task), timed(model, task, made, recipe, settings)
-    return Card(method, lacks, finding, hard, cost, steps, seconds, *recommended(lacks, finding, hard))
+    a_step = str(methods.entry(method).facts.get("cost", "–"))
+    return Card(method, lacks, finding, hard, cost, steps, a_step, seconds, *recommended(lacks, finding, hard))
 
 
 def difficulty(model: Any, task: Task, split: Split, settings: Settings) -> Hardness:
     """HAMU's measure over a trial on a copy of the model."""
     return hardness(model, task, split, PLAIN, dataclasses.replace(settings, lr=DESCENT), blend=HAMU(amount=AMOUNT))
-
-
-def lacking(recipe: Recipe, split: Split) -> tuple[str, ...]:
-    """Roles and columns that the terms read and the split does not have."""
-    found = [f"role {role!r}" for role in recipe.roles if role not in split]
-    for term in recipe.terms:
-        for need in losses.make(term.loss).needs:
-            if term.role in split and need.text != "input" and not has(split, term.role, need.text):
-                found.append(f"column {need.text!r} of role {term.role!r}")
-    return tuple(dict.fromkeys(found))
 
 
 def total(recipe: Recipe, split: Split, settings: Settings, model: Any, task: Task) -> int:
@@ -101,7 +94,7 @@ def timed(model: Any, task: Task, split: Split, recipe: Recipe, settings: Settin
 
 def recommended(lacks: tuple[str, ...], finding: Finding, hard: Hardness | None) -> tuple[str, tuple[str, ...]]:
     """(advice, reasons): the strictest of what was found. A hostile look is never a refusal: the stored text is forgotten."""
-    reasons = [f"{what} is missing" for what in lacks] + list(finding.reasons)
+    reasons = [f"missing: {what}" for what in lacks] + list(finding.reasons)
     levels = ["stop"] if lacks else []
     if finding.verdict in ("suspicious", "watch"):
         levels.append("careful")
