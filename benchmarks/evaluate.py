@@ -1,4 +1,7 @@
-"""Evaluation: the default TOFU suite against plain scoring and plain generation, on healthy and on damaged models."""
+"""Evaluation: the default TOFU suite against plain scoring and plain generation, on healthy and on damaged models.
+
+Both sides start from tokenised texts.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +49,8 @@ def compare(name: str, model: Any, tokenizer: Any, split: Any, repeats: int) -> 
     def product_scores() -> float:
         found["store"] = Store(Path(tempfile.mkdtemp(dir=scratch)))
         found["task"] = api.task_for(model, tokenizer)
+        for want in wants:
+            found["task"].encode(split, want.role, [want.text])
         return timed(lambda: found.update(seen=found["store"].observe(model, found["task"], split, scores, quiet=True)))
 
     def product_says() -> float:

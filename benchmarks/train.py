@@ -1,4 +1,7 @@
-"""Training: 24 steps of 32 of five methods against fine-tuning on the same texts, and per step against each other."""
+"""Training: 24 steps of 32 of five methods against fine-tuning on the same texts, and per step against each other.
+
+The floor of a method that reads the original first reads it as well: one forward over each text that needs it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import argparse
 import copy
 import time
 from functools import partial
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +18,8 @@ import unremember as un
 from measure import Figure, interleaved, main, original, timed, tofu
 from unremember.registry import methods, samplings
 
+READ = {"npo": "forget"}
+"""The role whose answers a method reads of the original."""
 METHODS = ("gradient_ascent", "gradient_difference", "npo", "simnpo", "rmu")
 BATCH, LR = 32, 1e-5
 
@@ -43,16 +49,16 @@ def run(chosen: argparse.Namespace) -> list[Figure]:
         a_step[method].append((stamps[-1] - stamps[0]) / (steps - steps_in_first_epoch))
         return seconds
 
-    def plain(texts: list[floor.Text], rows: int) -> float:
+    def plain(read: list[floor.Text], texts: list[floor.Text], rows: int) -> float:
         fresh = copy.deepcopy(model)
-        return timed(lambda: floor.train(fresh, texts, rows, LR))
+        return timed(lambda: (floor.score(fresh, read), floor.train(fresh, texts, rows, LR)))
 
     steps_in_first_epoch = -(-len(split["forget"]) // BATCH)
     works = []
     for method in METHODS:
         rows = drawn(split, method, steps)
-        texts = [text for some in rows.values() for [text] in floor.tokenise(tokenizer, some)]
-        works += [partial(product, method), partial(plain, texts, BATCH * len(rows))]
+        texts = {role: [text for [text] in floor.tokenise(tokenizer, some)] for role, some in rows.items()}
+        works += [partial(product, method), partial(plain, texts.get(READ.get(method, ""), []), list(chain(*texts.values())), BATCH * len(rows))]
     seconds = interleaved(chosen.repeats, *works)
     figures = [Figure(f"train {method}", ours, theirs, 1.10) for method, ours, theirs in zip(METHODS, seconds[::2], seconds[1::2])]
     step = {method: sorted(found)[len(found) // 2] for method, found in a_step.items()}

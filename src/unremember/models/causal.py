@@ -17,7 +17,7 @@ from unremember.errors import ModelError
 
 LOGIT_BUDGET = 2**25
 """Logits that exist at once where gradients are wanted: more rows than fit are made in chunks, and again in the backward pass."""
-READ_BUDGET = 2**22
+READ_BUDGET = 2**21
 """Logits that exist at once where they are only read: few enough to stay near the processor."""
 
 
@@ -181,12 +181,9 @@ def rows_scores(model: Any, hidden: Tensor, row_of_label: Tensor, labels: Tensor
     edges = torch.searchsorted(row_of_label[order].contiguous(), torch.arange(0, len(hidden) + size, size, device=hidden.device))
     for i, states in enumerate(hidden.split(size)):
         logits = head(model, states).float()
-        top, greedy = logits.max(-1)
-        best.append(greedy)
+        best.append(logits.argmax(-1))
         mine = order[edges[i] : edges[i + 1]]
-        local = row_of_label[mine] - i * size
-        wanted = logits[local, labels[mine]]
-        logprobs[mine] = wanted - (top + logits.sub_(top[:, None]).exp_().sum(-1).log())[local]
+        logprobs[mine] = logits.log_softmax(-1)[row_of_label[mine] - i * size, labels[mine]]
     return logprobs, torch.cat(best)
 
 

@@ -19,7 +19,7 @@ from unremember.engine.progress import Progress
 from unremember.models import causal
 from unremember.observe.records import Scores
 
-TOKENS = 1024
+TOKENS = 2048
 """Tokens in one forward, padding included."""
 
 
