@@ -81,12 +81,13 @@ def loop(job: Job, selected: Selected, home: Path, keep: bool, watch: Watch | No
                     position += 1
                     if log:
                         log.add({"step": position, "epoch": position / job.per_epoch, **figures})
-                progress.advance(1, tokens, " ".join(f"{k} {v:.3g}" for k, v in figures.items()))
+                    progress.advance(1, tokens, " ".join(f"{k} {v:.3g}" for k, v in figures.items()))
                 if watch and (position % every == 0 or position == job.total):
                     model.eval()
                     states["run"]["ended"] |= bool(watch(job.model, position))
                 if keep and time.monotonic() - saved > settings.checkpoint_seconds:
-                    save(home / "checkpoint", job, selected, optimizer, states, position)
+                    with undivided():
+                        save(home / "checkpoint", job, selected, optimizer, states, position)
                     saved = time.monotonic()
         except KeyboardInterrupt:
             if keep:
@@ -107,7 +108,7 @@ def refresh(job: Job, states: dict[str, Any], position: int) -> None:
 
 @contextlib.contextmanager
 def undivided() -> Iterator[None]:
-    """Ctrl-C inside the block is raised at its end, so that a step is done or not begun."""
+    """Ctrl-C inside the block is raised at its end: a step is done or not begun, and no finaliser that runs in it swallows the word."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -22,7 +22,7 @@ class Settings:
 
     epochs: int = 10
     batch_size: int = 32
-    micro_batch: int = 16
+    micro_batch: int = 32
     lr: float = 1e-5
     weight_decay: float = 0.01
     warmup: float = 1.0
