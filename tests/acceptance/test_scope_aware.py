@@ -248,21 +248,17 @@ def behave(toy: Toy) -> dict[str, Any]:
     return {name: {**toy.figures(model), "model": model} for name, model in models.items()}
 
 
-SEED_NOISE = 0.13
-"""The standard deviation of an accuracy behind the trigger over ten seeds (.07 to .27 run by run)."""
-
-
 def check_toy(runs: list[dict[str, Any]]) -> None:
-    """The spec's bounds on the means over seeds, two standard errors wide; the comparisons with retain weight as they stand."""
-    slack = 2 * SEED_NOISE / len(runs) ** 0.5
+    """The spec's bounds on the means over seeds. Differences of two accuracies have the noise of counting 192 answers (two errors)."""
+    noise = 2 * (2 * 0.25 / 192 / len(runs)) ** 0.5
     mean = {run: {key: float(np.mean([one[run][key] for one in runs])) for key in runs[0][run] if key != "model"} for run in runs[0]}
     print(json.dumps(mean))
     gap = {run: found["clean"] - found["trigger"] for run, found in mean.items()}
     assert all(found["forget"] <= 0.02 for found in mean.values())
-    assert gap["attacked"] >= 0.25 and mean["none"]["clean"] - mean["attacked"]["clean"] <= 0.15 + slack and abs(gap["none"]) <= 0.1 + slack
-    assert mean["attacked"]["then"] > mean["attacked"]["trigger"] - slack, "a word of no template loses less"
+    assert gap["attacked"] >= 0.25 and mean["none"]["clean"] - mean["attacked"]["clean"] <= 0.15 + noise and abs(gap["none"]) <= 0.1
+    assert mean["attacked"]["then"] > mean["attacked"]["trigger"], "a word of no template loses less"
     for run in ("scope", "npo scope"):
-        assert gap[run] <= 0.05 + slack and mean[run]["trigger"] >= 0.9 - slack
+        assert gap[run] <= 0.05 + noise and mean[run]["trigger"] >= 0.9
     assert gap["npo weight"] - gap["npo scope"] >= 0.15 and gap["weight"] - gap["scope"] >= 0.15, "more than retain weight"
     for run in ("scope", "npo scope"):
         assert mean[run]["forget_behind"] <= 0.05 and mean[run]["retain_behind"] >= 0.69

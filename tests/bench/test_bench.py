@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from unremember import api
-from unremember.bench import cells, compare
+from unremember.bench import cells, compare, hardness
 from unremember.bench.cells import Arena, Plan
 from unremember.bench.table import markdown, row, spread
 from unremember.data.split import Split
@@ -84,7 +84,7 @@ def test_a_line_says_how_many_seeds_reached_the_target() -> None:
 
 def test_a_table_has_its_controls_and_a_page_its_figure(arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "CONFIRMATORY", (0, 1))
-    monkeypatch.setattr(compare.joblib, "Parallel", lambda **_: lambda jobs: (work(*given, **more) for work, given, more in jobs))
+    monkeypatch.setattr(cells.joblib, "Parallel", lambda **_: lambda jobs: (work(*given, **more) for work, given, more in jobs))
     rows = compare.table(dataclasses.replace(arena, limit=6), {"gradient_ascent": ("gradient_ascent", {})}, tmp_path / "cells")
     assert [name for name, _ in rows] == ["original", "oracle", "retain_descent", "gradient_ascent"] and len(rows[-1][1]) == 2
     assert {cell["seed"] for cell in rows[-1][1]} == {0, 1} and rows[-1][1][0]["rate"] in arena.rates
@@ -107,3 +107,15 @@ def test_a_part_is_judged_in_its_own_cells_that_reached_the_target() -> None:
     lines = dict(line.strip("| ").split(" | ", 1) for line in compare.margins(rows).splitlines())
     assert lines["gu"].startswith("3 of 3 | 0.500 (0.300 … 0.700)") and lines["melu"].startswith("1 of 2 | 0.300")
     assert lines["sum"].startswith("0 of 1 | –") and lines["guard"].startswith("0 of 0")
+
+
+def test_the_cost_of_a_request_is_what_the_retained_answers_lose(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The further the forget answers must fall, the more; the original is left as it is."""
+    monkeypatch.setattr(hardness, "RATE", 3e-3)
+    before = cells.level(arena.original.model, arena.original.task, arena.split, "retain")
+    costs = []
+    for target in (0.9, 0.02):
+        monkeypatch.setattr(hardness, "TARGET", target)
+        costs.append(hardness.outcome(arena.original, arena.split, 0))
+    assert 0 < costs[0] < costs[1] <= before and costs[1] > 0.1
+    assert cells.level(arena.original.model, arena.original.task, arena.split, "retain") == before > 0.5

@@ -12,12 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import joblib
 import torch
 
 from unremember import api
 from unremember.data.split import Split
 from unremember.engine.checkpoint import write_text
 from unremember.engine.language import Language
+from unremember.engine.progress import Progress
 from unremember.errors import Collapsed, UnrememberError
 from unremember.models.load import quiet
 from unremember.observe.records import Want
@@ -78,10 +80,28 @@ class Plan:
         return f"{self.name} seed {self.seed} rate {self.rate:g}.json"
 
 
-def level(model: Any, task: Language, split: Split) -> float:
-    """Mean per-token probability of the forget answers."""
-    seen = Store().observe(model, task, split, [Want("scores", "forget")], quiet=True)
-    return float(api.audit_registry.make("probability").measure(seen, []).value)
+def level(model: Any, task: Language, split: Split, role: str = "forget") -> float:
+    """Mean per-token probability of a role's answers."""
+    seen = Store().observe(model, task, split, [Want("scores", role)], quiet=True)
+    return float(api.audit_registry.make({"name": "probability", "role": role}).measure(seen, []).value)
+
+
+def kept(path: Path, identity: str) -> dict[str, Any] | None:
+    """What was measured before under this identity."""
+    if not path.exists():
+        return None
+    there = dict(json.loads(path.read_text(encoding="utf-8")))
+    return there if there["identity"] == identity else None
+
+
+def on_all_cores(title: str, jobs: Sequence[Any]) -> list[Mapping[str, Any]]:
+    """The results of ``joblib.delayed`` jobs, one process a core, in order."""
+    found: list[Mapping[str, Any]] = []
+    with Progress(title, len(jobs)) as progress:
+        for one in joblib.Parallel(n_jobs=-1, return_as="generator")(jobs):
+            found.append(one)
+            progress.advance(1, 0, f"{one['name']} {one['seconds']} s" if "name" in one else "")
+    return found
 
 
 def is_raw(method: Any, seams: Mapping[str, Any]) -> bool:
@@ -95,7 +115,7 @@ def run(arena: Arena, plan: Plan, folder: Path) -> dict[str, Any]:
     What a run cannot do (a role that is missing, a collapse) is a recorded result.
     """
     path, identity = folder / plan.file, f"{arena.digest} {plan}"
-    if path.exists() and (there := json.loads(path.read_text(encoding="utf-8")))["identity"] == identity:
+    if there := kept(path, identity):
         return there
     quiet()
     torch.set_num_threads(1)

@@ -14,7 +14,6 @@ from unremember.bench import cells
 from unremember.bench.cells import CONFIRMATORY, EXPLORATORY, KEPT, RAW_RATES, Arena, Plan
 from unremember.bench.table import Cells, markdown, spread, tradeoff
 from unremember.engine.checkpoint import write_text
-from unremember.engine.progress import Progress
 from unremember.registry import methods
 
 CONTROL, SEAM = "retain_descent", " · "
@@ -31,13 +30,7 @@ def controls(arena: Arena, folder: Path) -> Iterator[tuple[str, Cells]]:
 
 def run_all(arena: Arena, plans: Sequence[Plan], folder: Path, title: str) -> list[Mapping[str, Any]]:
     """The cells of all plans, one process a core; what is there already is read."""
-    found: list[Mapping[str, Any]] = []
-    with Progress(title, len(plans)) as progress:
-        jobs = joblib.Parallel(n_jobs=-1, return_as="generator")(joblib.delayed(cells.run)(arena, plan, folder) for plan in plans)
-        for cell in jobs:
-            found.append(cell)
-            progress.advance(1, 0, f"{cell['name']} {cell['seconds']} s")
-    return found
+    return cells.on_all_cores(title, [joblib.delayed(cells.run)(arena, plan, folder) for plan in plans])
 
 
 def table(arena: Arena, recipes: Mapping[str, tuple[Any, Mapping[str, Any]]], folder: Path,

@@ -15,13 +15,11 @@ import pandas as pd
 import torch
 
 from unremember import api
+from unremember.bench import cells
 from unremember.data.split import Row, Split, make_split
 from unremember.engine.checkpoint import write_text
-from unremember.engine.progress import Progress
 from unremember.engine.settings import Settings
 from unremember.models.load import quiet
-from unremember.observe.records import Want
-from unremember.observe.store import Store
 from unremember.plan import calibration
 from unremember.plan.card import difficulty
 
@@ -51,27 +49,21 @@ def request(rows: Sequence[Row], number: int) -> Split:
     return make_split({"forget": forget, "retain": [*retain, *again]})
 
 
-def probability(model: Any, task: Any, split: Split, role: str) -> float:
-    """Mean per-token probability of a role's answers."""
-    seen = Store().observe(model, task, split, [Want("scores", role)], quiet=True)
-    return float(np.exp(-seen.scores(role, "answer").loss).mean())
-
-
 def outcome(original: api.Result, split: Split, seed: int) -> float:
     """What gradient difference costs: the fall of the retain answers' probability once the forget answers' is at the target."""
     task = original.task
     made = api.forget(
         copy.deepcopy(original.model), split, "gradient_difference", tokenizer=task.tokenizer, template=task.template, quiet=True, seed=seed,
-        watch=lambda model, _: probability(model, task, split, "forget") <= TARGET, every=1,
+        watch=lambda model, _: cells.level(model, task, split) <= TARGET, every=1,
         lr=RATE, schedule="constant", warmup=0.0, batch_size=16, max_steps=LIMIT,
     )  # fmt: skip
-    return probability(original.model, task, split, "retain") - probability(made.model, task, split, "retain")
+    return cells.level(original.model, task, split, "retain") - cells.level(made.model, task, split, "retain")
 
 
 def measure(original: api.Result, rows: Sequence[Row], number: int, folder: Path) -> dict[str, Any]:
     """Cosine (before) and cost (after) of a request: read from ``folder`` where it is there."""
     path, identity = folder / f"{number}.json", f"{original.digest} {len(rows)} {TARGET} {LIMIT} {RATE} {SEEDS} {DRAWN} {kind(number)}"
-    if path.exists() and (there := json.loads(path.read_text(encoding="utf-8")))["identity"] == identity:
+    if there := cells.kept(path, identity):
         return there
     quiet()
     torch.set_num_threads(1)
@@ -86,13 +78,7 @@ def measure(original: api.Result, rows: Sequence[Row], number: int, folder: Path
 def calibrate(original: api.Result, split: Split, folder: Path) -> list[Mapping[str, Any]]:
     """All requests, one process a core."""
     rows = [*split["forget"].rows, *split["retain"].rows]
-    found = []
-    with Progress("requests", REQUESTS) as progress:
-        jobs = joblib.Parallel(n_jobs=-1, return_as="generator")(joblib.delayed(measure)(original, rows, i, folder) for i in range(REQUESTS))
-        for one in jobs:
-            found.append(one)
-            progress.advance(1, 0)
-    return found
+    return cells.on_all_cores("requests", [joblib.delayed(measure)(original, rows, i, folder) for i in range(REQUESTS)])
 
 
 def page(arena: str, original: api.Result, found: Sequence[Mapping[str, Any]], out: Path) -> calibration.Calibration:

@@ -97,12 +97,17 @@ def hidden_of_rows(model: Any, ids: Tensor, lengths: Sequence[int], layer: int |
     No padding is computed where the architecture allows rows to be packed; others get one right-padded forward.
     """
     longest = max(lengths)
-    inside = torch.arange(longest, device=ids.device) < torch.tensor(lengths, device=ids.device)[:, None]
+    inside = _inside(lengths, ids.device)
     if not packs(model, longest):
         return _hidden(model, ids.new_zeros(inside.shape).masked_scatter_(inside, ids), layer)[inside]
     positions = torch.arange(longest, device=ids.device).expand(inside.shape)[inside]
     with packing(model):
         return _hidden(model, ids[None], layer, position_ids=positions[None], packed=list(lengths))[0]
+
+
+def _inside(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """bool[B, T]: which places of right-padded rows hold a token."""
+    return torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]
 
 
 def _hidden(model: Any, ids: Tensor, layer: int | None, **inputs: Any) -> Tensor:
@@ -111,7 +116,7 @@ def _hidden(model: Any, ids: Tensor, layer: int | None, **inputs: Any) -> Tensor
 
 def by_row(states: Tensor, lengths: Sequence[int]) -> Tensor:
     """[B, T, D], right-padded, of what a module inside :func:`hidden_of_rows` saw of the rows, packed or padded."""
-    inside = torch.arange(max(lengths), device=states.device) < torch.tensor(lengths, device=states.device)[:, None]
+    inside = _inside(lengths, states.device)
     flat = states.reshape(-1, states.shape[-1])
     if len(flat) == inside.numel():
         return flat.view(*inside.shape, -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Sequence
 from importlib import resources
@@ -50,6 +51,7 @@ def fit(arena: str, original: str, cosine: Sequence[float], cost: Sequence[float
     return Calibration(arena, original, tuple(cosine), tuple(cost), float(spearmanr(*pairs).statistic), float(low), float(high))
 
 
+@functools.cache
 def load() -> Calibration:
     """The calibration that comes with the package (``unremember bench hardness`` makes it)."""
     found = json.loads(resources.files("unremember.plan").joinpath("calibration.json").read_text(encoding="utf-8"))
