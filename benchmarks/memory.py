@@ -78,7 +78,7 @@ def npo_large() -> dict[str, float]:
     import unremember as un
 
     rows = {role: long_rows(256, 8, role) for role in ("forget", "retain")}
-    un.forget(large(), rows, "npo", tokenizer=original()[1], max_steps=1, batch_size=8, micro_batch=8, quiet=True)
+    un.forget(large(), rows, "npo", tokenizer=original()[1], max_steps=1, batch_size=8, micro_tokens=8 * 256, quiet=True)
     return {"above": peak()}
 
 

@@ -70,7 +70,7 @@ def unlearn(overlap: float, seed: int, blend: Any, until: float = 0.0, lr: float
         return accuracy(model, world, forget=True) <= until
 
     recipe = Recipe(more.pop("terms", UNLEARN), blend, more.pop("sampling", Paired()), All())
-    settings = Settings(**{"lr": lr, "batch_size": 24, "micro_batch": 512, "weight_decay": 0.0, "warmup": 0.0, "schedule": "constant",
+    settings = Settings(**{"lr": lr, "batch_size": 24, "weight_decay": 0.0, "warmup": 0.0, "schedule": "constant",
                            "max_steps": steps, "seed": seed, **more})  # fmt: skip
     net = loop.train(copy.deepcopy(net), ImageTask(), split, recipe, settings, watch=watch, every=1, quiet=True)
     return net, world, taken
@@ -175,7 +175,7 @@ def passes(blend: Any, steps: int = 4) -> tuple[float, float]:
             out.register_hook(lambda _: count.update(backward=count["backward"] + 1))
 
     net.register_forward_hook(hook)
-    settings = Settings(lr=1e-3, batch_size=24, micro_batch=512, max_steps=steps)
+    settings = Settings(lr=1e-3, batch_size=24, max_steps=steps)
     loop.train(net, ImageTask(), split, Recipe(UNLEARN, blend, Paired(), All()), settings, quiet=True)
     return count["forward"] / steps, count["backward"] / steps
 

@@ -256,7 +256,7 @@ def learned(size: Size, role: str = "train") -> tuple[Language, Any]:
     tokenizer = train_tokenizer([f"{row['question']}\n{row['answer']}" for row in people(size)["train"].rows for _ in range(2)], 900)
     task = Language(tokenizer, Template("{question}\n"))
     model = small_llama(len(tokenizer), hidden=64, layers=2, heads=4, context=64)
-    settings = Settings(epochs=999, max_steps=600, batch_size=8 * size[0] // 5, micro_batch=64, lr=5e-3, weight_decay=0.0, warmup=2)
+    settings = Settings(epochs=999, max_steps=600, batch_size=8 * size[0] // 5, lr=5e-3, weight_decay=0.0, warmup=2)
     loop.train(model, task, people(size), Recipe((Term(role, "nll"),)), settings, quiet=True)
     return task, model
 

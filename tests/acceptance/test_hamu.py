@@ -302,7 +302,7 @@ def test_hardness_rises_at_every_overlap() -> None:
 def trial(overlap: float, **more: Any) -> Hardness:
     _, split, net = learned(overlap, 0, 600)
     before = copy.deepcopy(net)
-    settings = Settings(lr=0.2, batch_size=24, micro_batch=512, warmup=0.0, schedule="constant")
+    settings = Settings(lr=0.2, batch_size=24, warmup=0.0, schedule="constant")
     found = hardness(net, ImageTask(), split, Recipe(UNLEARN, "sum", Paired(), All()), settings, blend=HAMU(amount=0.5, stop=True), **more)
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), before.parameters())), "on a copy"
     return found

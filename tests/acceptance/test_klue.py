@@ -108,7 +108,7 @@ def learned(people: int, epochs: int, seed: int = 0) -> World:
     task = Language(tokenizer, TEMPLATE, 32)
     models = []
     for role in ("train", "without"):
-        settings = Settings(epochs=epochs, batch_size=64, micro_batch=64, lr=5e-3, weight_decay=0.0)
+        settings = Settings(epochs=epochs, batch_size=64, lr=5e-3, weight_decay=0.0)
         models.append(loop.train(net(len(tokenizer), seed), task, split, Recipe((Term(role, "nll"),)), settings, quiet=True))
     return World(made, tokenizer, task, *models)
 

@@ -286,7 +286,7 @@ def outcome(name: str, loss: str, seed: int, count: int = 240) -> tuple[float, f
     world, _, net = learned(0.6, seed, 600)
     split = grouped(world)
     recipe = Recipe((Term("forget", LOSSES[loss]), Term("retain", "cross_entropy")), sampling=SAMPLINGS[name])
-    settings = Settings(max_steps=count, batch_size=8, micro_batch=16, lr=1e-3, weight_decay=0.0, warmup=0.0, schedule="constant", seed=seed)
+    settings = Settings(max_steps=count, batch_size=8, lr=1e-3, weight_decay=0.0, warmup=0.0, schedule="constant", seed=seed)
     done = loop.train(copy.deepcopy(net), RowTask(), split, recipe, settings, quiet=True)
     right = {}
     for role in ("forget", "retain"):

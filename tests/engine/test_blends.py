@@ -173,7 +173,7 @@ def test_weights_without_gradient_stay_in_both_forms(tiny_llama: Any, tokenizer:
 def test_pcgrad_gets_each_roles_whole_weighted_gradient(tiny_llama: Any, tokenizer: Any, split: Split) -> None:
     """Over all micro-batches of the step, the weights of the terms included."""
     pieces, whole = Watching(), Watching()
-    run(tiny_llama, tokenizer, split, Recipe(TERMS, pieces), batch_size=6, micro_batch=2, max_steps=1)
+    run(tiny_llama, tokenizer, split, Recipe(TERMS, pieces), batch_size=6, micro_tokens=60, max_steps=1)
     run(tiny_llama, tokenizer, split, Recipe((Term("forget", "ascent", 1.4), Term("retain", "nll", 4.0)), whole), batch_size=6, max_steps=1)
     for role in ("forget", "retain"):
         found, twice = flat(pieces.seen[0][role]), flat(whole.seen[0][role])

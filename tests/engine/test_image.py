@@ -94,7 +94,7 @@ def test_a_stopped_run_goes_on_exactly(blend: str, learned: nn.Module, split: Sp
 
 
 def test_micro_batches_change_nothing(learned: nn.Module, split: Split) -> None:
-    whole, cut = (train(learned, split, Recipe(FORGET), epochs=1, micro_batch=size) for size in (100, 5))
+    whole, cut = (train(learned, split, Recipe(FORGET), epochs=1, micro_tokens=size) for size in (100, 5))
     assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(whole.parameters(), cut.parameters()))
 
 
@@ -133,7 +133,7 @@ def drift(model: nn.Module, original: nn.Module, split: Split) -> float:
 def test_a_loss_that_reads_the_original_holds_the_model_to_it(learned: nn.Module, split: Split, tmp_path: Path) -> None:
     """It begins at zero, and the retain rows drift less than by the same ascent alone."""
     terms = (FORGET[0], Term("retain", Stay()))
-    held, alone = (train(learned, split, Recipe(terms[:n]), tmp_path / f"{n}", max_steps=30, micro_batch=7) for n in (2, 1))
+    held, alone = (train(learned, split, Recipe(terms[:n]), tmp_path / f"{n}", max_steps=30, micro_tokens=7) for n in (2, 1))
     assert accuracy(held, split, "forget") < 0.3 and drift(held, learned, split) < 0.5 * drift(alone, learned, split)
     first = json.loads((tmp_path / "2" / "log.jsonl").read_text().splitlines()[0])
     assert first["retain/stay"] == pytest.approx(0, abs=1e-6)

@@ -36,7 +36,7 @@ from unremember.registry import losses, methods
 WORDS = ["river", "harbour", "baker", "winter", "lamp", "salt", "bread", "north", "painter", "town", "quiet", "long"]
 TEXT = "{question}\n"
 GRADDIFF = Recipe((Term("forget", "ascent", 0.5), Term("retain", "nll")))
-SHORT = {"epochs": 2, "batch_size": 4, "micro_batch": 4, "lr": 2e-3, "seed": 3}
+SHORT = {"epochs": 2, "batch_size": 4, "micro_tokens": 100, "lr": 2e-3, "seed": 3}
 
 
 def rows(count: int, first: int, word: str = "Who") -> list[dict[str, str]]:
@@ -103,13 +103,13 @@ def named(part: Any) -> str:
 @pytest.mark.parametrize("method", ["gradient_difference", "npo", "simnpo"])
 def test_micro_batches_change_nothing(blend: str, method: str, run: Run, tiny_llama: Any) -> None:
     recipe = dataclasses.replace(methods.make(method), blend=blend)
-    whole, cut = (run(recipe, batch_size=8, micro_batch=size, lr=1e-4, max_steps=2) for size in (8, 2))
+    whole, cut = (run(recipe, batch_size=8, micro_tokens=size, lr=1e-4, max_steps=2) for size in (768, 50))
     assert distance(whole, tiny_llama) > 1e-5
     assert distance(whole, cut) < 1e-6
 
 
 def test_the_log_holds_token_means_of_each_term(run: Run, tmp_path: Path, tiny_llama: Any, task: Language, split: Split) -> None:
-    run(folder=tmp_path, batch_size=9, micro_batch=2, max_steps=1)
+    run(folder=tmp_path, batch_size=9, micro_tokens=50, max_steps=1)
     texts = task.encode(split, "forget", ["answer"])["answer"]
     total = 0.0
     for i in range(9):
@@ -133,13 +133,13 @@ class Weighted(Steady):
         return {"forget": Draw(np.array([7, 3, 2, 8, 0]), np.array([0, 1, 2, 4, 8], dtype=np.float32))}, state
 
 
-@pytest.mark.parametrize("micro_batch", [2, 5])
+@pytest.mark.parametrize("micro_tokens", [50, 768])
 def test_weights_of_a_sampling_reach_their_own_rows(
-    micro_batch: int, run: Run, tmp_path: Path, task: Language, split: Split, tiny_llama: Any
+    micro_tokens: int, run: Run, tmp_path: Path, task: Language, split: Split, tiny_llama: Any
 ) -> None:
     """And the sum is divided by the rows of the step, never by the sum of the weights."""
     loss = {"name": "simnpo", "beta": 0.5}
-    run(Recipe((Term("forget", loss),), sampling=Weighted()), tmp_path, micro_batch=micro_batch, max_steps=1)
+    run(Recipe((Term("forget", loss),), sampling=Weighted()), tmp_path, micro_tokens=micro_tokens, max_steps=1)
     data = task.encode(split, "forget", ["answer"])
     with torch.no_grad():
         seen = task.forward(tiny_llama, {"forget": (data, np.array([7, 3, 2, 8, 0]))}, {"forget": [ANSWER]})["forget"]
@@ -149,12 +149,22 @@ def test_weights_of_a_sampling_reach_their_own_rows(
     assert log(tmp_path)[0]["forget/simnpo"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_rows_of_like_length_share_a_forward_without_padding(run: Run, model: Any, task: Language, split: Split) -> None:
+def test_forwards_share_the_tokens_of_a_step_without_padding(run: Run, model: Any, task: Language, split: Split) -> None:
     tokens: list[int] = []
     model.model.register_forward_pre_hook(lambda _, args, given: tokens.append(given["input_ids"].numel()), with_kwargs=True)
-    run(Recipe((Term("forget", "ascent"),)), model=model, batch_size=9, micro_batch=3, max_steps=1)
+    run(Recipe((Term("forget", "ascent"),)), model=model, batch_size=9, micro_tokens=100, max_steps=1)
     lengths = np.sort(task.encode(split, "forget", ["answer"])["answer"].lengths)
-    assert lengths[0] < lengths[-1] and tokens == [lengths[at : at + 3].sum() for at in (0, 3, 6)]
+    share = lengths.sum() / len(tokens)
+    assert sum(tokens) == lengths.sum() and share <= 100 and lengths[-1] > 2 * lengths[0]
+    assert len(tokens) == -(-lengths.sum() // 100) and max(tokens) < share + lengths[-1]
+    assert set(np.cumsum(tokens)) <= set(np.cumsum(lengths)), "like lengths together"
+
+
+def test_a_text_longer_than_a_forward_goes_alone(run: Run, model: Any, split: Split, task: Language) -> None:
+    tokens: list[int] = []
+    model.model.register_forward_pre_hook(lambda _, args, given: tokens.append(given["input_ids"].numel()), with_kwargs=True)
+    run(Recipe((Term("forget", "ascent"),)), model=model, batch_size=9, micro_tokens=1, max_steps=1)
+    assert tokens == sorted(task.encode(split, "forget", ["answer"])["answer"].lengths)
 
 
 def test_two_texts_of_a_role_have_their_own_token_means(run: Run, tmp_path: Path, task: Language, split: Split, tiny_llama: Any) -> None:
@@ -184,9 +194,9 @@ def test_weights_of_the_terms_scale_their_gradients(blend: str, run: Run) -> Non
 def test_the_first_step_reads_the_original(run: Run, tmp_path: Path) -> None:
     """At the start the model is the original: any mix-up of rows between the two would show."""
     for name in ("npo", "dpo"):
-        run(methods.make(name), tmp_path / name, batch_size=9, micro_batch=2, max_steps=1)
+        run(methods.make(name), tmp_path / name, batch_size=9, micro_tokens=50, max_steps=1)
         assert log(tmp_path / name)[0][f"forget/{name}"] == pytest.approx(20 * math.log(2), rel=1e-4)
-    run(methods.make("rmu"), tmp_path / "rmu", micro_batch=2, max_steps=2, lr=1e-2)
+    run(methods.make("rmu"), tmp_path / "rmu", micro_tokens=50, max_steps=2, lr=1e-2)
     first, second = (line["retain/hold"] for line in log(tmp_path / "rmu"))
     assert first < 1e-12 < second
 
@@ -511,7 +521,7 @@ def test_rates_by_hand(changes: Mapping[str, Any], expected: list[float]) -> Non
     assert [settings.rate(i, 12, 4) / 2e-3 for i in range(12)] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("changes", [{"lr": 0.0}, {"epochs": 0}, {"batch_size": -1}, {"micro_batch": 0}])
+@pytest.mark.parametrize("changes", [{"lr": 0.0}, {"epochs": 0}, {"batch_size": -1}, {"micro_tokens": 0}])
 def test_settings_out_of_range_are_refused(changes: Mapping[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(changes))} must be above 0"):
         Settings(**changes)

@@ -55,7 +55,8 @@ def loss_name(loss: Any) -> str:
 
 
 def micro_batches(job: Job, step: Step, roles: Sequence[str]) -> list[dict[str, np.ndarray]]:
-    """Cut a step into forwards of at most ``micro_batch`` rows, like lengths together: ``{role: positions in the draw}``.
+    """Cut a step into forwards of equal shares of its tokens, about ``micro_tokens`` each and like lengths together:
+    ``{role: positions in the draw}``.
 
     Roles that read the same depth share forwards; a role that reads only an inner layer gets its own, which stop there.
     """
@@ -69,7 +70,9 @@ def micro_batches(job: Job, step: Step, roles: Sequence[str]) -> list[dict[str, 
         at = np.concatenate([np.arange(len(step[role].rows)) for role in together])
         work = np.concatenate([job.work[role][step[role].rows] for role in together])
         order = np.argsort(work, kind="stable")
-        for chosen in np.split(order, range(job.settings.micro_batch, len(order), job.settings.micro_batch)):
+        before = np.cumsum(work[order]) - work[order]
+        share = -(-work.sum() // -(-work.sum() // job.settings.micro_tokens))
+        for chosen in np.split(order, np.flatnonzero(np.diff(before // share)) + 1):
             mine = {role: at[chosen[owner[chosen] == i]] for i, role in enumerate(together)}
             parts.append({role: where for role, where in mine.items() if len(where)})
     return parts

@@ -16,13 +16,14 @@ SCHEDULES, PRECISIONS = get_args(Schedule), get_args(Precision)
 class Settings:
     """Optimiser, schedule, batch and precision of a run.
 
-    ``batch_size`` counts rows of the anchor role a step; ``micro_batch`` bounds the rows in one forward (memory);
+    ``batch_size`` counts rows of the anchor role a step; ``micro_tokens`` sizes one forward
+    (memory): about so many tokens, or images, a longer text alone;
     ``warmup`` is in epochs; ``clip`` is the global gradient norm (0: off); ``max_steps`` 0: all epochs.
     """
 
     epochs: int = 10
     batch_size: int = 32
-    micro_batch: int = 32
+    micro_tokens: int = 768
     lr: float = 1e-5
     weight_decay: float = 0.01
     warmup: float = 1.0
@@ -35,7 +36,7 @@ class Settings:
     checkpoint_seconds: float = 120.0
 
     def __post_init__(self) -> None:
-        above_zero(self, "epochs", "batch_size", "micro_batch", "lr")
+        above_zero(self, "epochs", "batch_size", "micro_tokens", "lr")
         for name in ("weight_decay", "warmup", "clip", "max_steps", "checkpoint_seconds"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be 0 or above, not {getattr(self, name)}")

@@ -155,17 +155,39 @@ def chunks(model: Any, rows: int, budget: int) -> int:
     return max(1, min(rows, budget // model.config.get_text_config().vocab_size))
 
 
+class _Picked(torch.autograd.Function):
+    """float32 [M]: log-softmax of logits [M, V] at labels [M]. The backward pass turns the logits into their own
+    gradient, a few rows at a time, so there is never a second copy of them; it can run once."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
+        size = max(1, READ_BUDGET // logits.shape[-1])
+        ctx.size = size
+        logprobs = -torch.cat([F.cross_entropy(part, wanted, reduction="none") for part, wanted in zip(logits.split(size), labels.split(size))])
+        ctx.save_for_backward(logits, labels, logits.gather(-1, labels[:, None])[:, 0] - logprobs)
+        return logprobs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        logits, labels, normalisers = ctx.saved_tensors
+        for part, norm, grad in zip(*(values.split(ctx.size) for values in (logits, normalisers[:, None], grads[0][:, None]))):
+            part.sub_(norm).exp_().mul_(-grad)
+        logits[torch.arange(len(labels), device=labels.device), labels] += grads[0]
+        return logits, None
+
+
 def token_logprobs(model: Any, hidden: Tensor, labels: Tensor) -> Tensor:
-    """float32 [M]: log p(label) from the hidden states [M, D] that predict them; differentiable.
+    """float32 [M]: log p(label) from the hidden states [M, D] that predict them; differentiable once.
 
     Logits are made a chunk of rows at a time and made again in the backward pass, so memory does not grow with
     rows times vocabulary.
     """
+    grad = torch.is_grad_enabled()
 
     def part(states: Tensor, wanted: Tensor) -> Tensor:
-        return -F.cross_entropy(head(model, states).float(), wanted, reduction="none")
+        logits = head(model, states).float()
+        return _Picked.apply(logits, wanted) if grad else -F.cross_entropy(logits, wanted, reduction="none")
 
-    grad = torch.is_grad_enabled()
     size = chunks(model, len(labels), LOGIT_BUDGET if grad else READ_BUDGET)
     if size >= len(labels):
         return part(hidden, labels)
