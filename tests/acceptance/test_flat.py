@@ -251,12 +251,12 @@ def people(size: Size) -> Split:
 
 
 @functools.cache
-def learned(size: Size, role: str = "train") -> tuple[Language, Any]:
+def learned(size: Size, role: str = "train", seed: int = 0) -> tuple[Language, Any]:
     """A two-block Llama of width 64 that says a role by heart, and its task. Copy the model."""
     tokenizer = train_tokenizer([f"{row['question']}\n{row['answer']}" for row in people(size)["train"].rows for _ in range(2)], 900)
     task = Language(tokenizer, Template("{question}\n"))
     model = small_llama(len(tokenizer), hidden=64, layers=2, heads=4, context=64)
-    settings = Settings(epochs=999, max_steps=600, batch_size=8 * size[0] // 5, lr=5e-3, weight_decay=0.0, warmup=2)
+    settings = Settings(epochs=999, max_steps=600, batch_size=8 * size[0] // 5, lr=5e-3, weight_decay=0.0, warmup=2, seed=seed)
     loop.train(model, task, people(size), Recipe((Term(role, "nll"),)), settings, quiet=True)
     return task, model
 
@@ -283,10 +283,10 @@ class Outcome:
     warned: list[str]
 
 
-def unlearn(*terms: Term, size: Size = SMALL, lr: float = 3e-4, role: str = "train", until: bool = False) -> Outcome:
+def unlearn(*terms: Term, size: Size = SMALL, lr: float = 3e-4, role: str = "train", until: bool = False, seed: int = 0) -> Outcome:
     """Sixty steps or, ``until`` at most 5 % of the forget answers are said (twice sixty at most), looked at every four."""
-    (task, model), split = learned(size, role), people(size)
-    settings = Settings(epochs=999, max_steps=120 if until else 60, batch_size=16, lr=lr, schedule="constant", warmup=0)
+    (task, model), split = learned(size, role, seed), people(size)
+    settings = Settings(epochs=999, max_steps=120 if until else 60, batch_size=16, lr=lr, schedule="constant", warmup=0, seed=seed)
     enough = lambda model, step: until and say(task, model, split, "forget")[0] <= 0.05  # noqa: E731
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -320,12 +320,19 @@ def test_a_model_that_never_refused_does_not_learn_to() -> None:
 
 @pytest.mark.full
 def test_at_the_full_size() -> None:
-    """Every divergence keeps more than ascent at matched forgetting, and loses little beside a retain term. Prints the docs' figures."""
-    go = functools.partial(unlearn, size=WHOLE)
-    ascent, refusals = go(ASCENT, until=True), Term("forget", {"name": "nll", "text": "alternate"})
-    print("ascent", ascent.retain, "with refusals", go(ASCENT, refusals, until=True).retain, "refusals", go(refusals, until=True).retain)
-    for divergence, term in FLATTEN.items():
-        flat = go(term, until=True)
-        print(divergence, flat.retain)
-        assert flat.forget <= 0.05 and flat.retain >= ascent.retain + 0.1
-        assert go(term, KEEP).retain >= 0.9
+    """Four originals: every divergence keeps more than ascent at matched forgetting, and most beside a retain term.
+
+    Prints the figures of the docs.
+    """
+    refusals = Term("forget", {"name": "nll", "text": "alternate"})
+    recipes = {"ascent": (ASCENT,), "ascent with refusals": (ASCENT, refusals), "refusals": (refusals,),
+               **{name: (term,) for name, term in FLATTEN.items()}}  # fmt: skip
+    kept = {}
+    for name, terms in recipes.items():
+        found = [unlearn(*terms, size=WHOLE, until=True, seed=seed) for seed in range(4)]
+        kept[name] = np.array([one.retain for one in found])
+        print(name, "keeps", kept[name].round(2), "of", [one.forget for one in found])
+    beside = {name: np.array([unlearn(term, KEEP, size=WHOLE, seed=seed).retain for seed in range(4)]) for name, term in FLATTEN.items()}
+    print("beside a retain term", beside)
+    for name in FLATTEN:
+        assert (kept[name] - kept["ascent"]).mean() >= 0.1 and beside[name].mean() >= 0.9, name

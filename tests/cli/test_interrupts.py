@@ -16,7 +16,7 @@ from shell import WORLD, ran, run_json, shell
 
 STEPS = 120
 WORDS = [WORLD, "--method", "npo", "--blend", "pcgrad", f"max_steps={STEPS}", "batch_size=8", "lr=1e-3", "checkpoint_seconds=0"]
-COMMAND = [sys.executable, "-c", "from unremember.cli.app import main; main()"]
+COMMAND = [sys.executable, "-m", "unremember"]
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 

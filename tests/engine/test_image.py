@@ -22,7 +22,7 @@ from unremember.engine.losses.classification import CrossEntropy
 from unremember.engine.seams import Need, Recipe, State, Term, View
 from unremember.engine.selections import only
 from unremember.engine.settings import Settings
-from unremember.errors import DataError, ModelError
+from unremember.errors import ConfigError, DataError, ModelError
 from unremember.worlds.micro import MicroWorld, micro_net, micro_world
 
 LEARN = Recipe((Term("all", "cross_entropy"),))
@@ -91,6 +91,12 @@ def test_a_stopped_run_goes_on_exactly(blend: str, learned: nn.Module, split: Sp
     assert checkpoint.latest(tmp_path / "cut" / "checkpoint")["position"] == 8
     assert same(undisturbed, train(learned, split, recipe, tmp_path / "cut")) and not same(undisturbed, learned)
     assert (tmp_path / "cut" / "log.jsonl").read_bytes() == (tmp_path / "whole" / "log.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("loss", ["npo", "nll", "steer"])
+def test_a_loss_of_texts_is_refused(loss: str, learned: nn.Module, split: Split) -> None:
+    with pytest.raises(ConfigError, match="choose a loss for images"):
+        train(learned, split, Recipe((Term("forget", loss),)), epochs=1)
 
 
 def test_micro_batches_change_nothing(learned: nn.Module, split: Split) -> None:

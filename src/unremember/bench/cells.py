@@ -28,7 +28,7 @@ from unremember.registry import blends
 
 LEFT = 0.1
 """Methods are compared once this share of the way from the oracle's forget probability to the original's is left."""
-RAW_RATES = (0.03, 0.1, 0.3)
+RAW_RATES = (0.03, 0.1, 0.3, 1.0)
 """Learning rates that the exploratory seed tries where a blend changes the weights itself; through AdamW an arena says."""
 EXPLORATORY, CONFIRMATORY = 100, (0, 1, 2)
 KEPT = ("forget_quality", "model_utility", "probability", "extraction_strength", "membership_loss")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unremember.data.split import Split
 from unremember.engine.seams import Need
+from unremember.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +36,14 @@ class ImageView:
 
 @dataclasses.dataclass(frozen=True)
 class ImageTask:
-    """Classification of rows ``{"input": array, "label": int}``. ``stacked`` roles are encoded once."""
+    """Classification of rows ``{"input": array, "label": int}``. Raises ConfigError for a loss of texts."""
 
     def digest(self) -> str:
         return "image"
 
     def encode(self, split: Split, role: str, texts: Sequence[str]) -> Images:
+        if texts != ["input"]:
+            raise ConfigError(f"images have no text {', '.join(t for t in texts if t != 'input')!r}: choose a loss for images (cross_entropy)")
         rows = split[role]
         inputs = torch.stack([torch.as_tensor(np.asarray(value)) for value in rows.column("input")])
         return Images(inputs, torch.tensor([int(value) for value in rows.column("label")]))
@@ -51,7 +54,8 @@ class ImageTask:
 
     def forward(self, model: Any, parts: Mapping[str, tuple[Images, np.ndarray]],
                 needs: Mapping[str, Sequence[Need]]) -> dict[str, ImageView]:  # fmt: skip
+        device = next(model.parameters()).device
         rows = {role: torch.from_numpy(drawn) for role, (_, drawn) in parts.items()}
-        scores = model(torch.cat([parts[role][0].inputs[at] for role, at in rows.items()]))
+        scores = model(torch.cat([parts[role][0].inputs[at] for role, at in rows.items()]).to(device))
         split = dict(zip(rows, scores.split([len(at) for at in rows.values()])))
-        return {role: ImageView(split[role], parts[role][0].labels[at]) for role, at in rows.items()}
+        return {role: ImageView(split[role], parts[role][0].labels[at].to(device)) for role, at in rows.items()}

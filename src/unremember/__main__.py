@@ -1,0 +1,5 @@
+"""``python -m unremember`` is ``unremember``."""
+
+from unremember.cli.app import main
+
+main()
