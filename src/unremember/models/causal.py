@@ -68,23 +68,32 @@ def packed_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tenso
     return torch.cat([sdpa_attention_forward(module, q, k, v, None, **options)[0] for q, k, v in rows], dim=1), None
 
 
-PACKED = "unremember_packed"
+def earlier_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **options: Any) -> tuple[Tensor, None]:
+    """Attention under a mask by which nothing sees what comes later: a few queries at a time, against no later keys."""
+    ends = range(SPAN, query.shape[2] + SPAN, SPAN)
+    parts = [sdpa_attention_forward(module, query[:, :, end - SPAN : end], key[:, :, :end], value[:, :, :end],
+                                    attention_mask[:, :, end - SPAN : end, :end], **options)[0] for end in ends]  # fmt: skip
+    return torch.cat(parts, dim=1), None
+
+
+PACKED, EARLIER, SPAN = "unremember_packed", "unremember_earlier", 64
 AttentionInterface.register(PACKED, packed_attention)
+AttentionInterface.register(EARLIER, earlier_attention)
 
 
 def packs(model: Any, longest: int) -> bool:
     """Whether rows of up to ``longest`` tokens may lie end to end: only attention may carry anything from token to token."""
     config = model.config.get_text_config()
     attends = {"full_attention", "sliding_attention"}.issuperset(getattr(config, "layer_types", None) or ())
-    plain = model.config._attn_implementation in ("sdpa", PACKED) and model._supports_attention_backend and not model._is_stateful
+    plain = model.config._attn_implementation in ("sdpa", PACKED, EARLIER) and model._supports_attention_backend and not model._is_stateful
     return attends and plain and longest <= (window(model) or longest)
 
 
 @contextlib.contextmanager
-def packing(model: Any) -> Iterator[None]:
+def packing(model: Any, attention: str = PACKED) -> Iterator[None]:
     """Attention within the block keeps packed rows apart (``checkpoint`` needs the block again in its second forward)."""
     before = model.config._attn_implementation
-    model.config._attn_implementation = PACKED
+    model.config._attn_implementation = attention
     try:
         yield
     finally:
