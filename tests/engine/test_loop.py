@@ -160,7 +160,7 @@ def test_forwards_share_the_tokens_of_a_step_without_padding(run: Run, model: An
     assert set(np.cumsum(tokens)) <= set(np.cumsum(lengths)), "like lengths together"
 
 
-def test_a_text_longer_than_a_forward_goes_alone(run: Run, model: Any, split: Split, task: Language) -> None:
+def test_a_forward_holds_one_text_at_least(run: Run, model: Any, split: Split, task: Language) -> None:
     tokens: list[int] = []
     model.model.register_forward_pre_hook(lambda _, args, given: tokens.append(given["input_ids"].numel()), with_kwargs=True)
     run(Recipe((Term("forget", "ascent"),)), model=model, batch_size=9, micro_tokens=1, max_steps=1)

@@ -146,6 +146,25 @@ def test_a_layer_that_is_not_there_is_named(net: Any, ids: Tensor, layer: int) -
         causal.hidden_at(net, ids, layer)
 
 
+@pytest.mark.parametrize("budget", [10**9, 4 * V])
+def test_gradients_of_token_logprobs_are_those_of_a_log_softmax(budget: int, net: Any, ids: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of hidden states and of all weights, whether logits are kept or made again, and three rows at a time."""
+    monkeypatch.setattr(causal, "LOGIT_BUDGET", budget)
+    monkeypatch.setattr(causal, "READ_BUDGET", 3 * V)
+    labels, weights = ids[0, 1:], torch.linspace(-1, 2, 8)
+
+    def gradients(read: Any) -> list[Tensor]:
+        model = copy.deepcopy(net)
+        hidden = causal.last_hidden(model, ids)[0, :-1]
+        hidden.retain_grad()
+        (weights * read(model, hidden)).sum().backward()
+        return [hidden.grad, *[p.grad for p in model.parameters() if p.grad is not None]]
+
+    found = gradients(lambda model, hidden: causal.token_logprobs(model, hidden, labels))
+    plain = gradients(lambda model, hidden: causal.head(model, hidden).log_softmax(-1)[torch.arange(8), labels])
+    assert len(found) == len(plain) and all((a - b).abs().max() < 1e-5 * b.abs().max() for a, b in zip(found, plain))
+
+
 @torch.no_grad()
 def test_token_logprobs_and_rows_scores_equal_a_log_softmax(net: Any, ids: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """In chunks of two rows, with several labels a row."""

@@ -68,8 +68,12 @@ def naive(model: Any, texts: Texts) -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
+@pytest.mark.parametrize("span", [causal.SPAN, 5])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_architecture_scores_as_one_text_at_a_time(name: str, split: Split, task: Language) -> None:
+def test_every_architecture_scores_as_one_text_at_a_time(
+    name: str, span: int, split: Split, task: Language, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(causal, "SPAN", span)
     model, columns = lively(CONFIGS[name]), task.encode(split, "forget", COLUMNS)
     found = score(model, columns, END, quiet=True)
     for column, texts in columns.items():

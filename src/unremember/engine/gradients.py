@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -70,9 +71,14 @@ def micro_batches(job: Job, step: Step, roles: Sequence[str]) -> list[dict[str, 
         at = np.concatenate([np.arange(len(step[role].rows)) for role in together])
         work = np.concatenate([job.work[role][step[role].rows] for role in together])
         order = np.argsort(work, kind="stable")
-        before = np.cumsum(work[order]) - work[order]
-        share = -(-work.sum() // -(-work.sum() // job.settings.micro_tokens))
-        for chosen in np.split(order, np.flatnonzero(np.diff(before // share)) + 1):
+        for chosen in np.split(order, cuts(work[order], job.settings.micro_tokens)):
             mine = {role: at[chosen[owner[chosen] == i]] for i, role in enumerate(together)}
             parts.append({role: where for role, where in mine.items() if len(where)})
     return parts
+
+
+def cuts(work: np.ndarray, most: int) -> np.ndarray:
+    """Where rows of this much work are cut into as few equal shares as keep each at ``most``, give or take a row."""
+    total = int(work.sum())
+    share = math.ceil(total / math.ceil(total / most))
+    return np.flatnonzero(np.diff((np.cumsum(work) - work) // share)) + 1

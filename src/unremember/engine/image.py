@@ -42,8 +42,8 @@ class ImageTask:
         return "image"
 
     def encode(self, split: Split, role: str, texts: Sequence[str]) -> Images:
-        if texts != ["input"]:
-            raise ConfigError(f"images have no text {', '.join(t for t in texts if t != 'input')!r}: choose a loss for images (cross_entropy)")
+        if others := [text for text in texts if text != "input"]:
+            raise ConfigError(f"images have no text {', '.join(others)!r}: choose a loss for images (cross_entropy)")
         rows = split[role]
         inputs = torch.stack([torch.as_tensor(np.asarray(value)) for value in rows.column("input")])
         return Images(inputs, torch.tensor([int(value) for value in rows.column("label")]))

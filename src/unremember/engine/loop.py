@@ -26,7 +26,7 @@ from unremember.engine.progress import Progress
 from unremember.engine.seams import Recipe, Selected, Task
 from unremember.engine.settings import Settings
 from unremember.errors import Collapsed, DataError
-from unremember.models.causal import packing
+from unremember.models.causal import PACKED, attending
 
 Watch = Callable[[Any, int], bool | None]
 
@@ -57,7 +57,7 @@ def loop(job: Job, selected: Selected, home: Path, keep: bool, watch: Watch | No
     settings = job.settings
     accelerator = Accelerator()
     if settings.gradient_checkpointing:
-        twice = {"use_reentrant": False, "context_fn": lambda: (contextlib.nullcontext(), packing(job.model))}
+        twice = {"use_reentrant": False, "context_fn": lambda: (contextlib.nullcontext(), attending(job.model, PACKED))}
         job.model.gradient_checkpointing_enable(twice)
     optimizer = torch.optim.AdamW(selected.parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay)
     model, optimizer = accelerator.prepare(job.model, optimizer)

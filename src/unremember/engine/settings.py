@@ -16,9 +16,9 @@ SCHEDULES, PRECISIONS = get_args(Schedule), get_args(Precision)
 class Settings:
     """Optimiser, schedule, batch and precision of a run.
 
-    ``batch_size`` counts rows of the anchor role a step; ``micro_tokens`` sizes one forward
-    (memory): about so many tokens, or images, a longer text alone;
-    ``warmup`` is in epochs; ``clip`` is the global gradient norm (0: off); ``max_steps`` 0: all epochs.
+    ``batch_size`` counts rows of the anchor role a step; ``micro_tokens`` sizes one forward (memory): so many tokens, or
+    images, give or take one text; ``warmup`` is in epochs; ``clip`` is the global gradient norm (0: off); ``max_steps`` 0:
+    all epochs.
     """
 
     epochs: int = 10

@@ -90,8 +90,8 @@ def packs(model: Any, longest: int) -> bool:
 
 
 @contextlib.contextmanager
-def packing(model: Any, attention: str = PACKED) -> Iterator[None]:
-    """Attention within the block keeps packed rows apart (``checkpoint`` needs the block again in its second forward)."""
+def attending(model: Any, attention: str) -> Iterator[None]:
+    """Within the block the model attends by ``PACKED`` or ``EARLIER`` (``checkpoint`` needs it again in its second forward)."""
     before = model.config._attn_implementation
     model.config._attn_implementation = attention
     try:
@@ -110,7 +110,7 @@ def hidden_of_rows(model: Any, ids: Tensor, lengths: Sequence[int], layer: int |
     if not packs(model, longest):
         return _hidden(model, ids.new_zeros(inside.shape).masked_scatter_(inside, ids), layer)[inside]
     positions = torch.arange(longest, device=ids.device).expand(inside.shape)[inside]
-    with packing(model):
+    with attending(model, PACKED):
         return _hidden(model, ids[None], layer, position_ids=positions[None], packed=list(lengths))[0]
 
 

@@ -135,8 +135,9 @@ def forward(model: Any, batch: Sequence[Question]) -> tuple[list[Answer], np.nda
     read = np.concatenate([a.read + line * width for line, question in enumerate(batch) for a in question.answers])
     device = next(model.parameters()).device
     shared = any(len(question.answers) > 1 for question in batch)
-    with causal.packing(model, causal.EARLIER) if shared and causal.packs(model, width) else nullcontext():
-        hidden = causal.last_hidden(model, torch.from_numpy(ids).to(device), **(branches(model, batch, width) if shared else {}))
+    inputs = branches(model, batch, width) if shared else {}
+    with causal.attending(model, causal.EARLIER) if shared and causal.packs(model, width) else nullcontext():
+        hidden = causal.last_hidden(model, torch.from_numpy(ids).to(device), **inputs)
     rows, of_label = np.unique(read, return_inverse=True)
     flat = hidden.flatten(0, 1)[torch.from_numpy(rows).to(device)]
     labels = torch.from_numpy(np.concatenate([a.ids for a in answers])).to(device)
