@@ -7,12 +7,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import pytest
 
 from unremember import api
 from unremember.bench import cells, compare, hardness
 from unremember.bench.cells import Arena, Plan
-from unremember.bench.table import markdown, row, spread
+from unremember.bench.table import crossing, markdown, row, spread
 from unremember.data.split import Split
 from unremember.data.text import Template
 from unremember.worlds.people import people
@@ -99,6 +100,19 @@ def test_every_method_but_the_controls_is_compared() -> None:
     assert len(compare.crossed("npo")) == len(compare.BLENDS) * len(compare.SAMPLINGS) * len(compare.SELECTIONS)
     assert all(compare.paired(name) in compare.crossed("npo") for name in compare.crossed("npo"))
     assert compare.paired("gu · melu · lora") == "gu · paired · lora"
+
+
+def test_the_crossing_has_a_panel_a_selection_with_the_controls_in_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [("oracle", [fake("oracle", 0.9)]), ("gu · paired · all", [fake("a", 0.5), fake("b", 0.7)]),
+            ("gu · melu · lora", [fake("c", 0.3, reached=False)])]  # fmt: skip
+    drawn: list[Any] = []
+    monkeypatch.setattr(alt.FacetChart, "save", lambda self, path, **how: drawn.append(self.to_dict()))
+    crossing(rows, "Crossed", tmp_path / "crossed.png")
+    (points,) = drawn[0]["datasets"].values()
+    assert [(p["blend"], p["sampling"], p["selection"], p["seen"]) for p in points] == [
+        ("oracle", "control", "all", 1.0), ("oracle", "control", "lora", 1.0),
+        ("gu", "paired", "all", 1.0), ("gu", "melu", "lora", 0.25)]  # fmt: skip
+    assert (points[2]["x"], points[2]["x0"], points[2]["x1"]) == (pytest.approx(0.6), 0.5, 0.7)
 
 
 def test_a_part_is_judged_in_its_own_cells_that_reached_the_target() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 from scipy.stats import spearmanr
 
+from unremember.cli.plan import cost_of
 from unremember.plan import calibration
 from unremember.plan.calibration import Calibration, expected
 
@@ -37,3 +39,9 @@ def test_the_package_brings_a_calibration_that_is_what_its_pairs_say() -> None:
     known = calibration.load()
     assert known.requests == 24 and all(-1 <= c <= 1 for c in known.cosine) and all(math.isfinite(c) for c in known.cost)
     assert calibration.fit(known.arena, known.original, known.cosine, known.cost) == known
+
+
+@pytest.mark.parametrize(("low", "said"), [(0.1, "ranked with ρ = 0.40"), (-0.1, "did not rank beyond chance, ρ = 0.40")])
+def test_the_plan_says_whether_hardness_ranked_anything(known: Calibration, monkeypatch: pytest.MonkeyPatch, low: float, said: str) -> None:
+    monkeypatch.setattr("unremember.cli.plan.load", lambda: dataclasses.replace(known, rho=0.4, low=low))
+    assert said in cost_of(expected(0.3, known))

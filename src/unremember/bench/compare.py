@@ -12,11 +12,11 @@ import joblib
 from unremember import api
 from unremember.bench import cells
 from unremember.bench.cells import CONFIRMATORY, EXPLORATORY, KEPT, RAW_RATES, Arena, Plan
-from unremember.bench.table import Cells, markdown, spread, tradeoff
+from unremember.bench.table import SEAM, Cells, markdown, spread, tradeoff
 from unremember.engine.checkpoint import write_text
 from unremember.registry import methods
 
-CONTROL, SEAM = "retain_descent", " · "
+CONTROL = "retain_descent"
 BLENDS, SAMPLINGS, SELECTIONS = ("sum", "pcgrad", "gu", "hamu", "ofmu"), ("paired", "cyclic", "melu", "guard"), ("all", "lora", "knowledge_neurons")
 
 
@@ -91,12 +91,13 @@ def spotlights(rows: Sequence[tuple[str, Cells]], folder: Path) -> None:
 
 
 def page(title: str, lead: str, parts: Iterable[tuple[Arena, list[tuple[str, Cells]]]], file: Path,
+         draw: Callable[[Sequence[tuple[str, Cells]], str, Path], None] = tradeoff,
          more: Callable[[Sequence[tuple[str, Cells]]], str] | None = None) -> Path:  # fmt: skip
-    """Write the Markdown page of some tables, a figure beside each, and what ``more`` makes of a table's rows."""
+    """Write the Markdown page of some tables, what ``draw`` makes of each beside it, and what ``more`` says of its rows."""
     out = [f"# {title}", lead]
     for arena, rows in parts:
         name = f"{file.stem}-{arena.name.replace(' ', '-')}.png"
-        tradeoff(rows, f"{title}: {arena.name}", file.parent / name)
+        draw(rows, f"{title}: {arena.name}", file.parent / name)
         out += [f"## {arena.name}", facts(arena), *([more(rows)] if more else []), markdown(rows), f"![{arena.name}]({name})"]
     write_text(file, "\n\n".join(out) + "\n")
     return file

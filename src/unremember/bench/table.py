@@ -16,7 +16,12 @@ TITLES = {"forget_quality": "forget quality (log₁₀ p)", "model_utility": "mo
           "extraction_strength": "extraction strength", "membership_loss": "membership AUC"}  # fmt: skip
 DIGITS = {"forget_quality": 1}
 KINDS = {"original": "#555555", "oracle": "#009E73", "retain_descent": "#E69F00", "method": "#0072B2", "other methods": "#CCCCCC"}
+BLENDS = ["#0072B2", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D1F", "#7B4FA3"]
 Cells = Sequence[Mapping[str, Any]]
+X = alt.X("x:Q", title="model utility", scale=alt.Scale(zero=False, padding=20))
+Y = alt.Y("y:Q", title="forget quality, log₁₀ p (0: like the oracle)")
+SEAM = " · "
+"""Between the blend, the sampling and the selection in the name of a crossed recipe."""
 
 
 def spread(values: Sequence[float | None], digits: int = 3) -> str:
@@ -46,6 +51,16 @@ def markdown(rows: Sequence[tuple[str, Cells]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def bars_of(name: str, cells: Cells) -> dict[str, Any] | None:
+    """A point of a figure: the mean utility (x) and forget quality (y) with their least and greatest."""
+    quality = [v for cell in cells if (v := figure(cell, "forget_quality")) is not None]
+    utility = [v for cell in cells if (v := figure(cell, "model_utility")) is not None]
+    if not (quality and utility):
+        return None
+    return {"name": name, "x": np.mean(utility), "x0": min(utility), "x1": max(utility),
+            "y": np.mean(quality), "y0": min(quality), "y1": max(quality)}  # fmt: skip
+
+
 def tradeoff(rows: Sequence[tuple[str, Cells]], title: str, path: Path, spotlight: str = "") -> None:
     """Forget quality against utility: a point a recipe, its bars from the least to the greatest of the seeds.
 
@@ -53,20 +68,43 @@ def tradeoff(rows: Sequence[tuple[str, Cells]], title: str, path: Path, spotligh
     """
     points = []
     for name, cells in rows:
-        quality = [v for cell in cells if (v := figure(cell, "forget_quality")) is not None]
-        utility = [v for cell in cells if (v := figure(cell, "model_utility")) is not None]
-        if quality and utility:
-            shown = name in KINDS or spotlight in ("", name)
-            kind = name if name in KINDS else "method" if shown else "other methods"
-            points.append({"name": name if shown else "", "kind": kind, "x": np.mean(utility), "x0": min(utility), "x1": max(utility),
-                           "y": np.mean(quality), "y0": min(quality), "y1": max(quality)})  # fmt: skip
+        shown = name in KINDS or spotlight in ("", name)
+        kind = name if name in KINDS else "method" if shown else "other methods"
+        if point := bars_of(name, cells):
+            points.append({**point, "name": name if shown else "", "kind": kind})
     kinds = [kind for kind in KINDS if any(point["kind"] == kind for point in points)]
     colour = alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=[KINDS[kind] for kind in kinds]))
-    x = alt.X("x:Q", title="model utility", scale=alt.Scale(zero=False, padding=20))
-    y = alt.Y("y:Q", title="forget quality, log₁₀ p (0: like the oracle)")
-    base = alt.Chart(pd.DataFrame(points)).encode(x=x, y=y, color=colour)
-    bars = base.mark_rule(opacity=0.5)
+    base = alt.Chart(pd.DataFrame(points)).encode(x=X, y=Y, color=colour)
     names = base.mark_text(align="left", dx=8, dy=-7, fontSize=11).encode(text="name:N")
-    layers = [bars.encode(x="x0:Q", x2="x1:Q"), bars.encode(y="y0:Q", y2="y1:Q"), base.mark_point(filled=True, size=90), names]
     path.parent.mkdir(parents=True, exist_ok=True)
-    alt.layer(*layers).properties(width=620, height=420, title=title).save(str(path), scale_factor=1 if spotlight else 2)
+    drawn = alt.layer(*spans(base), base.mark_point(filled=True, size=90), names)
+    drawn.properties(width=620, height=420, title=title).save(str(path), scale_factor=1 if spotlight else 2)
+
+
+def spans(base: alt.Chart) -> list[alt.Chart]:
+    """The bars of the points, from the least to the greatest of the seeds."""
+    bars = base.mark_rule(strokeWidth=0.7)
+    return [bars.encode(x="x0:Q", x2="x1:Q"), bars.encode(y="y0:Q", y2="y1:Q")]
+
+
+def crossing(rows: Sequence[tuple[str, Cells]], title: str, path: Path) -> None:
+    """The seams crossed: a panel a selection, a colour a blend, a shape a sampling; the controls stand in every panel.
+
+    Faint is what not every seed brought to the target.
+    """
+    points = []
+    for name, cells in rows:
+        blend, sampling, selection = name.split(SEAM) if SEAM in name else (name, "control", "")
+        if point := bars_of(name, cells):
+            seen = 1.0 if all(cell["reached"] for cell in cells) else 0.25
+            points.append({**point, "blend": blend, "sampling": sampling, "selection": selection, "seen": seen})
+    panels = [selection for selection in dict.fromkeys(point["selection"] for point in points) if selection]
+    data = pd.DataFrame([{**point, "selection": panel} for point in points for panel in panels if point["selection"] in ("", panel)])
+    blends, palette = list(dict.fromkeys(data["blend"])), iter(BLENDS)
+    colours = [KINDS.get(blend) or next(palette) for blend in blends]
+    colour = alt.Color("blend:N", sort=None, scale=alt.Scale(domain=blends, range=colours))
+    base = alt.Chart(data).encode(x=X, y=Y, color=colour, opacity=alt.Opacity("seen:Q", scale=None))
+    dots = base.mark_point(filled=True, size=80).encode(shape=alt.Shape("sampling:N", sort=None))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn = alt.layer(*spans(base), dots).properties(width=300, height=380)
+    drawn.facet(column=alt.Column("selection:N", sort=panels), title=title).save(str(path), scale_factor=2)

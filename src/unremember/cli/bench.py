@@ -24,8 +24,8 @@ TRAINING = {"epochs": 24, "lr": 2e-3, "batch_size": 32}
 LEAD = (
     "Each method runs from the original until the forget set's answers are no more likely than a tenth of the way from the oracles' level to the "
     "original's; figures are then read at *matched forgetting*. Its learning rate is the best of the arena's on an "
-    "exploratory seed (a single one is taken as it is); the figures are the mean (least … greatest) of "
-    "three other seeds. `retain_descent` is the control: plain training on the retain set for the median number of steps."
+    "exploratory seed; the figures are the mean (least … greatest) of three other seeds. "
+    "`retain_descent` is the control: plain training on the retain set for the median number of steps."
 )
 
 
@@ -63,11 +63,12 @@ def bench_seams(arenas: ARENAS, loss: Annotated[str, typer.Option(help="The meth
     unremember bench seams people-40 --loss npo
     """
     from unremember.bench import compare
+    from unremember.bench.table import crossing
 
     made = [arena(name, work, tofu, original, oracle or []) for name in arenas]
     parts = [(a, compare.table(a, compare.crossed(loss), work / a.name / "cells", compare.paired)) for a in made]
     lead = f"The loss of `{loss}` with every blend · sampling · selection. {LEAD} The rate of a blend and selection is chosen with paired rows."
-    typer.echo(compare.page("The four seams crossed", lead, parts, out / "seams.md", compare.margins))
+    typer.echo(compare.page("The four seams crossed", lead, parts, out / "seams.md", crossing, compare.margins))
 
 
 def bench_hardness(world: Annotated[str, typer.Argument(metavar="WORLD", help="people-40 (any size from 20).")],
@@ -106,7 +107,7 @@ def arena(name: str, work: Path, tofu: str, original: str, oracles: Sequence[str
         if not (original and oracles):
             raise ConfigError("the arena tofu needs --original and --oracle (a model retrained without the forget set)")
         split = split_of({"name": "tofu", "path": tofu})
-        return Arena(name, split, result_of(original), tuple(result_of(o) for o in oracles), 16, 80, 10, (3e-4,))
+        return Arena(name, split, result_of(original), tuple(result_of(o) for o in oracles), 16, 80, 10, (3e-4, 1e-3))
     data = people(name)
     folders = trained(data, work / name)
     first, *retrained = [result_of(str(folder)) for folder in folders]

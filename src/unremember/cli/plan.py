@@ -36,9 +36,10 @@ def plan_run(config: RunConfig, as_json: bool) -> None:
 def cost_of(found: Expected) -> str:
     """The expected cost with what it rests on."""
     known = load()
+    ranked = "ranked with" if known.low > 0 else "did not rank beyond chance,"
     beyond = "" if found.inside else "; this one is beyond all of them: an extrapolation"
     return (f"{found.cost:.2f} ({found.low:.2f} … {found.high:.2f}) of the retain answers' probability: {known.requests} requests on {known.arena}, "
-            f"which hardness ranked with ρ = {known.rho:.2f} ({known.low:.2f} … {known.high:.2f}){beyond}")  # fmt: skip
+            f"which hardness {ranked} ρ = {known.rho:.2f} ({known.low:.2f} … {known.high:.2f}){beyond}")  # fmt: skip
 
 
 def show(card: Card) -> None:
