@@ -58,9 +58,14 @@ def task_for(model: Any, tokenizer: Any, template: Template | None = None) -> La
     return Language(tokenizer, template or Template(), context)
 
 
-def recipe_of(method: Any, blend: Any = None, sampling: Any = None, selection: Any = None) -> Recipe:
-    """The recipe a method makes, with the seams that are given in place of its own."""
+def recipe_of(method: Any, blend: Any = None, sampling: Any = None, selection: Any = None, retain: Any = None) -> Recipe:
+    """The recipe a method makes, with the seams that are given in place of its own; ``retain`` is the loss of its retain terms."""
     recipe = method if isinstance(method, Recipe) else methods.make(method)
+    if retain is not None:
+        if "retain" not in recipe.roles:
+            raise ConfigError("retain names the loss of a retain term, and this method has none")
+        terms = tuple(dataclasses.replace(term, loss=retain) if term.role == "retain" else term for term in recipe.terms)
+        recipe = dataclasses.replace(recipe, terms=terms)
     given = {"blend": blend, "sampling": sampling, "selection": selection}
     return dataclasses.replace(recipe, **{seam: part for seam, part in given.items() if part is not None})
 
@@ -72,15 +77,15 @@ def check_needs(recipe: Recipe, split: Split, model: Any) -> None:
 
 
 def forget(model: Any, split: Mapping[str, Any] | Split, method: Any = "npo", *, tokenizer: Any, blend: Any = None,
-           sampling: Any = None, selection: Any = None, template: Template | None = None, folder: Path | None = None,
-           watch: loop.Watch | None = None, every: int = 0, quiet: bool = False, **settings: Any) -> Result:  # fmt: skip
+           sampling: Any = None, selection: Any = None, retain: Any = None, template: Template | None = None,
+           folder: Path | None = None, watch: loop.Watch | None = None, every: int = 0, quiet: bool = False, **settings: Any) -> Result:  # fmt: skip
     """Forget ``split["forget"]`` from ``model`` (changed in place).
 
     ``method`` is a registered name, ``{"name": …, parameters}`` or a Recipe; ``settings`` are the fields of
     :class:`~unremember.engine.settings.Settings`. With ``folder`` the run resumes. ``watch(model, step)`` is called after
     ``every`` steps (0: every epoch) and ends the run by returning True. Raises DataError, ConfigError, Collapsed.
     """
-    recipe = recipe_of(method, blend, sampling, selection)
+    recipe = recipe_of(method, blend, sampling, selection, retain)
     made = recipe.derive(make_split(split)) if recipe.derive else make_split(split)
     check_needs(recipe, made, model)
     task = task_for(model, tokenizer, template)

@@ -73,7 +73,7 @@ SEAMS: list[list[str]] = [
     ["--blend", "pcgrad", "--sampling", "cyclic", "--selection", "layers", "selection.layers=[0]"],
 ]  # fmt: skip
 CELLS = [(name, more) for name in methods.names() for more in ([[]] if name in ("retrain", "rmu") else SEAMS[:1])] \
-    + [("npo", more) for more in SEAMS[1:]] + [("simnpo", SEAMS[4]), ("rmu", SEAMS[1]), ("dpo", SEAMS[3])]  # fmt: skip
+    + [("npo", more) for more in SEAMS[1:]] + [("simnpo", SEAMS[4]), ("rmu", SEAMS[1]), ("dpo", SEAMS[3]), ("npo", ["--retain", "kl"])]  # fmt: skip
 
 
 @pytest.mark.parametrize(("method", "seams"), CELLS, ids=lambda value: value if isinstance(value, str) else " ".join(value) or "plain")
@@ -91,6 +91,19 @@ def test_every_method_runs_and_equals_the_python_face(method: str, seams: list[s
     by_hand = api.forget(model, data, method, tokenizer=load_tokenizer(folder), quiet=True, max_steps=2, lr=1e-3, batch_size=8, **parts)
     assert run_json(tmp_path / "run")["digest"] == by_hand.digest == weights_digest(load_model(tmp_path / "run" / "model"))
     assert by_hand.digest != run_json(runs / "original")["digest"] and len(log_of(tmp_path / "run")) == 2
+
+
+def test_a_method_without_a_retain_term_takes_no_loss_for_it(runs: Path, tmp_path: Path) -> None:
+    line = shell("forget", "-m", runs / "original", "-o", tmp_path / "run", "--method", "gradient_ascent", "--retain", "kl", WORLD).refused()
+    assert "this method has none" in line and not (tmp_path / "run" / "model").exists()
+
+
+def test_alternates_are_written_for_altpo(runs: Path, split: Split, tmp_path: Path) -> None:
+    file = tmp_path / "alternates.jsonl"
+    said = ran("alternates", "-m", runs / "original", "-o", file, "--count", "2", WORLD).out
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert [line["row"] for line in lines] == split["forget"].row_digests and f"of {len(lines)} rows" in said
+    assert all(len(line["alternates"]) <= 2 for line in lines) and any(line["alternates"] for line in lines)
 
 
 def test_a_file_flags_and_keys_make_one_run(runs: Path, tmp_path: Path) -> None:

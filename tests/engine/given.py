@@ -23,6 +23,9 @@ class Given:
     def total(self) -> list[Tensor]:
         return [sum(parts) for parts in zip(*self.given.values())]
 
+    def loss(self, role: str) -> float:
+        return self.of_losses[role] if "of_losses" in self.__dict__ else 1.0  # type: ignore[no-any-return]
+
     def draw(self) -> None: ...
 
     def note(self, **figures: float) -> None:

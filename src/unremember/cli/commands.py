@@ -38,6 +38,7 @@ def forget(out: OUT, model: MODEL = "", data: DATA = "", config: CONFIG = None,
            blend: Annotated[str, typer.Option(help="See `unremember blends`.")] = "",
            sampling: Annotated[str, typer.Option(help="See `unremember samplings`.")] = "",
            selection: Annotated[str, typer.Option(help="See `unremember selections`.")] = "",
+           retain: Annotated[str, typer.Option(help="Loss of the retain term, such as kl; see `unremember losses`.")] = "",
            keys: KEYS = None) -> None:  # fmt: skip
     """Forget the role `forget` of a benchmark's data.
 
@@ -48,7 +49,7 @@ def forget(out: OUT, model: MODEL = "", data: DATA = "", config: CONFIG = None,
     from unremember.cli.config import read_config
     from unremember.cli.forget import forget_run
 
-    flags = {"model": model, "data": data, "method": method, "blend": blend, "sampling": sampling, "selection": selection}
+    flags = {"model": model, "data": data, "method": method, "blend": blend, "sampling": sampling, "selection": selection, "retain": retain}
     forget_run(read_config(config, flags, keys or []), out)
 
 
@@ -57,6 +58,7 @@ def plan(model: MODEL = "", data: DATA = "", config: CONFIG = None, as_json: JSO
          blend: Annotated[str, typer.Option(help="See `unremember blends`.")] = "",
          sampling: Annotated[str, typer.Option(help="See `unremember samplings`.")] = "",
          selection: Annotated[str, typer.Option(help="See `unremember selections`.")] = "",
+         retain: Annotated[str, typer.Option(help="Loss of the retain term, such as kl; see `unremember losses`.")] = "",
          keys: KEYS = None) -> None:  # fmt: skip
     """Before any training: what a method lacks, how hard the request is, whether it looks hostile, what it costs here.
 
@@ -67,8 +69,22 @@ def plan(model: MODEL = "", data: DATA = "", config: CONFIG = None, as_json: JSO
     from unremember.cli.config import read_config
     from unremember.cli.plan import plan_run
 
-    flags = {"model": model, "data": data, "method": method, "blend": blend, "sampling": sampling, "selection": selection}
+    flags = {"model": model, "data": data, "method": method, "blend": blend, "sampling": sampling, "selection": selection, "retain": retain}
     plan_run(read_config(config, flags, keys or []), as_json)
+
+
+def alternates(out: Annotated[Path, typer.Option("--out", "-o", help="File to write, a JSON line a row.")], model: MODEL, data: DATA = "people",
+               count: Annotated[int, typer.Option(min=1, help="Answers sampled for each row.")] = 5,
+               seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0, keys: KEYS = None) -> None:  # fmt: skip
+    """Let a model invent other answers to the forget questions, for the method altpo.
+
+    unremember alternates -m MODEL -d tofu data.path=TOFU template=chat -o runs/alternates.jsonl
+
+    unremember forget -m MODEL -d tofu data.path=TOFU --method altpo method.alternates=runs/alternates.jsonl -o runs/altpo
+    """
+    from unremember.cli.alternates import alternates_run
+
+    alternates_run(model, data, out, count, seed, keys or [])
 
 
 def audit(model: MODEL, data: DATA = "people", oracle: ORACLE = None, original: ORIGINAL = "", as_json: JSON = False,
@@ -142,5 +158,5 @@ def demo(out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the de
 
 
 def add_commands(app: typer.Typer) -> None:
-    for command in (demo, train, plan, forget, audit, compare, report, benchmark):
+    for command in (demo, train, plan, alternates, forget, audit, compare, report, benchmark):
         app.command()(command)

@@ -29,6 +29,7 @@ class RunConfig(pydantic.BaseModel):
     blend: Spec | None = None
     sampling: Spec | None = None
     selection: Spec | None = None
+    retain: Spec | None = None
     template: str = ""
     without: list[str] = []
     settings: Settings = Settings()

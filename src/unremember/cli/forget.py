@@ -20,9 +20,9 @@ def forget_run(config: RunConfig, out: Path) -> None:
     if not config.model:
         raise ConfigError("forget needs --model: a model folder, a run folder or a hub name")
     methods.make(config.method)
-    for seam in ("blend", "sampling", "selection"):
+    for seam, kind in (("blend", "blends"), ("sampling", "samplings"), ("selection", "selections"), ("retain", "losses")):
         if part := getattr(config, seam):
-            ALL[f"{seam}s"].make(part)
+            ALL[kind].make(part)
     if finished(out, "forget", config):
         return
     split, folder = split_of(config.data), model_folder(config.model)
@@ -33,6 +33,6 @@ def forget_run(config: RunConfig, out: Path) -> None:
     began = time.monotonic()
     with begun(out, "forget", config, model, split):
         result = api.forget(model, split, config.method, tokenizer=tokenizer, blend=config.blend, sampling=config.sampling,
-                            selection=config.selection, template=template_of(config.template), folder=out,
+                            selection=config.selection, retain=config.retain, template=template_of(config.template), folder=out,
                             **dataclasses.asdict(config.settings))  # fmt: skip
     finish(out, result, tokenizer, time.monotonic() - began)

@@ -21,7 +21,7 @@ def plan_run(config: RunConfig, as_json: bool) -> None:
     """Print the plan of a method on a model and a benchmark's data."""
     if not config.model:
         raise ConfigError("plan needs --model: a model folder, a run folder or a hub name")
-    recipe = api.recipe_of(config.method, config.blend, config.sampling, config.selection)
+    recipe = api.recipe_of(config.method, config.blend, config.sampling, config.selection, config.retain)
     split, folder = split_of(config.data), model_folder(config.model)
     model = load_model(folder)
     task = api.task_for(model, load_tokenizer(folder), template_of(config.template))

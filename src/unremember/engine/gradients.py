@@ -28,7 +28,8 @@ def forward(job: Job, accelerator: Accelerator, step: Step, roles: Sequence[str]
     A term is divided by the examples of the step, or by their answer tokens: never by the sum of weights.
     """
     terms = [(i, term) for i, term in enumerate(job.recipe.terms) if term.role in roles]
-    over = {i: len(step[t.role].rows) if job.losses[i].per == "example" else int(job.counts[i][step[t.role].rows].sum()) for i, t in terms}
+    over = {i: len(step[t.role].rows) if job.losses[i].per == "example" else max(1, int(job.counts[i][step[t.role].rows].sum()))
+            for i, t in terms}  # fmt: skip
     totals: dict[int, Any] = dict.fromkeys((i for i, _ in terms), 0.0)
     for part in micro_batches(job, step, roles):
         rows = {role: step[role].rows[at] for role, at in part.items()}

@@ -52,6 +52,9 @@ class ImageTask:
         ones = np.ones(len(data.labels), dtype=np.int64)
         return ones, ones
 
+    def lasting(self, model: Any, need: Need) -> tuple[Need, None]:
+        return need, None
+
     def forward(self, model: Any, parts: Mapping[str, tuple[Images, np.ndarray]],
                 needs: Mapping[str, Sequence[Need]]) -> dict[str, ImageView]:  # fmt: skip
         device = next(model.parameters()).device

@@ -53,7 +53,7 @@ def prepare(model: Any, task: Task, split: Split, recipe: Recipe, settings: Sett
     context = Context(model, task, split, recipe.roles, keys, settings.batch_size, settings.seed)
     data = {role: task.encode(split, role, sorted({n.text for n in needs[role]})) for role in recipe.roles}
     work = {role: task.sizes(data[role], needs[role][0].text)[0] for role in recipe.roles}
-    counts = tuple(task.sizes(data[term.role], loss.needs[0].text)[1] for term, loss in zip(recipe.terms, made))
+    counts = tuple(loss.tokens(task.sizes(data[term.role], loss.needs[0].text)[1]) for term, loss in zip(recipe.terms, made))
     per_epoch = sampling.steps_per_epoch(context)
     total = settings.max_steps or per_epoch * settings.epochs
     original = weights_digest(model)

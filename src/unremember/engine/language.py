@@ -6,9 +6,10 @@ and a step that reads only an inner layer stops there.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -92,6 +93,14 @@ class Language:
                 at += size
         return {role: TextView(values) for role, values in found.items()}
 
+    def lasting(self, model: Any, need: Need) -> tuple[Need, Callable[[Tensor], Tensor] | None]:
+        """Of logits the final states are kept, D numbers a token in place of V, with a copy of the output layer."""
+        if need.what != "logits":
+            return need, None
+        output = copy.deepcopy(model.get_output_embeddings()).requires_grad_(False)
+        dtype = next(output.parameters()).dtype
+        return dataclasses.replace(need, what="states"), lambda states: causal.head(model, states.to(dtype), output).float()
+
 
 def join(parts: Mapping[str, tuple[dict[str, Texts], np.ndarray]],
          texts: Mapping[str, Sequence[str]]) -> tuple[np.ndarray, list[int], list[Block]]:  # fmt: skip
@@ -118,6 +127,10 @@ def quantity(model: Any, states: Tensor, tokens: Tensor, need: Need, labels_at: 
     at = torch.from_numpy(labels_at).to(states.device)
     if need.what == "hidden":
         return states[at]
+    if need.what == "labels":
+        return tokens[at]
+    if need.what == "states":
+        return states[at - 1]
     if need.what == "logits":
         return causal.head(model, states[at - 1]).float()
     return causal.token_logprobs(model, states[at - 1], tokens[at])

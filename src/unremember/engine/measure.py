@@ -51,6 +51,10 @@ class Measure:
             out[role] = sum(self.job.recipe.terms[i].weight * value for i, value in figures.items())
         return out
 
+    def loss(self, role: str) -> float:
+        """The loss of a role's terms without their weights, as the last gradients at the weights found it."""
+        return sum(value for name, value in self.figures.items() if name.startswith(f"{role}/"))
+
     def draw(self) -> None:
         """Go on to the sampling's next batch."""
         self.step, self.states["sampling"] = self.job.sampling.apply(self.job.context, self.states["sampling"])

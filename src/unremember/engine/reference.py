@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,12 @@ from unremember.engine.seams import Need, Task
 class Cached:
     """One need of one role of n rows: ``values`` [N, …] (memory-mapped) and ``offsets`` int64[n + 1] into it.
 
-    Without offsets every row has one entry: ``values`` [n, …].
+    Without offsets every row has one entry: ``values`` [n, …]. ``finish`` makes the need of what was kept for it.
     """
 
     values: np.ndarray
     offsets: np.ndarray | None
+    finish: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,8 @@ class ReferenceView:
             return torch.from_numpy(found.values[self.rows]).to(self.device)
         pieces = [found.values[found.offsets[row] : found.offsets[row + 1]] for row in self.rows]
         counts = torch.tensor([len(piece) for piece in pieces], device=self.device)
-        return Ragged(torch.from_numpy(np.concatenate(pieces)).to(self.device), counts)
+        kept = torch.from_numpy(np.concatenate(pieces)).to(self.device)
+        return Ragged(found.finish(kept) if found.finish else kept, counts)
 
 
 def cache(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.ndarray, folder: Path, key: str,
@@ -52,13 +54,14 @@ def cache(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.nda
 
     ``key`` binds the file to the model's, the data's and the task's digests.
     """
+    need, finish = task.lasting(model, need)
     name = hashlib.sha256(f"{key}{role}{need}{hashlib.sha256(rows.tobytes()).hexdigest()}".encode()).hexdigest()[:24]
     path, index = folder / f"{name}.npy", folder / f"{name}.offsets.npy"
     if not path.exists():
         with disk_errors(path):
             folder.mkdir(parents=True, exist_ok=True)
             _compute(model, task, data, role, need, rows, path, index, batch)
-    return Cached(np.load(path, mmap_mode="c"), np.load(index) if index.exists() else None)
+    return Cached(np.load(path, mmap_mode="c"), np.load(index) if index.exists() else None, finish)
 
 
 def _compute(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.ndarray, path: Path, index: Path,

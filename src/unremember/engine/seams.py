@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Need:
-    """One quantity of one text of an example: ``logprobs`` [M], ``logits`` [M, V] or ``hidden`` [M, D] of a layer.
+    """One quantity of one text of an example: ``logprobs`` [M], ``logits`` [M, V], ``labels`` [M] or ``hidden`` [M, D] of a layer.
 
-    ``text`` names the column (``answer``, ``alternate``); an image task has a single text, ``input``.
+    ``text`` names the column (``answer``, ``alternate``); an image task has a single text, ``input``. ``states`` [M, D] are
+    what the output layer makes the logits of.
     """
 
     text: str = "answer"
-    what: Literal["logprobs", "logits", "hidden"] = "logprobs"
+    what: Literal["logprobs", "logits", "labels", "hidden", "states"] = "logprobs"
     layer: int | None = None
 
 
@@ -68,7 +69,8 @@ class Loss(Protocol):
 
     ``per = "example"``: the engine divides the sum by the examples of the step; ``per = "token"``: the values are
     sums over answer tokens and the engine divides by the answer tokens of the step, so the result does not depend
-    on how the step is cut into micro-batches. ``reference`` reads the same needs of the frozen original.
+    on how the step is cut into micro-batches; ``tokens`` says how many of each answer's tokens the loss reads.
+    ``reference`` reads the same needs of the frozen original.
     """
 
     @property
@@ -77,6 +79,7 @@ class Loss(Protocol):
     def reference_needs(self) -> tuple[Need, ...]: ...
     @property
     def per(self) -> Literal["example", "token"]: ...
+    def tokens(self, counts: np.ndarray) -> np.ndarray: ...
     def init(self, context: Context) -> State: ...
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]: ...
 
@@ -160,6 +163,10 @@ class Task(Protocol):
     def forward(self, model: Any, parts: Mapping[str, tuple[Any, np.ndarray]],
                 needs: Mapping[str, Sequence[Need]]) -> Mapping[str, View]:  # fmt: skip
         """One forward over the drawn rows of some roles: ``parts[role] = (encoded, rows)``."""
+        ...
+
+    def lasting(self, model: Any, need: Need) -> tuple[Need, Callable[[Tensor], Tensor] | None]:
+        """What is kept of the frozen original for a need, and what makes the need of it again (None: it is kept as it is)."""
         ...
 
     def digest(self) -> str:

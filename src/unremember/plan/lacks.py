@@ -14,7 +14,7 @@ from unremember.registry import losses, samplings, selections
 HOW: Mapping[str, str] = {
     "forget": "the rows that shall go",
     "retain": "rows of the same kind that stay",
-    "alternate": "give each row another answer, such as one of unremember.worlds.refusals.REFUSALS",
+    "alternate": "give each row another answer: one of unremember.worlds.refusals.REFUSALS, or one that `unremember alternates` invents",
     "entity": "say whom each row is about",
     "neighbour": "name, in retain rows, the entity to forget that they are near to",
     "relation": "say of retain rows how near they are: direct, indirect or general",

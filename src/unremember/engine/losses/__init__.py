@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from unremember.engine.seams import Context, Need, State
 
 ANSWER = Need("answer", "logprobs")
 ALTERNATE = Need("alternate", "logprobs")
+LOGITS = Need("answer", "logits")
+LABELS = Need("answer", "labels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +22,9 @@ class Plain:
     needs: ClassVar[tuple[Need, ...]] = (ANSWER,)
     reference_needs: ClassVar[tuple[Need, ...]] = ()
     per: ClassVar[Literal["example", "token"]] = "example"
+
+    def tokens(self, counts: np.ndarray) -> np.ndarray:
+        return counts
 
     def init(self, context: Context) -> State:
         return {}

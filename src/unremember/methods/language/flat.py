@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from unremember.data.alternates import alternates
 from unremember.data.split import Split
 from unremember.engine.seams import Recipe, Term
 from unremember.registry import methods
@@ -35,15 +36,9 @@ def flat(divergence: Literal["kl", "tv", "js", "pearson"] = "kl", template: Lite
 
 def refusing(split: Split) -> Split:
     """Forget rows with a refusal for ``alternate`` where they have none."""
-    return templated(split, REFUSALS, keep=True)
+    return alternates(split, "forget", REFUSALS)
 
 
 def unrelated(split: Split) -> Split:
     """Forget rows with an everyday sentence for ``alternate``."""
-    return templated(split, NORMAL, keep=False)
-
-
-def templated(split: Split, templates: tuple[str, ...], keep: bool) -> Split:
-    forget = split["forget"]
-    drawn = (templates[int(key) % len(templates)] for key in forget.keys)
-    return split.with_rows(forget=[row if keep and row.get("alternate") else {**row, "alternate": text} for row, text in zip(forget.rows, drawn)])
+    return alternates(split, "forget", NORMAL, keep=False)

@@ -1,0 +1,25 @@
+"""``alternates``: other answers to the forget questions, invented by the model, for AltPO."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from unremember.cli.compare import asked, console
+from unremember.cli.folder import model_folder, split_of, template_of
+from unremember.engine.checkpoint import write_text
+from unremember.models.load import load_model, load_tokenizer
+from unremember.observe.inventing import invent
+
+
+def alternates_run(model: str, data: str, out: Path, count: int, seed: int, keys: Sequence[str]) -> None:
+    """Write a line a forget row: its digest, and up to ``count`` invented answers."""
+    config, folder = asked(data, keys), model_folder(model)
+    role = split_of(config.data)["forget"]
+    role.column("question"), role.column("answer")
+    tokenizer = load_tokenizer(folder)
+    found = invent(load_model(folder), tokenizer, role, template_of(config.template), count, seed=seed)
+    lines = [json.dumps({"row": digest, "alternates": texts}, ensure_ascii=False) for digest, texts in zip(role.row_digests, found)]
+    write_text(out, "".join(f"{line}\n" for line in lines))
+    console.print(f"{sum(map(len, found))} answers for {sum(map(bool, found))} of {len(role)} rows: {out}", highlight=False)

@@ -1,0 +1,31 @@
+"""Answer preservation (AP): a retain row's answer stays likelier than a refusal."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from unremember.engine.losses import ALTERNATE, ANSWER, Plain
+from unremember.engine.seams import Need, State, View
+from unremember.errors import above_zero
+from unremember.registry import losses
+
+
+@losses.register("answer_preservation", paper="A Closer Look at Machine Unlearning for Large Language Models", arxiv="2410.08109",
+                 needs=("answer", "alternate"), fidelity="code")  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class AnswerPreservation(Plain):
+    """-(1/β) log σ(β log(p(answer) / p(alternate))) on sequence log-probabilities; no reference."""
+
+    beta: float = 0.1
+    needs: ClassVar[tuple[Need, ...]] = (ANSWER, ALTERNATE)
+
+    def __post_init__(self) -> None:
+        above_zero(self, "beta")
+
+    def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        ratio = view.read(ANSWER).sum() - view.read(ALTERNATE).sum()
+        return -1 / self.beta * F.logsigmoid(self.beta * ratio), state

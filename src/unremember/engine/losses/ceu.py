@@ -1,0 +1,44 @@
+"""CE-U: cross-entropy to what the model itself would say without the answer's token."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unremember.engine.losses import LABELS, LOGITS, Plain
+from unremember.engine.ragged import Ragged
+from unremember.engine.seams import Need, State, View
+from unremember.registry import losses
+
+
+@losses.register("ceu", paper="CE-U: Cross Entropy Unlearning", arxiv="2503.01224", needs=("answer",), fidelity="code")
+@dataclasses.dataclass(frozen=True)
+class CEU(Plain):
+    """Cross-entropy to the model's own distribution with the answer's token struck out, averaged over the tokens read.
+
+    No gradient passes through the target. The first ``skip`` tokens of an answer are left alone.
+    """
+
+    skip: int = 1
+    needs: ClassVar[tuple[Need, ...]] = (LOGITS, LABELS)
+    per: ClassVar[Literal["example", "token"]] = "token"
+
+    def tokens(self, counts: np.ndarray) -> np.ndarray:
+        return np.maximum(counts - self.skip, 0)
+
+    def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        logits, labels = view.read(LOGITS), view.read(LABELS).values[:, None]
+        target = logits.values.detach().scatter(-1, labels, -torch.inf).softmax(-1)
+        rows = -(target * logits.values.log_softmax(-1)).sum(-1)
+        return dataclasses.replace(logits, values=rows * later(logits, self.skip)).sum(), state
+
+
+def later(texts: Ragged, skip: int) -> Tensor:
+    """bool[M]: whether a token is not among the first ``skip`` of its example."""
+    starts = texts.counts.cumsum(0) - texts.counts
+    at = torch.arange(len(texts.values), device=texts.values.device)
+    return at >= torch.repeat_interleave(starts + skip, texts.counts)

@@ -1,0 +1,30 @@
+"""The forget half of PDU: make the model say nothing in particular."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from unremember.engine.losses import LOGITS, Plain
+from unremember.engine.seams import Need, State, View
+from unremember.registry import losses
+
+
+@losses.register("flatten", paper="Constrained Entropic Unlearning: A Primal-Dual Framework for Large Language Models", arxiv="2506.05314",
+                 needs=("answer",), fidelity="code")  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class Flatten(Plain):
+    """(greatest logit - mean logit)² of the distributions that predict the answer's tokens, averaged over the step's tokens.
+
+    The published code reads one position too late (its mask is not shifted): the last token in place of the first.
+    """
+
+    needs: ClassVar[tuple[Need, ...]] = (LOGITS,)
+    per: ClassVar[Literal["example", "token"]] = "token"
+
+    def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        logits = view.read(LOGITS)
+        rows = (logits.values.amax(-1) - logits.values.mean(-1)).square()
+        return dataclasses.replace(logits, values=rows).sum(), state

@@ -1,0 +1,32 @@
+"""Kullback–Leibler divergence from the frozen original: hold what the model says of a role."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from unremember.engine.losses import LOGITS, Plain
+from unremember.engine.seams import Need, State, View
+from unremember.registry import losses
+
+
+@losses.register("kl", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
+                 needs=("answer", "original model"), fidelity="code")  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class KL(Plain):
+    """KL(original ‖ model) of the distributions that predict the answer's tokens, averaged over the tokens of the step.
+
+    The published code averages over prompt and padding as well, which makes the figure depend on the batch's width.
+    """
+
+    needs: ClassVar[tuple[Need, ...]] = (LOGITS,)
+    reference_needs: ClassVar[tuple[Need, ...]] = (LOGITS,)
+    per: ClassVar[Literal["example", "token"]] = "token"
+
+    def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        logits, original = view.read(LOGITS), reference.read(LOGITS)
+        rows = F.kl_div(logits.values.log_softmax(-1), original.values.log_softmax(-1), reduction="none", log_target=True).sum(-1)
+        return dataclasses.replace(logits, values=rows).sum(), state

@@ -1,0 +1,34 @@
+"""UNDIAL: the original, with the memorised token's logit lowered, teaches the model."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from unremember.engine.losses import LABELS, LOGITS, Plain
+from unremember.engine.seams import Need, State, View
+from unremember.registry import losses
+
+
+@losses.register("undial", paper="UNDIAL: Self-Distillation with Adjusted Logits for Robust Unlearning in Large Language Models",
+                 arxiv="2402.10052", needs=("answer", "original model"), fidelity="code")  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class UNDIAL(Plain):
+    """Cross-entropy to the original's distribution whose logit of the answer's token is ``beta`` lower.
+
+    Averaged over the answer's tokens of the step; the published code averages over prompt and padding as well.
+    """
+
+    beta: float = 10.0
+    needs: ClassVar[tuple[Need, ...]] = (LOGITS, LABELS)
+    reference_needs: ClassVar[tuple[Need, ...]] = (LOGITS,)
+    per: ClassVar[Literal["example", "token"]] = "token"
+
+    def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        logits, labels = view.read(LOGITS), view.read(LABELS).values[:, None]
+        original = reference.read(LOGITS).values
+        teacher = original.scatter_add(-1, labels, torch.full_like(original[:, :1], -self.beta)).softmax(-1)
+        return dataclasses.replace(logits, values=-(teacher * logits.values.log_softmax(-1)).sum(-1)).sum(), state

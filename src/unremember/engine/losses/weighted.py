@@ -1,0 +1,48 @@
+"""Ascent whose tokens weigh by their own probability: WGA and SatImp."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from unremember.engine.losses import ANSWER, Plain
+from unremember.engine.ragged import Ragged
+from unremember.engine.seams import State, View
+from unremember.registry import losses
+
+
+def ascent(logprobs: Ragged, weights: Tensor) -> Tensor:
+    """Tensor[B]: minus the weighted cross-entropies of each example's tokens, added up; no gradient through the weights."""
+    return dataclasses.replace(logprobs, values=weights.detach() * logprobs.values).sum()
+
+
+@losses.register("wga", paper="Rethinking LLM Unlearning Objectives: A Gradient Perspective and Go Beyond", arxiv="2502.19301",
+                 needs=("answer",), fidelity="code")  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class WGA(Plain):
+    """Weighted gradient ascent: each token weighs p^β, so what is forgotten already is not pushed on."""
+
+    beta: float = 1.0
+    per: ClassVar[Literal["example", "token"]] = "token"
+
+    def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        logprobs = view.read(ANSWER)
+        return ascent(logprobs, (self.beta * logprobs.values).exp()), state
+
+
+@losses.register("satimp", paper="Exploring Criteria of Loss Reweighting to Enhance LLM Unlearning", arxiv="2505.11953",
+                 needs=("answer",), fidelity="code")  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class SatImp(Plain):
+    """Ascent whose tokens weigh p^β₁ (1 - p)^β₂: neither what is saturated nor what is as sure as the sentence's grammar."""
+
+    beta1: float = 5.0
+    beta2: float = 1.0
+    per: ClassVar[Literal["example", "token"]] = "token"
+
+    def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        logprobs = view.read(ANSWER)
+        unsure = -logprobs.values.clamp(max=0).expm1()
+        return ascent(logprobs, (self.beta1 * logprobs.values).exp() * unsure**self.beta2), state

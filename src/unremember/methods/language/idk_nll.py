@@ -1,0 +1,20 @@
+"""IDK: learn a refusal in place of each forget answer (preference optimisation in TOFU's words)."""
+
+from unremember.data.alternates import alternates
+from unremember.data.split import Split
+from unremember.engine.seams import Recipe, Term
+from unremember.registry import methods
+from unremember.worlds.refusals import REFUSALS
+
+
+@methods.register("idk_nll", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
+                  needs=("forget", "retain", "alternate"), fidelity="code", cost="2 forwards, 2 backwards")  # fmt: skip
+def idk_nll(gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
+    """Cross-entropy of a refusal (the row's ``alternate``, else one drawn by the row), with a retain term."""
+    terms = (Term("forget", {"name": "nll", "text": "alternate"}, gamma), Term("retain", "nll", alpha))
+    return Recipe(terms=terms, derive=refusing)
+
+
+def refusing(split: Split) -> Split:
+    """Forget rows with a refusal for ``alternate`` where they have none."""
+    return alternates(split, "forget", REFUSALS)
