@@ -15,7 +15,7 @@ import torch
 from unremember import api
 from unremember.audits.controls import card
 from unremember.audits.forget_quality import ForgetQuality
-from unremember.audits.membership import MembershipLoss, MembershipMinK, MembershipZlib
+from unremember.audits.membership import MembershipLoss, MembershipMinK, MembershipMinKPP, MembershipZlib
 from unremember.audits.memorisation import ExactMemorisation, ExtractionStrength
 from unremember.audits.model_utility import ModelUtility
 from unremember.audits.probability import Probability
@@ -32,7 +32,7 @@ from unremember.worlds.people import people
 
 SCORING = (Probability(), TruthRatio(), ForgetQuality(), MembershipLoss(), MembershipMinK(), MembershipZlib(), ExtractionStrength(),
            ExactMemorisation())  # fmt: skip
-ALL = (*SCORING, ModelUtility())
+ALL = (MembershipMinKPP(), *SCORING, ModelUtility())
 UTILITY_ROWS = 12
 
 
@@ -74,7 +74,7 @@ def test_the_memoriser_knows_and_the_retrained_do_not(world: dict[str, Seen]) ->
     assert known["original"] > 0.75 and max(known["oracle"], known["oracle 2"]) < 0.05 and known["wreck"] < 1e-3
 
 
-@pytest.mark.parametrize("attack", [MembershipLoss(), MembershipMinK(), MembershipZlib()])
+@pytest.mark.parametrize("attack", [MembershipLoss(), MembershipMinK(), MembershipZlib(), MembershipMinKPP()])
 def test_membership_of_the_memoriser_and_of_the_retrained(world: dict[str, Seen], attack: Any) -> None:
     assert value(attack, world["original"]) > 0.9
     for name in ("oracle", "oracle 2"):

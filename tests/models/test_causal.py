@@ -175,5 +175,5 @@ def test_token_logprobs_and_rows_scores_equal_a_log_softmax(net: Any, ids: Tenso
     assert (causal.token_logprobs(net, hidden, labels) - expected[torch.arange(8), labels]).abs().max() < 2e-6
     rows = torch.tensor([7, 0, 3, 3, 0, 5, 3])
     wanted = torch.tensor([1, 60, 4, 5, 9, 0, 4])
-    values, best = causal.rows_scores(net, hidden, rows, wanted)
+    values, best, _ = causal.rows_scores(net, hidden, rows, wanted)
     assert (values - expected[rows, wanted]).abs().max() < 2e-6 and torch.equal(best, logits.argmax(-1))

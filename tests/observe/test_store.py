@@ -37,6 +37,19 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LIMIT", 12)
 
 
+def test_moments_come_from_the_same_pass_and_are_kept(model: Any, task: Language, split: Split, fed: list[Any], tmp_path: Path) -> None:
+    wants = [Want("moments", "forget"), *WANTS]
+    first = Store(tmp_path).observe(model, task, split, wants, quiet=True)
+    count, found = len(fed), first.moments("forget")
+    texts = task.encode(split, "forget", ["answer"])["answer"]
+    logits = [model(input_ids=torch.from_numpy(texts.ids[a:b])[None]).logits[0, s - 1 : -1].log_softmax(-1)
+              for a, b, s in zip(texts.offsets, texts.offsets[1:], texts.starts)]  # fmt: skip
+    mean = torch.cat([(one.exp() * one).sum(-1) for one in logits])
+    assert np.abs(found.moments[:, 0] - mean.detach().numpy()).max() < 1e-5 and found.moments.shape == (len(found.logprobs), 2)
+    again = Store(tmp_path).observe(model, task, split, wants, quiet=True)
+    assert len(fed) == count + 3 and np.array_equal(again.moments("forget").moments, found.moments), "nothing but the three above was run"
+
+
 @pytest.fixture
 def split() -> Split:
     return make_split({"forget": ROWS, "holdout": OTHERS})

@@ -53,8 +53,8 @@ FORGETTING = ("indistinguishable", "under-forgotten", "over-suppressed", "uninfo
 
 
 def default_audits(split: Split) -> list[Any]:
-    """Every registered audit that applies to the split."""
-    made = [entry.make() for entry in audits.all()]
+    """Every registered audit that applies to the split, without those that say ``default=False`` of themselves."""
+    made = [entry.make() for entry in audits.all() if entry.facts.get("default", True)]
     return [audit for audit in made if audit.wants(split)]
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -63,9 +65,15 @@ def attack(name: str, seen: Seen, members: np.ndarray, others: np.ndarray) -> Me
     return dataclasses.replace(with_draws(blank, auc(others[held], members[kept]), draws), extra=extra)
 
 
-def wanted(split: Split) -> list[Want]:
+def min_k_pp(scores: Scores, k: float) -> np.ndarray:
+    """float64[n]: Min-K %++: as Min-K %, of (log p - μ)/σ, μ and σ² the moments of log p(v) under p (σ² at least 1e-6)."""
+    mean, variance = np.asarray(scores.moments, dtype=np.float64).T
+    return min_k(dataclasses.replace(scores, logprobs=(scores.logprobs - mean) / np.sqrt(np.maximum(variance, 1e-6))), k)
+
+
+def wanted(split: Split, kind: Literal["scores", "moments"] = "scores") -> list[Want]:
     roles = ("forget", "holdout")
-    return [Want("scores", role) for role in roles] if all(has(split, role, "answer") for role in roles) else []
+    return [Want(kind, role) for role in roles] if all(has(split, role, "answer") for role in roles) else []
 
 
 @audits.register("membership_loss", paper="OpenUnlearning", arxiv="2506.12618", needs=("forget", "holdout", "oracle"), fidelity="code")
@@ -108,3 +116,76 @@ class MembershipMinK:
 
     def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
         return attack("membership_mink", seen, min_k(seen.scores("forget"), self.k), min_k(seen.scores("holdout"), self.k))
+
+
+@audits.register("membership_minkpp", paper="Min-K%++: Improved Baseline for Detecting Pre-Training Data from Large Language Models",
+                 arxiv="2404.02936", needs=("forget", "holdout", "oracle"), fidelity="code", default=False)  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class MembershipMinKPP:
+    """AUC of the Min-K %++ attack: the least likely tokens, each beside what its distribution makes of any token."""
+
+    k: float = 0.4
+
+    def wants(self, split: Split) -> list[Want]:
+        return wanted(split, "moments")
+
+    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+        return attack("membership_minkpp", seen, min_k_pp(seen.moments("forget"), self.k), min_k_pp(seen.moments("holdout"), self.k))
+
+
+@audits.register("membership_reference", paper="Membership Inference Attacks From First Principles", arxiv="2112.03570",
+                 needs=("forget", "holdout", "oracle"), fidelity="code", default=False)  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class MembershipReference:
+    """AUC of the loss beyond that of a reference that never saw the forget set: the oracles, or the others of them.
+
+    An oracle that has no other to be compared with stands at ½ by construction.
+    """
+
+    def wants(self, split: Split) -> list[Want]:
+        return wanted(split)
+
+    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+        if not oracles:
+            blank = Measurement("membership_reference", None, higher_is="more_knowledge", artefact=seen.artefact)
+            return dataclasses.replace(blank, data=seen.split.digest, reason=NO_ORACLE)
+        found = [seen.scores(role).loss - np.mean([o.scores(role).loss for o in others(seen, oracles)], axis=0) for role in ("forget", "holdout")]
+        return attack("membership_reference", seen, *found)
+
+
+def others(seen: Seen, oracles: Sequence[Seen]) -> list[Seen]:
+    """The oracles that are not the model itself; itself where there is no other."""
+    return [o for o in oracles if o.artefact != seen.artefact] or [seen]
+
+
+@audits.register("privleak", paper="MUSE: Machine Unlearning Six-Way Evaluation for Language Models", arxiv="2407.06460",
+                 needs=("forget", "holdout", "oracle"), fidelity="code", default=False)  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class PrivLeak:
+    """100 · (a - a_oracle) / a_oracle, a = 1 - AUC of the Min-K % attack: below 0 still a member, above 0 over-unlearned.
+
+    Read against the mean of the oracles, never against an assumed ½; without an oracle there is no value.
+    """
+
+    k: float = 0.4
+
+    def wants(self, split: Split) -> list[Want]:
+        return wanted(split)
+
+    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+        mine, *retrained = (MembershipMinK(self.k).measure(one, []) for one in (seen, *others(seen, oracles)))
+        blank = dataclasses.replace(mine, name="privleak", value=None, low=None, high=None, draws=None, higher_is="less_knowledge")
+        values = [m.value for m in (mine, *retrained)]
+        if not oracles or None in values:
+            return dataclasses.replace(blank, reason=NO_ORACLE if not oracles else mine.reason or "an oracle has no membership score")
+        draws = None if any(m.draws is None for m in (mine, *retrained)) else [np.asarray(m.draws) for m in (mine, *retrained)]
+        return with_draws(blank, float(leak(np.array(values, dtype=np.float64))), None if draws is None else leak(np.array(draws)))
+
+
+NO_ORACLE = "no retrained oracle to compare with"
+
+
+def leak(areas: np.ndarray) -> np.ndarray:
+    """PrivLeak of the AUCs [1 + oracles, …]: the model's first."""
+    of_model, of_oracles = 1 - areas[0], np.mean(1 - areas[1:], axis=0)
+    return 100 * (of_model - of_oracles) / (of_oracles + 1e-10)

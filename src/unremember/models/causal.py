@@ -206,13 +206,14 @@ def token_logprobs(model: Any, hidden: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def rows_scores(model: Any, hidden: Tensor, row_of_label: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(float32 [M] log p(label), int64 [R] greedy ids) from hidden states [R, D]; several labels may share a row.
+def rows_scores(model: Any, hidden: Tensor, row_of_label: Tensor, labels: Tensor, moments: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """(float32 [M] log p(label), int64 [R] greedy ids, moments) from hidden states [R, D]; several labels may share a row.
 
-    ``row_of_label`` int64[M] names the row that predicts each label; a row's normaliser is computed once.
+    ``row_of_label`` int64[M] names the row that predicts each label; a row's normaliser is computed once. The moments are
+    float32 [R, 2], mean and variance of log p(v) where v is drawn from p, where they are asked for, else [0, 2].
     """
     logprobs = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
-    best = []
+    best, spread = [], [hidden.new_empty(0, 2, dtype=torch.float32)]
     order = torch.argsort(row_of_label, stable=True)
     size = chunks(model, len(hidden), READ_BUDGET)
     edges = torch.searchsorted(row_of_label[order].contiguous(), torch.arange(0, len(hidden) + size, size, device=hidden.device))
@@ -220,8 +221,12 @@ def rows_scores(model: Any, hidden: Tensor, row_of_label: Tensor, labels: Tensor
         logits = head(model, states).float()
         best.append(logits.argmax(-1))
         mine = order[edges[i] : edges[i + 1]]
-        logprobs[mine] = logits.log_softmax(-1)[row_of_label[mine] - i * size, labels[mine]]
-    return logprobs, torch.cat(best)
+        logs = logits.log_softmax(-1)
+        logprobs[mine] = logs[row_of_label[mine] - i * size, labels[mine]]
+        if moments:
+            mean = (logs.exp() * logs).sum(-1)
+            spread.append(torch.stack([mean, (logs.exp() * (logs - mean[:, None]).square()).sum(-1)], 1))
+    return logprobs, torch.cat(best), torch.cat(spread)
 
 
 @torch.no_grad()

@@ -17,10 +17,11 @@ from unremember.errors import DataError
 class Want:
     """One thing an audit needs: the scores of a text of every row of a role, or generations to its prompts.
 
+    ``moments`` are scores with the mean and the variance of each token's distribution beside them.
     ``text`` is the column whose tokens are scored: ``answer``, ``paraphrased_answer``, ``perturbed_answers`` …
     """
 
-    kind: Literal["scores", "generations"]
+    kind: Literal["scores", "moments", "generations"]
     role: str
     text: str = "answer"
 
@@ -34,7 +35,9 @@ class Scores:
     ``logprobs`` float32[N]: log p(token | prompt, earlier tokens), in nats;
     ``matches`` bool[N]: the token is the model's greedy choice there;
     ``ends`` bool[n]: the last token is the end-of-sequence token;
-    ``texts``: the n texts themselves.
+    ``texts``: the n texts themselves;
+    ``moments`` float32[N, 2]: mean and variance of log p(v), v drawn from the distribution that predicts the token (None:
+    not observed).
     """
 
     rows: np.ndarray
@@ -43,6 +46,7 @@ class Scores:
     matches: np.ndarray
     ends: np.ndarray
     texts: Sequence[str]
+    moments: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -78,6 +82,13 @@ class Seen:
         want = Want("scores", role, text)
         if want not in self.scored:
             raise DataError(f"the scores of {text!r} in role {role!r} were not observed: name them in the audit's wants()")
+        return self.scored[want]
+
+    def moments(self, role: str, text: str = "answer") -> Scores:
+        """The scores of a text, with their moments."""
+        want = Want("moments", role, text)
+        if want not in self.scored:
+            raise DataError(f"the moments of {text!r} in role {role!r} were not observed: name them in the audit's wants()")
         return self.scored[want]
 
     def generations(self, role: str) -> Sequence[str]:

@@ -96,37 +96,40 @@ def batches(asked: Sequence[Question], budget: int = TOKENS) -> list[list[Questi
 
 
 @torch.no_grad()
-def score(model: Any, columns: Mapping[str, Texts], end: int, quiet: bool = False) -> dict[str, Scored]:
-    """Score all texts of all columns of a role; ``end`` is the id of the end-of-sequence token.
+def score(model: Any, columns: Mapping[str, Texts], end: int, quiet: bool = False, moments: bool = False) -> dict[str, Scored]:
+    """Score all texts of all columns of a role; ``end`` is the id of the end-of-sequence token. ``moments`` are kept if asked for.
 
     Texts longer than a sliding attention window are scored one by one: a tree mask is the same in every layer.
     """
     logprobs = {c: np.zeros(int(t.counts.sum()), dtype=np.float32) for c, t in columns.items()}
     greedy = {c: np.zeros(int(t.counts.sum()), dtype=np.int64) for c, t in columns.items()}
+    spread = {c: np.zeros((int(t.counts.sum()), 2), dtype=np.float32) for c, t in columns.items()} if moments else {}
     offsets = {c: np.concatenate([[0], np.cumsum(t.counts)]) for c, t in columns.items()}
     longest = max(int(t.lengths.max()) for t in columns.values())
     asked = questions(columns, shared=longest <= (causal.window(model) or longest))
     with Progress("scoring", len(asked), quiet=quiet) as progress:
         for batch in batches(asked):
-            answers, values, best = forward(model, batch)
+            answers, values, best, moved = forward(model, batch, moments)
             at = 0
             for answer in answers:
                 size, place = len(answer.ids), offsets[answer.column][answer.text]
                 logprobs[answer.column][place : place + size] = values[at : at + size]
                 greedy[answer.column][place : place + size] = best[at : at + size]
+                if moments:
+                    spread[answer.column][place : place + size] = moved[at : at + size]
                 at += size
             progress.advance(len(batch), sum(q.size for q in batch))
-    return {c: Scored(records(t, offsets[c], logprobs[c], greedy[c], end), greedy[c]) for c, t in columns.items()}
+    return {c: Scored(records(t, offsets[c], logprobs[c], greedy[c], end, spread.get(c)), greedy[c]) for c, t in columns.items()}
 
 
-def records(texts: Texts, offsets: np.ndarray, logprobs: np.ndarray, greedy: np.ndarray, end: int) -> Scores:
+def records(texts: Texts, offsets: np.ndarray, logprobs: np.ndarray, greedy: np.ndarray, end: int, moments: np.ndarray | None) -> Scores:
     labels = np.concatenate([texts.ids[o + s : e] for o, s, e in zip(texts.offsets, texts.starts, texts.offsets[1:])])
     ends = texts.ids[texts.offsets[1:] - 1] == end
-    return Scores(texts.rows, offsets, logprobs, greedy == labels, ends, texts.answers)
+    return Scores(texts.rows, offsets, logprobs, greedy == labels, ends, texts.answers, moments)
 
 
-def forward(model: Any, batch: Sequence[Question]) -> tuple[list[Answer], np.ndarray, np.ndarray]:
-    """(answers in order, log-probabilities float32[M], greedy ids int64[M]) of a batch of questions."""
+def forward(model: Any, batch: Sequence[Question], moments: bool = False) -> tuple[list[Answer], np.ndarray, np.ndarray, np.ndarray]:
+    """(answers in order, log-probabilities float32[M], greedy ids int64[M], moments float32[M, 2]) of a batch of questions."""
     width = max(q.size for q in batch)
     ids = np.zeros((len(batch), width), dtype=np.int64)
     for line, question in enumerate(batch):
@@ -142,8 +145,8 @@ def forward(model: Any, batch: Sequence[Question]) -> tuple[list[Answer], np.nda
     flat = hidden.flatten(0, 1)[torch.from_numpy(rows).to(device)]
     labels = torch.from_numpy(np.concatenate([a.ids for a in answers])).to(device)
     reads = torch.from_numpy(of_label).to(device)
-    values, best = causal.rows_scores(model, flat, reads, labels)
-    return answers, values.cpu().numpy(), best[reads].cpu().numpy()
+    values, best, spread = causal.rows_scores(model, flat, reads, labels, moments)
+    return answers, values.cpu().numpy(), best[reads].cpu().numpy(), (spread[reads] if moments else spread).cpu().numpy()
 
 
 def branches(model: Any, batch: Sequence[Question], width: int) -> dict[str, torch.Tensor]:

@@ -44,22 +44,25 @@ class Store:
         said: dict[Want, Sequence[str]] = {}
         model.eval()
         for role in dict.fromkeys(want.role for want in wants):
+            spread = {w.text for w in wants if w.role == role and w.kind == "moments"}
             texts = {w.text for w in wants if w.role == role and w.kind == "scores"}
             speak = Want("generations", role)
+            found = self.scores(model, task, split, role, sorted(spread), artefact, quiet, moments=True)
+            scored.update({Want("moments", role, column): found[column].scores for column in spread})
             columns = sorted(texts | ({"answer"} if speak in wants else set()))
-            found = self.scores(model, task, split, role, columns, artefact, quiet)
+            found |= self.scores(model, task, split, role, [c for c in columns if c not in found], artefact, quiet)
             scored.update({Want("scores", role, column): found[column].scores for column in columns})
             if speak in wants:
                 said[speak] = self.generations(model, task, split, role, found["answer"], artefact, quiet)
         return Seen(artefact, split, scored, said)
 
     def scores(self, model: Any, task: Language, split: Split, role: str, columns: Sequence[str], artefact: str,
-               quiet: bool) -> dict[str, Scored]:  # fmt: skip
-        keys = {c: key(artefact, split[role].digest, task.digest(), "scores", c) for c in columns}
+               quiet: bool, moments: bool = False) -> dict[str, Scored]:  # fmt: skip
+        keys = {c: key(artefact, split[role].digest, task.digest(), "moments" if moments else "scores", c) for c in columns}
         found = {c: read for c in columns if (read := self.read(keys[c]))}
         missing = [c for c in columns if c not in found]
         if missing:
-            made = score(model, task.encode(split, role, missing), task.tokenizer.eos_token_id, quiet)
+            made = score(model, task.encode(split, role, missing), task.tokenizer.eos_token_id, quiet, moments)
             for column, one in made.items():
                 self.write(keys[column], one)
             found.update(made)
@@ -103,7 +106,8 @@ class Store:
         path = self.path(name, "safetensors")
         if path is None:
             return
-        arrays = {f: getattr(one.scores, f) for f in ("rows", "offsets", "logprobs", "matches", "ends")} | {"greedy": one.greedy}
+        fields = ("rows", "offsets", "logprobs", "matches", "ends", "moments")
+        arrays = {f: a for f in fields if (a := getattr(one.scores, f)) is not None} | {"greedy": one.greedy}
         tensors = {f: torch.from_numpy(np.ascontiguousarray(a)) for f, a in arrays.items()}
         with disk_errors(path):
             save_file(tensors, path.with_suffix(".partial"), metadata={"texts": json.dumps(list(one.scores.texts))})

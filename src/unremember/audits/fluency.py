@@ -1,0 +1,46 @@
+"""Fluency of what is said, from the text alone: does it repeat itself?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+
+from unremember.audits.measurement import Measurement, of_examples
+from unremember.audits.probability import has
+from unremember.data.split import Split
+from unremember.observe.records import Seen, Want
+from unremember.registry import audits
+
+
+def variety(text: str) -> float:
+    """Entropy of the text's pairs and triples of words over its greatest possible value, the mean of both: 1 where none
+    comes twice, 0 where all are one. NaN below three words; 0 for an empty text."""
+    words = text.split()
+    if len(words) < 3:
+        return float("nan") if words else 0.0
+    found = []
+    for n in (2, 3):
+        grams = list(zip(*(words[i:] for i in range(n))))
+        shares = np.array(list(Counter(grams).values())) / len(grams)
+        found.append(1.0 if len(grams) == 1 else float(-(shares * np.log(shares)).sum() / np.log(len(grams))))
+    return float(np.mean(found))
+
+
+@audits.register("fluency", needs=("forget",), fidelity="own", default=False)
+@dataclasses.dataclass(frozen=True)
+class Fluency:
+    """Variety of the greedy generations to a role's questions: near 1 in ordinary text, near 0 where words repeat.
+
+    It knows no language: shuffled words pass. An answer of one or two words is skipped; an empty one counts 0.
+    """
+
+    role: str = "forget"
+
+    def wants(self, split: Split) -> list[Want]:
+        return [Want("generations", self.role)] if has(split, self.role, "answer") else []
+
+    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+        values = np.array([variety(text) for text in seen.generations(self.role)])
+        return of_examples("fluency", values, seen.split[self.role].groups(), "better_utility", seen, self.role, access="text")

@@ -1,0 +1,121 @@
+"""The audits that are asked for by name, against their hand-computed examples."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from made_records import ANSWER, losses, model, rows, scores, seen
+
+from unremember.audits.controls import card, default_audits
+from unremember.audits.fluency import Fluency, variety
+from unremember.audits.membership import MembershipMinK, MembershipMinKPP, MembershipReference, PrivLeak, leak, min_k_pp
+from unremember.audits.paraphrase import ParaphraseProbability
+from unremember.data.split import make_split
+from unremember.models import causal
+from unremember.observe.records import Want
+
+LOGITS = torch.tensor([[0.0, 1, 2], [2, 0, 0], [0, 0, 0]])
+LABELS = torch.tensor([2, 1, 0])
+ORIGINAL, ORACLES = model("original", 1.0), [model("oracle", 0.0), model("oracle 2", 0.01)]
+
+
+class Straight(torch.nn.Module):
+    """A model whose hidden states are its logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = type("Config", (), {"vocab_size": 3, "get_text_config": lambda self: self})()
+
+    def get_output_embeddings(self) -> Any:
+        return torch.nn.Identity()
+
+
+def test_moments_and_min_k_pp_by_hand() -> None:
+    """Spec D14, to the digits of float32."""
+    logprobs, best, moments = causal.rows_scores(Straight(), LOGITS, torch.arange(3), LABELS, moments=True)
+    assert moments[:, 0].tolist() == pytest.approx([-0.832395582, -0.665572676, -1.098612289], abs=1e-6)
+    assert moments[:, 1].tolist() == pytest.approx([0.424404545, 0.670556046, 0.0], abs=1e-6) and best.tolist() == [2, 0, 0]
+    record = dataclasses.replace(scores([logprobs.tolist()]), moments=moments.numpy())
+    assert min_k_pp(record, 0.4)[0] == pytest.approx(1.922115514, abs=1e-5)
+    assert min_k_pp(record, 0.7)[0] == pytest.approx(0.961057757, abs=1e-5)
+    assert causal.rows_scores(Straight(), LOGITS, torch.arange(3), LABELS)[2].shape == (0, 2), "nobody asked"
+
+
+def test_min_k_pp_tells_a_token_that_is_rare_from_one_that_anything_would_be() -> None:
+    """Equal losses: what stands out from a sure distribution is less likely a member's than what is lost in a flat one."""
+    split = make_split({"forget": rows(2, 2), "holdout": rows(2, 2)})
+    flat, sure = (dataclasses.replace(losses([3.0, 3.0]), moments=np.array([[mean, 0.25]] * 2, dtype=np.float32)) for mean in (-3.0, -0.1))
+    made = seen(split, {})
+    made = dataclasses.replace(made, scored={Want("moments", "forget"): flat, Want("moments", "holdout"): sure})
+    assert MembershipMinKPP().measure(made, []).value == 1.0
+    with pytest.raises(Exception, match="were not observed"):
+        MembershipMinKPP().measure(seen(split, {}), [])
+
+
+def two(name: str, forget: list[float], holdout: list[float]) -> Any:
+    split = make_split({"forget": rows(len(forget), len(forget)), "holdout": rows(len(holdout), len(holdout))})
+    return seen(split, {("forget", "answer"): losses(forget), ("holdout", "answer"): losses(holdout)}, artefact=name)
+
+
+MEMBER, HALF = two("member", [0.2, 0.5, 1.0], [0.8, 1.5, 2.0]), two("half", [1.0, 1.0, 1.0], [1.0, 1.0, 1.0])
+
+
+def test_privleak_by_hand() -> None:
+    """Spec D18: AUC 8/9 against ½ and against 0.6."""
+    assert PrivLeak().measure(MEMBER, [HALF]).value == pytest.approx(-77.777778, abs=1e-6)
+    assert float(leak(np.array([8 / 9, 0.6]))) == pytest.approx(-72.222222, abs=1e-6)
+    assert PrivLeak().measure(HALF, [HALF]).value == 0.0, "an oracle against itself"
+
+
+def test_without_an_oracle_there_is_no_privleak_and_no_reference() -> None:
+    for audit in (PrivLeak(), MembershipReference()):
+        found = audit.measure(MEMBER, [])
+        assert found.value is None and "no retrained oracle" in found.reason
+
+
+def test_the_reference_takes_away_what_is_hard_for_everybody() -> None:
+    """The holdout is twice as hard as the forget set for any model; beyond that nothing is known."""
+    hard = two("oracle", [1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
+    mine = two("mine", [0.5, 1.5, 2.5], [3.5, 4.5, 5.5])
+    knowing = two("knowing", [0.25, 1.0, 1.75], [3.5, 4.5, 5.5])
+    assert MembershipReference().measure(mine, [hard]).value == 0.5
+    assert MembershipReference().measure(knowing, [hard]).value == 1.0
+    assert MembershipMinK().measure(mine, []).value == 1.0, "the plain attack takes hardness for membership"
+
+
+@pytest.mark.parametrize("audit", [PrivLeak(), MembershipReference(), ParaphraseProbability()], ids=lambda audit: type(audit).__name__)
+def test_their_verdicts_stand_on_the_axis(audit: Any) -> None:
+    found = {name: card([audit], model(name, knows), ORACLES, ORIGINAL)[0] for name, knows in (("third", 0.0), ("half", 0.5))}
+    assert found["third"].verdict == "indistinguishable" and abs(found["third"].position) < 0.25
+    assert found["half"].verdict == "under-forgotten" and 0.05 < found["half"].position
+    assert card([audit], model("half", 0.5), [], ORIGINAL)[0].verdict == "undetermined"
+
+
+def test_paraphrases_of_a_row_are_averaged() -> None:
+    split = make_split({"forget": rows(2, 2, paraphrased_answer=["a", "b"])})
+    record = {("forget", "paraphrased_answer"): losses(-np.log([0.2, 0.4, 0.6, 1.0]), rows=[0, 0, 1, 1])}
+    found = ParaphraseProbability().measure(seen(split, record), [])
+    assert found.per_example.tolist() == pytest.approx([0.3, 0.8]) and found.value == pytest.approx(0.55)
+
+
+def test_variety_by_hand() -> None:
+    """'a b a b': pairs ab, ba, ab (entropy of 2/3, 1/3 over log 3), triples aba, bab (1)."""
+    pairs = -(2 / 3 * np.log(2 / 3) + 1 / 3 * np.log(1 / 3)) / np.log(3)
+    assert variety("a b a b") == pytest.approx((pairs + 1) / 2)
+    assert variety("no word comes twice in here") == 1.0 and variety("one two three") == 1.0
+    assert variety("ha " * 50) == pytest.approx(0, abs=1e-12) and variety("") == 0.0 and np.isnan(variety("yes indeed"))
+
+
+def test_fluency_is_a_utility() -> None:
+    split = make_split({"forget": rows(3, 3)})
+    found = Fluency().measure(seen(split, {}, {"forget": [ANSWER, "no no no no no no", ""]}), [])
+    assert found.value == pytest.approx(1 / 3) and found.higher_is == "better_utility" and found.access == "text"
+
+
+def test_they_are_not_among_those_that_nobody_named() -> None:
+    names = {type(audit).__name__ for audit in default_audits(ORIGINAL.split)}
+    assert not names & {"PrivLeak", "MembershipReference", "MembershipMinKPP", "ParaphraseProbability", "Fluency"}
