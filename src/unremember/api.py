@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from unremember.audits import controls
+from unremember.audits.attacks import Attacked
 from unremember.audits.measurement import Measurement
 from unremember.data.split import Role, Split, identity, make_split
 from unremember.data.text import Template
 from unremember.engine import loop
 from unremember.engine.language import Language
+from unremember.engine.progress import Progress
 from unremember.engine.seams import Recipe, Term
 from unremember.engine.settings import Settings
 from unremember.errors import ConfigError, DataError
 from unremember.models.digest import weights_digest
+from unremember.observe.records import Seen
 from unremember.observe.store import Store
 from unremember.plan.lacks import lacking
+from unremember.registry import attacks, methods
 from unremember.registry import audits as audit_registry
-from unremember.registry import methods
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +123,52 @@ def audit(result: Result, split: Mapping[str, Any] | Split, *, oracle: Result | 
     look = lambda r: observations.observe(r.model, r.task, made, wants, quiet=quiet)  # noqa: E731
     first = look(original) if original else None
     return controls.card(chosen, look(result), [look(o) for o in oracles], first)
+
+
+ATTACKED = ("probability", "extraction_strength")
+"""What an attack measures where nothing is named: one scoring pass over the forget answers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """What an attack recovers at one point of its budget: every measurement beside the controls attacked alike."""
+
+    amount: float
+    measurements: list[Measurement]
+
+
+def attack(result: Result, split: Mapping[str, Any] | Split, attack: Any, *, oracle: Result | Sequence[Result] = (),
+           original: Result | None = None, audits: Sequence[Any] = ATTACKED,
+           store: Path | None = None, quiet: bool = False) -> list[Point]:  # fmt: skip
+    """The curve of an attack: audits of ``result``, oracles and original, all attacked the same way, none of them touched.
+
+    A measurement's ``position`` is the recovered share: 0 where the attack brings out no more than it does of the
+    oracle, 1 where it brings out what it does of the original.
+    """
+    made, attacker, observations = make_split(split), attacks.make(attack), Store(store)
+    chosen = [audit_registry.make(a) for a in audits]
+
+    def curve(one: Result) -> list[tuple[float, Seen]]:
+        found: list[tuple[float, Seen]] = []
+
+        def look(at: Attacked) -> None:
+            wants = list(dict.fromkeys(want for a in chosen for want in a.wants(at.split)))
+            found.append((at.amount, observations.observe(at.model, at.task, at.split, wants, quiet=True)))
+
+        attacker.run(one.model, one.task, made, look)
+        return found
+
+    named = [result, *([oracle] if isinstance(oracle, Result) else oracle), *([original] if original else [])]
+    curves = []
+    with Progress("attacking", len(named), quiet=quiet) as progress:
+        for one in named:
+            curves.append(curve(one))
+            progress.advance(1, 0)
+    points = []
+    for (amount, mine), *rest in zip(*curves, strict=True):
+        others = [seen for _, seen in rest]
+        points.append(Point(amount, controls.card(chosen, mine, others[:-1] if original else others, others[-1] if original else None)))
+    return points
 
 
 def versions() -> dict[str, str]:

@@ -167,4 +167,5 @@ samplings = Registry("samplings", "unremember.data.samplings")
 selections = Registry("selections", "unremember.engine.selections")
 audits = Registry("audits", "unremember.audits")
 benchmarks = Registry("benchmarks", "unremember.benchmarks")
-ALL = {r.kind: r for r in (methods, losses, blends, samplings, selections, audits, benchmarks)}
+attacks = Registry("attacks", "unremember.audits.attacks")
+ALL = {r.kind: r for r in (methods, losses, blends, samplings, selections, audits, attacks, benchmarks)}

@@ -155,3 +155,22 @@ def test_the_demo_at_its_smallest(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_measurement_has_no_settings(words: list[str]) -> None:
     line = shell(*words).refused()
     assert ("data.…= and template=" in line and "'lr=3'" in line) or "at least one model" in line
+
+
+def test_an_attack_as_a_table_and_in_the_run_folder(runs: Path, forgotten: Path) -> None:
+    digest = run_json(forgotten)["digest"]
+    words = ["attack", forgotten, "--attack", "quantisation", *controls(runs), WORLD, "attack.bits=[8,3]"]
+    out = ran(*words).out
+    assert "quantisation: probability" in out and "quantisation: extraction_strength" in out and "recovered share" in out
+    rows = ran(*words, "--json", "--audit", "probability").json
+    assert [row["amount"] for row in rows] == [8, 3] and json.loads((forgotten / "attack-quantisation.json").read_text()) == rows
+    assert all(m["controls"].keys() == {"oracle", "original"} for row in rows for m in row["measurements"])
+    assert digest not in {m["artefact"] for row in rows for m in row["measurements"]} and run_json(forgotten)["digest"] == digest
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--attack", "quantization"], "did you mean 'quantisation'"), (["attack.bit=[8]", "--attack", "quantisation"], "no parameter 'bit'"),
+    (["lr=1"], "only data"), (["--attack", "few_shot", "-d", "nowhere"], "nowhere"),
+])  # fmt: skip
+def test_an_attack_that_cannot_be_is_one_line(words: list[str], message: str, forgotten: Path) -> None:
+    assert message in shell("attack", forgotten, *words).refused()

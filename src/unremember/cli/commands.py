@@ -99,6 +99,22 @@ def audit(model: MODEL, data: DATA = "people", oracle: ORACLE = None, original: 
     audit_run(model, data, oracle or [], original, audits or [], as_json, keys or [])
 
 
+def attack(model: Annotated[str, typer.Argument(help="Model folder or run folder.")],
+           name: Annotated[str, typer.Option("--attack", help="See `unremember attacks`.")] = "relearning", data: DATA = "people",
+           oracle: ORACLE = None, original: ORIGINAL = "", as_json: JSON = False,
+           audits: Annotated[list[str] | None, typer.Option("--audit", help="What is measured at each point; see `unremember audits`.")] = None,
+           keys: KEYS = None) -> None:  # fmt: skip
+    """Try to bring the forgotten back, beside oracle and original attacked alike; the model itself is not touched.
+
+    unremember attack runs/npo --attack relearning --oracle runs/oracle --original runs/original -d people attack.steps=100 attack.lr=1e-3
+
+    unremember attack runs/npo --attack quantisation --oracle runs/oracle --original runs/original -d people attack.bits=[8,4]
+    """
+    from unremember.cli.attack import attack_run
+
+    attack_run(model, name, data, oracle or [], original, audits or [], as_json, keys or [])
+
+
 def compare(models: MODELS, data: DATA = "people", oracle: ORACLE = None, original: ORIGINAL = "",
             out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the report.")] = Path("runs/compare"),
             as_json: JSON = False) -> None:  # fmt: skip
@@ -158,5 +174,5 @@ def demo(out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the de
 
 
 def add_commands(app: typer.Typer) -> None:
-    for command in (demo, train, plan, alternates, forget, audit, compare, report, benchmark):
+    for command in (demo, train, plan, alternates, forget, audit, attack, compare, report, benchmark):
         app.command()(command)

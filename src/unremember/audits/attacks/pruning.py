@@ -1,0 +1,36 @@
+"""Pruning: if a few small weights hold the forgetting, leaving them out brings the knowledge back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unremember.audits.attacks import Attacked, Look, changed
+from unremember.data.split import Split
+from unremember.engine.language import Language
+from unremember.registry import attacks
+
+
+@attacks.register("pruning", paper="Learning both Weights and Connections for Efficient Neural Networks", arxiv="1506.02626",
+                  needs=("forget", "oracle", "original"), fidelity="paper")  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class Pruning:
+    """Set the smallest weights of every matrix to zero: the share of them is the amount."""
+
+    shares: Sequence[float] = (0.1, 0.3, 0.5)
+    unit = "share of the weights"
+
+    def run(self, model: Any, task: Language, split: Split, look: Look) -> None:
+        for share in self.shares:
+            look(Attacked(share, changed(model, lambda weight, share=share: pruned(weight, share)), task, split))
+
+
+def pruned(weight: Tensor, share: float) -> Tensor:
+    """The weight without its ⌊share · size⌋ smallest entries."""
+    flat = weight.flatten().clone()
+    flat[torch.topk(flat.abs(), int(share * flat.numel()), largest=False).indices] = 0
+    return flat.view_as(weight)

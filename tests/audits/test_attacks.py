@@ -1,0 +1,187 @@
+"""Attacks by hand, on copies alone, and on a model that only hides what it knows beside one that never knew it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from unremember import api
+from unremember.audits.attacks import Attacked
+from unremember.audits.attacks.logit_lens import shortened
+from unremember.audits.attacks.pruning import pruned
+from unremember.audits.attacks.quantisation import rounded
+from unremember.audits.attacks.relearning import Relearning
+from unremember.data.split import Split, make_split
+from unremember.data.text import Template
+from unremember.errors import ConfigError, DataError
+from unremember.models import causal
+from unremember.models.digest import weights_digest
+from unremember.models.presets import small_llama
+from unremember.models.tokenizer import train_tokenizer
+from unremember.registry import attacks
+from unremember.worlds.words import FIRST, LAST
+
+WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heron", "indigo", "jade", "kelp", "lotus")
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    """60 people with three words each that nothing but memory can tell; 20 are to be forgotten, 20 were never seen."""
+    rng = np.random.default_rng(0)
+    rows = [{"question": f"What are the words of {a} {b}?", "paraphrased_question": f"Which words has {a} {b}?", "entity": a,
+             "answer": " ".join(rng.choice(WORDS, 3))} for a, b in zip(FIRST[:60], LAST[:60])]  # fmt: skip
+    return make_split({"forget": rows[:20], "retain": rows[20:40], "holdout": rows[40:]})
+
+
+@pytest.fixture(scope="module")
+def made(split: Split) -> dict[str, api.Result]:
+    """The original, two oracles, a third that is only retrained, and an original whose forget answers were pushed down."""
+    torch.set_num_threads(1)
+    texts = [f"{row['question']} {row['paraphrased_question']} {row['answer']}" for role in split.roles.values() for row in role.rows]
+    tokenizer = train_tokenizer(texts * 2, 600)
+    found = {}
+    for name, seed, without in (("original", 0, ()), ("oracle", 1, ("forget",)), ("oracle 2", 2, ("forget",)), ("third", 3, ("forget",))):
+        model = small_llama(len(tokenizer), hidden=64, layers=3, heads=4, context=128, seed=seed)
+        found[name] = api.train(model, split, tokenizer=tokenizer, template=Template("{question}\n"), without=without, epochs=80, lr=4e-3,
+                                batch_size=20, seed=seed, weight_decay=0.0, quiet=True)  # fmt: skip
+    found["hiding"] = api.forget(copy.deepcopy(found["original"].model), split, "gradient_difference", tokenizer=tokenizer,
+                                 template=Template("{question}\n"), max_steps=30, batch_size=10, lr=1e-3, warmup=0.0, quiet=True)  # fmt: skip
+    return found
+
+
+def attacked(made: dict[str, api.Result], split: Split, name: str, attack: Any, audits: Any = ("probability",)) -> list[api.Point]:
+    return api.attack(made[name], split, attack, oracle=[made["oracle"], made["oracle 2"]], original=made["original"], audits=audits, quiet=True)
+
+
+# --- by hand ---
+
+
+def test_rounding_to_three_bits_by_hand() -> None:
+    """Multiples of 3/3 = 1 in the first row, of 0.6/3 = 0.2 in the second; a row of zeros stays."""
+    weight = torch.tensor([[3.0, 1.4, -0.6], [0.6, 0.29, -0.31], [0.0, 0.0, 0.0]])
+    assert torch.allclose(rounded(weight, 3), torch.tensor([[3.0, 1.0, -1.0], [0.6, 0.2, -0.4], [0.0, 0.0, 0.0]]))
+    fine = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+    errors = [float((rounded(fine, bits) - fine).abs().max()) for bits in (3, 4, 8, 16)]
+    assert errors == sorted(errors, reverse=True) and errors[-1] < 1e-4
+
+
+def test_pruning_by_hand() -> None:
+    weight = torch.tensor([[1.0, -5.0], [0.5, -2.0]])
+    assert pruned(weight, 0.5).tolist() == [[0.0, -5.0], [0.0, -2.0]] and pruned(weight, 0.2).tolist() == weight.tolist()
+    assert weight[0, 0] == 1.0, "the weight itself is left alone"
+
+
+@torch.no_grad()
+def test_the_lens_reads_the_inner_layer_with_the_last_norm_and_head(tiny_llama: Any) -> None:
+    ids = torch.arange(2, 12)[None]
+    inner = causal.hidden_at(tiny_llama, ids, 0)
+    expected = tiny_llama.lm_head(tiny_llama.model.norm(inner))
+    assert torch.allclose(shortened(tiny_llama, 1)(input_ids=ids).logits, expected, atol=1e-6)
+    assert torch.equal(shortened(tiny_llama, 2)(input_ids=ids).logits, tiny_llama(input_ids=ids).logits)
+    assert len(tiny_llama.model.layers) == tiny_llama.config.num_hidden_layers == 2
+
+
+def points(name: Any, made: dict[str, api.Result], split: Split) -> list[Attacked]:
+    found: list[Attacked] = []
+    attacks.make(name).run(made["hiding"].model, made["hiding"].task, split, found.append)
+    return found
+
+
+def test_a_prefix_is_the_answers_beginning_and_the_rest_is_looked_at(made: dict[str, api.Result], split: Split) -> None:
+    first, *_, last = points("prefix", made, split)
+    row, one, two = split["forget"].rows[0], first.split["forget"].rows[0], last.split["forget"].rows[0]
+    a, b, c = row["answer"].split()
+    assert (one["prompt"], one["answer"]) == (f"{row['question']}\n{a}", f" {b} {c}")
+    assert (two["prompt"], two["answer"]) == (f"{row['question']}\n{a} {b}", f" {c}") and "paraphrased_question" not in one
+    short = split.with_rows(forget=[*split["forget"].rows, {"question": "Who?", "answer": "amber"}])
+    assert len(points("prefix", made, short)[0].split["forget"]) == 20, "an answer of one word has no rest"
+
+
+def test_shots_are_retain_questions_with_their_answers(made: dict[str, api.Result], split: Split) -> None:
+    found = points({"name": "few_shot", "shots": [1, 2]}, made, split)
+    row, made_row = split["forget"].rows[3], found[1].split["forget"].rows[3]
+    *shots, asked = made_row["prompt"].split("\n\n")
+    known = {f"{kept['question']}\n{kept['answer']}" for kept in split["retain"].rows}
+    assert len(shots) == 2 and set(shots) <= known and asked == f"{row['question']}\n" and made_row["answer"] == row["answer"]
+    assert [point.amount for point in found] == [1, 2]
+
+
+def test_paraphrases_are_asked_or_missed(made: dict[str, api.Result], split: Split) -> None:
+    (found,) = points("paraphrase", made, split)
+    assert found.split["forget"].rows[0]["question"] == split["forget"].rows[0]["paraphrased_question"]
+    with pytest.raises(DataError, match="paraphrased_question"):
+        points("paraphrase", made, split.with_rows(forget=[{"question": "Who?", "answer": "amber birch"}]))
+
+
+def test_relearning_looks_at_what_it_did_not_show(split: Split) -> None:
+    shown, left = Relearning(share=0.25).parts(split)
+    texts = {row["question"] for row in split["forget"].rows}
+    there, rest = ({row["question"] for row in one[role].rows} for one, role in ((shown, "shown"), (left, "forget")))
+    assert len(there) == 5 and there | rest == texts and not there & rest
+    fewer = split.with_rows(forget=[row for row in split["forget"].rows if row["question"] != sorted(rest)[0]])
+    assert {row["question"] for row in Relearning(share=5 / 19).parts(fewer)[0]["shown"].rows} == there, "a deleted row moves no other"
+    shown, left = Relearning(role="retain", share=0.5).parts(split)
+    assert len(shown["shown"]) == 10 and left["forget"].digest == split["forget"].digest
+    assert Relearning(share=1.0).parts(split)[1]["forget"].digest == split["forget"].digest
+    with pytest.raises(ConfigError, match="share"):
+        Relearning(share=0.0)
+
+
+# --- every attack ---
+
+
+QUICK = {"relearning": {"steps": 4, "looks": 2}, "quantisation": {"bits": [8, 3]}}
+
+
+@pytest.mark.parametrize("name", attacks.names())
+def test_an_attack_touches_nothing_and_is_the_same_twice(name: str, made: dict[str, api.Result], split: Split) -> None:
+    spec = {"name": name, **QUICK.get(name, {})}
+    before = {key: weights_digest(one.model) for key, one in made.items()}
+    first, again = (attacked(made, split, "hiding", spec) for _ in range(2))
+    assert {key: weights_digest(one.model) for key, one in made.items()} == before
+    values = [p.measurements[0].value for p in first]
+    assert values == [p.measurements[0].value for p in again] and all(0 <= value <= 1 for value in values)
+    amounts = [p.amount for p in first]
+    assert amounts == sorted(set(amounts), reverse=amounts[0] > amounts[-1]) and attacks.make(name).unit
+    assert all(p.measurements[0].controls.keys() == {"oracle", "original"} for p in first)
+
+
+# --- what they bring out ---
+
+RELEARN = {"name": "relearning", "share": 0.5, "steps": 20, "looks": 4, "lr": 1e-3}
+
+
+def test_relearning_tells_one_that_hides_from_one_that_never_knew(made: dict[str, api.Result], split: Split) -> None:
+    hiding, third = ([p.measurements[0] for p in attacked(made, split, name, RELEARN)] for name in ("hiding", "third"))
+    assert hiding[0].value < 0.05 and hiding[0].verdict == "indistinguishable", "before the attack it looks forgotten"
+    assert all(m.position > 0.25 and m.verdict == "under-forgotten" for m in hiding[1:])
+    assert all(m.verdict == "indistinguishable" for m in third) and all(abs(m.position) < 0.2 for m in third)
+
+
+def test_training_on_other_rows_and_the_inner_layers_tell_as_well(made: dict[str, api.Result], split: Split) -> None:
+    benign = [p.measurements[0] for p in attacked(made, split, "hiding", {**RELEARN, "role": "retain"})]
+    assert max(m.position for m in benign) > 0.25 and max(m.controls["oracle"][0] for m in benign) < 0.1
+    inner = attacked(made, split, "hiding", "logit_lens")[0].measurements[0]
+    assert inner.verdict == "under-forgotten" and attacked(made, split, "third", "logit_lens")[0].measurements[0].verdict == "indistinguishable"
+
+
+def test_a_model_that_is_its_own_control_has_no_verdict(made: dict[str, api.Result], split: Split) -> None:
+    for name in ("original", "oracle"):
+        assert {p.measurements[0].verdict for p in attacked(made, split, name, "quantisation")} == {"control"}
+    alone = api.attack(made["hiding"], split, "quantisation", quiet=True)
+    assert {m.verdict for p in alone for m in p.measurements} == {"undetermined"}
+
+
+def test_the_curve_is_kept_by_digest(made: dict[str, api.Result], split: Split, tmp_path: Path) -> None:
+    kept = {"oracle": made["oracle"], "original": made["original"], "store": tmp_path, "quiet": True}
+    first = api.attack(made["hiding"], split, "pruning", **kept)
+    count = len(list(tmp_path.iterdir()))
+    again = api.attack(made["hiding"], split, "pruning", **kept)
+    assert count == len(list(tmp_path.iterdir())) >= 9 and [p.measurements[0].value for p in first] == [p.measurements[0].value for p in again]
+    assert len({p.measurements[0].artefact for p in first}) == 3 and dataclasses.asdict(first[0])["amount"] == 0.1
