@@ -174,3 +174,35 @@ def test_an_attack_as_a_table_and_in_the_run_folder(runs: Path, forgotten: Path)
 ])  # fmt: skip
 def test_an_attack_that_cannot_be_is_one_line(words: list[str], message: str, forgotten: Path) -> None:
     assert message in shell("attack", forgotten, *words).refused()
+
+
+def test_the_model_card_grows_with_what_is_measured(runs: Path, tmp_path: Path) -> None:
+    ran("forget", "-m", runs / "original", "-o", tmp_path / "run", "--method", "simnpo", WORLD, "max_steps=1", "lr=1e-3")
+    card = tmp_path / "run" / "model" / "README.md"
+    assert "Nothing was measured" in card.read_text() and run_json(tmp_path / "run")["roles"]["forget"]["digest"] in card.read_text()
+    ran("audit", "-m", tmp_path / "run", *controls(runs), WORLD, "--audit", "probability")
+    assert "Nothing was measured" not in card.read_text() and "| probability |" in card.read_text()
+    assert not (runs / "original" / "model" / "README.md").exists(), "what was only trained has no such card"
+
+
+def test_push_uploads_the_model_with_its_card(runs: Path, forgotten: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[object] = []
+
+    class Hub:
+        """Notes what is asked of it."""
+
+        def create_repo(self, name: str, private: bool, exist_ok: bool) -> None:
+            done.append((name, private, exist_ok))
+            if name == "no/way":
+                raise OSError("403 Forbidden\nrequest id 7")
+
+        def upload_folder(self, repo_id: str, folder_path: str) -> object:
+            done.append(sorted(path.name for path in Path(folder_path).iterdir()))
+            return type("Commit", (), {"commit_url": f"https://hub/{repo_id}"})()
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    assert ran("push", forgotten, "ada/forgot", "--private").out.strip() == "https://hub/ada/forgot"
+    assert done[0] == ("ada/forgot", True, True) and {"README.md", "model.safetensors", "tokenizer.json"} <= set(done[1])
+    line = shell("push", forgotten, "no/way").refused()
+    assert "cannot push to no/way (OSError: 403 Forbidden)" in line and "request id" not in line
+    assert "no forgotten model with a card" in shell("push", runs / "original", "ada/forgot").refused()

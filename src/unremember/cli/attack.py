@@ -14,7 +14,7 @@ from unremember.api import Point
 from unremember.audits.measurement import Measurement, plain
 from unremember.cli.compare import asked, console
 from unremember.cli.config import put, read_value
-from unremember.cli.folder import read_run, result_of, split_of
+from unremember.cli.folder import read_run, result_of, split_of, write_card
 from unremember.engine.checkpoint import write_text
 from unremember.registry import attacks
 
@@ -36,6 +36,7 @@ def attack_run(model: str, name: str, data: str, oracles: Sequence[str], origina
     rows = json.dumps([{"amount": p.amount, "measurements": [m.row() for m in p.measurements]} for p in points], indent=1)
     if run:
         write_text(run / f"attack-{name}.json", rows)
+        write_card(run)
     if as_json:
         print(rows)
         return

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unremember.cli.compare import asked, compared, console
-from unremember.cli.folder import read_run
+from unremember.cli.folder import read_run, write_card
 from unremember.engine.checkpoint import write_text
 from unremember.report.comparison import plain
 from unremember.report.page import write_report
@@ -20,6 +20,7 @@ def audit_run(model: str, data: str, oracles: Sequence[str], original: str, audi
     rows = comparison.artefacts[-1].measurements
     if run:
         write_text(run / "measurements.json", plain(rows))
+        write_card(run)
         comparison.save(run / "comparison.json")
         write_report(comparison, run / "report.html")
     if as_json:

@@ -115,6 +115,18 @@ def attack(model: Annotated[str, typer.Argument(help="Model folder or run folder
     attack_run(model, name, data, oracle or [], original, audits or [], as_json, keys or [])
 
 
+def push(model: Annotated[str, typer.Argument(help="Run folder, or a model folder with its card.")],
+         name: Annotated[str, typer.Argument(help="Name on the hub: owner/name.")],
+         private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False) -> None:  # fmt: skip
+    """Upload a forgotten model with its card: what was forgotten (by hash), how, and how it was measured.
+
+    unremember push runs/npo owner/name --private
+    """
+    from unremember.cli.push import push_run
+
+    push_run(model, name, private)
+
+
 def compare(models: MODELS, data: DATA = "people", oracle: ORACLE = None, original: ORIGINAL = "",
             out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the report.")] = Path("runs/compare"),
             as_json: JSON = False) -> None:  # fmt: skip
@@ -174,5 +186,5 @@ def demo(out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the de
 
 
 def add_commands(app: typer.Typer) -> None:
-    for command in (demo, train, plan, alternates, forget, audit, attack, compare, report, benchmark):
+    for command in (demo, train, plan, alternates, forget, audit, attack, compare, report, benchmark, push):
         app.command()(command)

@@ -19,6 +19,7 @@ from unremember.errors import ConfigError, ModelError
 from unremember.models.digest import weights_digest
 from unremember.models.load import load_model, load_tokenizer, quiet, save_model
 from unremember.registry import benchmarks
+from unremember.report.model_card import model_card
 
 
 def notice(line: str) -> None:
@@ -84,7 +85,8 @@ def wanted(kind: str, config: RunConfig) -> dict[str, Any]:
 @contextlib.contextmanager
 def begun(out: Path, kind: str, config: RunConfig, model: Any, split: Split) -> Iterator[None]:
     """Write run.json before the run; where the run fails before its first step, nothing is left behind."""
-    there = {**wanted(kind, config), "versions": api.versions(), "hashes": {"data": split.digest, "start": weights_digest(model)}}
+    there = {**wanted(kind, config), "versions": api.versions(), "hashes": {"data": split.digest, "start": weights_digest(model)},
+             "roles": {name: {"rows": len(role), "digest": role.digest} for name, role in split.roles.items()}}  # fmt: skip
     write_text(out / "run.json", json.dumps(there, indent=2))
     try:
         yield
@@ -102,3 +104,15 @@ def finish(out: Path, result: api.Result, tokenizer: Any, seconds: float) -> Non
     quiet()
     save_model(result.model, tokenizer, out / "model")
     write_text(out / "run.json", json.dumps({**read_run(out), "digest": result.digest, "seconds": round(seconds, 1)}, indent=2))
+    write_card(out)
+
+
+def write_card(out: Path) -> None:
+    """The model card of a forget run, from what its folder holds by now."""
+    run = read_run(out)
+    if run.get("kind") != "forget" or not (out / "model").is_dir():
+        return
+    read = lambda file: json.loads(file.read_text(encoding="utf-8"))  # noqa: E731
+    measurements = read(out / "measurements.json") if (out / "measurements.json").exists() else []
+    attacks = {file.stem.removeprefix("attack-"): read(file) for file in out.glob("attack-*.json")}
+    write_text(out / "model" / "README.md", model_card(run, measurements, attacks))

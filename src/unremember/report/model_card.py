@@ -1,0 +1,66 @@
+"""The model card of a forgotten model: what was forgotten (by hash, never by content), how, and how it was measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unremember.report.table import cell, number
+
+HEAD = """---
+library_name: transformers
+tags: [machine-unlearning, unremember]
+---
+# A model that was made to forget
+"""
+UNMEASURED = "**Nothing was measured.** Whether anything was forgotten is not known: `unremember audit` beside a retrained oracle tells."
+
+
+def model_card(run: Mapping[str, Any], measurements: Sequence[Mapping[str, Any]], attacks: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Markdown of a run (its run.json), the measurements of its weights, and its attacks' curves by name.
+
+    What was measured on other weights is left out.
+    """
+    mine = [m for m in measurements if m["artefact"] == run["digest"]]
+    parts = [HEAD, forgotten(run), how(run), "## How it was measured", measured(mine) if mine else UNMEASURED]
+    lines = [line for name, points in sorted(attacks.items()) if (line := worst(name, points))]
+    if lines:
+        parts += ["## What attacks brought out", "The recovered share is 0 where the attack brings out no more than it does of the retrained oracle, "
+                  "and 1 where it brings out what it does of the original.", "\n".join(lines)]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def forgotten(run: Mapping[str, Any]) -> str:
+    roles = run.get("roles", {})
+    rows = [f"| {name} | {role['rows']} | `{role['digest']}` |" for name, role in roles.items()]
+    return "\n".join(["## What was forgotten", "", "The rows of the role `forget`. Hashes are SHA-256 of the rows' content; the content is not here.",
+                      "", "| role | rows | hash |", "| --- | ---: | --- |", *rows])  # fmt: skip
+
+
+def how(run: Mapping[str, Any]) -> str:
+    config = {key: value for key, value in run["config"].items() if key not in ("model", "data", "settings", "without") and value}
+    settings = run["config"]["settings"]
+    lines = [f"- {name}: `{json.dumps(value) if isinstance(value, dict) else value}`" for name, value in config.items()]
+    lines += [f"- settings: `{json.dumps(settings)}`", f"- weights before: `{run['hashes']['start']}`", f"- weights after: `{run['digest']}`",
+              f"- made with: {', '.join(f'{name} {version}' for name, version in run['versions'].items())}"]  # fmt: skip
+    return "## How\n\n" + "\n".join(lines)
+
+
+def measured(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table of measurements beside their controls."""
+    lines = ["| measurement | value | 95 % | oracles | original | verdict |", "| --- | ---: | --- | --- | ---: | --- |"]
+    for row in rows:
+        value, spread, verdict = cell(row)
+        oracles = " ".join(number(one) for one in row["controls"].get("oracle", [])) or "–"
+        lines.append(f"| {row['name']} | {value} | {spread or '–'} | {oracles} | {number(row['controls'].get('original'))} | {verdict} |")
+    return "\n".join(lines)
+
+
+def worst(name: str, points: Sequence[Mapping[str, Any]]) -> str:
+    """The point of an attack at which most came out."""
+    placed = [(m["position"], point["amount"], m) for point in points for m in point["measurements"] if m["position"] is not None]
+    if not placed:
+        return ""
+    position, amount, m = max(placed, key=lambda one: one[0])
+    return f"- {name}, at {amount:g}: {position:.2f} ({m['position_low']:.2f} … {m['position_high']:.2f}) by {m['name']}: {m['verdict']}"
