@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unremember.audits import controls
-from unremember.audits.attacks import Attacked
+from unremember.audits.attacks import Attacked, Subject
 from unremember.audits.measurement import Measurement
 from unremember.data.split import Role, Split, identity, make_split
 from unremember.data.text import Template
@@ -155,7 +155,7 @@ def attack(result: Result, split: Mapping[str, Any] | Split, attack: Any, *, ora
             wants = list(dict.fromkeys(want for a in chosen for want in a.wants(at.split)))
             found.append((at.amount, observations.observe(at.model, at.task, at.split, wants, quiet=True)))
 
-        attacker.run(one.model, one.task, made, look)
+        attacker.run(Subject(one.model, one.task, made, original.model if original else one.model), look)
         return found
 
     named = [result, *([oracle] if isinstance(oracle, Result) else oracle), *([original] if original else [])]
@@ -167,7 +167,8 @@ def attack(result: Result, split: Mapping[str, Any] | Split, attack: Any, *, ora
     points = []
     for (amount, mine), *rest in zip(*curves, strict=True):
         others = [seen for _, seen in rest]
-        points.append(Point(amount, controls.card(chosen, mine, others[:-1] if original else others, others[-1] if original else None)))
+        retrained, first = (others[:-1], others[-1]) if original else (others, None)
+        points.append(Point(amount, controls.card(chosen, mine, retrained, first, recognise=result.digest in {one.digest for one in named[1:]})))
     return points
 
 

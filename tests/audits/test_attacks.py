@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from unremember import api
-from unremember.audits.attacks import Attacked
+from unremember.audits.attacks import Attacked, Subject
 from unremember.audits.attacks.logit_lens import shortened
+from unremember.audits.attacks.patching import stitched
 from unremember.audits.attacks.pruning import pruned
 from unremember.audits.attacks.quantisation import rounded
 from unremember.audits.attacks.relearning import Relearning
@@ -87,9 +88,29 @@ def test_the_lens_reads_the_inner_layer_with_the_last_norm_and_head(tiny_llama: 
     assert len(tiny_llama.model.layers) == tiny_llama.config.num_hidden_layers == 2
 
 
+@torch.no_grad()
+def test_stitching_by_hand(tiny_llama: Any, model: Any) -> None:
+    """The states after the first block of one go on through the second block, the norm and the head of the other."""
+    ids, other = torch.arange(2, 12)[None], small_llama(300, hidden=32, layers=2, heads=2, context=128, seed=5).eval()
+    held: list[torch.Tensor] = []
+    taken = tiny_llama.model.layers[0].register_forward_hook(lambda _m, _i, out: held.append(out))
+    tiny_llama(input_ids=ids)
+    taken.remove()
+    put = other.model.layers[0].register_forward_hook(lambda _m, _i, _out: held[0])
+    expected = other(input_ids=ids).logits
+    put.remove()
+    before = weights_digest(other), weights_digest(tiny_llama)
+    made = stitched(tiny_llama, other, 1)
+    assert torch.allclose(made(input_ids=ids).logits, expected, atol=1e-6) and not torch.allclose(expected, other(input_ids=ids).logits)
+    assert torch.equal(stitched(other, other, 1)(input_ids=ids).logits, other(input_ids=ids).logits)
+    assert (weights_digest(other), weights_digest(tiny_llama)) == before
+    with pytest.raises(ConfigError, match="same shape"):
+        stitched(small_llama(300, hidden=32, layers=3, heads=2, context=128), other, 1)
+
+
 def points(name: Any, made: dict[str, api.Result], split: Split) -> list[Attacked]:
     found: list[Attacked] = []
-    attacks.make(name).run(made["hiding"].model, made["hiding"].task, split, found.append)
+    attacks.make(name).run(Subject(made["hiding"].model, made["hiding"].task, split, made["original"].model), found.append)
     return found
 
 
@@ -169,6 +190,17 @@ def test_training_on_other_rows_and_the_inner_layers_tell_as_well(made: dict[str
     assert max(m.position for m in benign) > 0.25 and max(m.controls["oracle"][0] for m in benign) < 0.1
     inner = attacked(made, split, "hiding", "logit_lens")[0].measurements[0]
     assert inner.verdict == "under-forgotten" and attacked(made, split, "third", "logit_lens")[0].measurements[0].verdict == "indistinguishable"
+
+
+def test_patching_tells_a_model_that_only_lost_its_last_block(made: dict[str, api.Result], split: Split) -> None:
+    """Nothing but its last block was changed: it says nothing, and the original's last block reads everything from its states."""
+    mute = api.forget(copy.deepcopy(made["original"].model), split, "gradient_ascent", tokenizer=made["original"].task.tokenizer,
+                      template=Template("{question}\n"), selection={"name": "layers", "layers": [2]}, max_steps=30, batch_size=10, lr=3e-3,
+                      warmup=0.0, quiet=True)  # fmt: skip
+    plain = api.audit(mute, split, oracle=[made["oracle"], made["oracle 2"]], original=made["original"], audits=["probability"], quiet=True)
+    found = attacked({**made, "mute": mute}, split, "mute", "patching")
+    assert plain[0].value < 0.2 and found[1].measurements[0].value > 0.9 and found[1].measurements[0].verdict == "under-forgotten"
+    assert {p.measurements[0].verdict for p in attacked(made, split, "third", "patching")} == {"indistinguishable"}
 
 
 def test_a_model_that_is_its_own_control_has_no_verdict(made: dict[str, api.Result], split: Split) -> None:

@@ -58,14 +58,16 @@ def default_audits(split: Split) -> list[Any]:
     return [audit for audit in made if audit.wants(split)]
 
 
-def card(chosen: Sequence[Any], seen: Seen, oracles: Sequence[Seen], original: Seen | None) -> list[Measurement]:
+def card(chosen: Sequence[Any], seen: Seen, oracles: Sequence[Seen], original: Seen | None, recognise: bool = True) -> list[Measurement]:
     """All measurements of one artefact, each read against its controls.
 
+    An artefact with a control's own weights is that control and has no verdict; without ``recognise`` it has one (an attack
+    may end at the original's weights, and that is what it found).
     A collapsed model, or a collapsed oracle, makes every forgetting verdict *undetermined*; a forget set that the
     original never held is said in the note of each. An oracle that is given twice counts once.
     """
     oracles = list({oracle.artefact: oracle for oracle in oracles}.values())
-    found = [read(audit, seen, oracles, original) for audit in chosen]
+    found = [read(audit, seen, oracles, original, recognise) for audit in chosen]
     note = in_model(original, oracles) if original else ""
     return [m if m.higher_is == "better_utility" else noted(m, note) for m in veto(found)]
 
@@ -114,16 +116,16 @@ def observed(audit: Any, seen: Seen) -> bool:
     return bool(wants) and all(want in seen.scored for want in wants)
 
 
-def read(audit: Any, seen: Seen, oracles: Sequence[Seen], original: Seen | None) -> Measurement:
+def read(audit: Any, seen: Seen, oracles: Sequence[Seen], original: Seen | None, recognise: bool = True) -> Measurement:
     """One measurement with its controls, its position on the axis oracle (0) → original (1), and its verdict."""
     mine = audit.measure(seen, list(oracles))
     retrained = [audit.measure(other, list(oracles)) for other in oracles]
     before = audit.measure(original, list(oracles)) if original else None
     controls = {"oracle": [m.value for m in retrained]} | ({"original": before.value} if before else {})
     mine = dataclasses.replace(mine, controls=controls)
-    if original and seen.artefact == original.artefact:
+    if recognise and original and seen.artefact == original.artefact:
         return dataclasses.replace(mine, verdict="control", note=THE_ORIGINAL)
-    if seen.artefact in {other.artefact for other in oracles}:
+    if recognise and seen.artefact in {other.artefact for other in oracles}:
         return dataclasses.replace(mine, verdict="control", note=AN_ORACLE)
     if mine.higher_is in ("better_utility", "harm"):
         return dataclasses.replace(mine, verdict="measured")

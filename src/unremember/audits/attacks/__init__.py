@@ -19,6 +19,16 @@ from unremember.engine.language import Language
 
 
 @dataclasses.dataclass(frozen=True)
+class Subject:
+    """What is attacked: a model on a split; ``original`` is the model before forgetting (itself, where none was given)."""
+
+    model: Any
+    task: Language
+    split: Split
+    original: Any
+
+
+@dataclasses.dataclass(frozen=True)
 class Attacked:
     """One point: how much of the budget is spent (``amount``, in the attack's own ``unit``), and what is observed there."""
 
@@ -39,7 +49,7 @@ class Attack(Protocol):
 
     @property
     def unit(self) -> str: ...
-    def run(self, model: Any, task: Language, split: Split, look: Look) -> None: ...
+    def run(self, subject: Subject, look: Look) -> None: ...
 
 
 @torch.no_grad()

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
-from unremember.audits.attacks import Attacked, Look, prompted
-from unremember.data.split import Split
-from unremember.engine.language import Language
+from unremember.audits.attacks import Attacked, Look, Subject, prompted
 from unremember.registry import attacks
 
 NEEDS = ("forget", "oracle", "original")
@@ -25,7 +22,8 @@ class Prefix:
     shares: Sequence[float] = (0.25, 0.5, 0.75)
     unit = "share of the answer"
 
-    def run(self, model: Any, task: Language, split: Split, look: Look) -> None:
+    def run(self, subject: Subject, look: Look) -> None:
+        model, task, split = subject.model, subject.task, subject.split
         for share in self.shares:
             made = []
             for row in split["forget"].rows:
@@ -44,7 +42,8 @@ class FewShot:
     shots: Sequence[int] = (1, 2, 4)
     unit = "shots"
 
-    def run(self, model: Any, task: Language, split: Split, look: Look) -> None:
+    def run(self, subject: Subject, look: Look) -> None:
+        model, task, split = subject.model, subject.task, subject.split
         kept, keys = split["retain"].rows, split["forget"].keys
         for shots in self.shots:
             made = []
@@ -62,6 +61,7 @@ class Paraphrase:
 
     unit = "wordings"
 
-    def run(self, model: Any, task: Language, split: Split, look: Look) -> None:
-        asked = split["forget"].column("paraphrased_question")
-        look(Attacked(1, model, task, split.with_rows(forget=[{**row, "question": text} for row, text in zip(split["forget"].rows, asked)])))
+    def run(self, subject: Subject, look: Look) -> None:
+        role = subject.split["forget"]
+        made = [{**row, "question": text} for row, text in zip(role.rows, role.column("paraphrased_question"))]
+        look(Attacked(1, subject.model, subject.task, subject.split.with_rows(forget=made)))

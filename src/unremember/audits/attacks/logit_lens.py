@@ -6,9 +6,7 @@ import copy
 import dataclasses
 from typing import Any
 
-from unremember.audits.attacks import Attacked, Look
-from unremember.data.split import Split
-from unremember.engine.language import Language
+from unremember.audits.attacks import Attacked, Look, Subject
 from unremember.models import causal
 from unremember.registry import attacks
 
@@ -24,9 +22,9 @@ class LogitLens:
 
     unit = "blocks"
 
-    def run(self, model: Any, task: Language, split: Split, look: Look) -> None:
-        for depth in range(1, len(causal.layers(model))):
-            look(Attacked(depth, shortened(model, depth), task, split))
+    def run(self, subject: Subject, look: Look) -> None:
+        for depth in range(1, len(causal.layers(subject.model))):
+            look(Attacked(depth, shortened(subject.model, depth), subject.task, subject.split))
 
 
 def shortened(model: Any, depth: int) -> Any:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from unremember.audits.attacks import Attacked, Look, changed
-from unremember.data.split import Split
-from unremember.engine.language import Language
+from unremember.audits.attacks import Attacked, Look, Subject, changed
 from unremember.registry import attacks
 
 
@@ -24,9 +21,9 @@ class Pruning:
     shares: Sequence[float] = (0.1, 0.3, 0.5)
     unit = "share of the weights"
 
-    def run(self, model: Any, task: Language, split: Split, look: Look) -> None:
+    def run(self, subject: Subject, look: Look) -> None:
         for share in self.shares:
-            look(Attacked(share, changed(model, lambda weight, share=share: pruned(weight, share)), task, split))
+            look(Attacked(share, changed(subject.model, lambda weight, share=share: pruned(weight, share)), subject.task, subject.split))
 
 
 def pruned(weight: Tensor, share: float) -> Tensor:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
-from unremember.audits.attacks import Attacked, Look, changed
-from unremember.data.split import Split
-from unremember.engine.language import Language
+from unremember.audits.attacks import Attacked, Look, Subject, changed
 from unremember.registry import attacks
 
 
@@ -23,9 +20,9 @@ class Quantisation:
     bits: Sequence[int] = (8, 4, 3)
     unit = "bits"
 
-    def run(self, model: Any, task: Language, split: Split, look: Look) -> None:
+    def run(self, subject: Subject, look: Look) -> None:
         for bits in self.bits:
-            look(Attacked(bits, changed(model, lambda weight, bits=bits: rounded(weight, bits)), task, split))
+            look(Attacked(bits, changed(subject.model, lambda weight, bits=bits: rounded(weight, bits)), subject.task, subject.split))
 
 
 def rounded(weight: Tensor, bits: int) -> Tensor:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
 
-from unremember.audits.attacks import Attacked, Look
+from unremember.audits.attacks import Attacked, Look, Subject
 from unremember.data.split import Split
 from unremember.engine import loop
-from unremember.engine.language import Language
 from unremember.engine.seams import Recipe, Term
 from unremember.engine.settings import Settings
 from unremember.errors import ConfigError
@@ -42,14 +40,15 @@ class Relearning:
         if not 0 < self.share <= 1:
             raise ConfigError(f"share={self.share}: a share of the rows above 0, at most 1")
 
-    def run(self, model: Any, task: Language, split: Split, look: Look) -> None:
-        shown, left = self.parts(split)
+    def run(self, subject: Subject, look: Look) -> None:
+        task = subject.task
+        shown, left = self.parts(subject.split)
         every = max(1, math.ceil(self.steps / self.looks))
         settings = Settings(epochs=10**6, max_steps=self.steps, lr=self.lr, batch_size=self.batch_size, schedule="constant", warmup=0.0,
                             weight_decay=0.0, seed=self.seed)  # fmt: skip
-        look(Attacked(0, model, task, left))
+        look(Attacked(0, subject.model, task, left))
         watch = lambda now, step: look(Attacked(step, now, task, left))  # noqa: E731
-        loop.train(copy.deepcopy(model), task, shown, Recipe((Term("shown", "nll"),)), settings, watch=watch, every=every, quiet=True)
+        loop.train(copy.deepcopy(subject.model), task, shown, Recipe((Term("shown", "nll"),)), settings, watch=watch, every=every, quiet=True)
 
     def parts(self, split: Split) -> tuple[Split, Split]:
         """The split with the role ``shown``, and the split whose forget set is what was not shown. A row's key decides."""
