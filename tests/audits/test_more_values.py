@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,11 +15,15 @@ from made_records import ANSWER, losses, model, rows, scores, seen
 
 from unremember.audits.controls import card, default_audits
 from unremember.audits.fluency import Fluency, variety
-from unremember.audits.membership import MembershipMinK, MembershipMinKPP, MembershipReference, PrivLeak, leak, min_k_pp
+from unremember.audits.membership import MembershipGradNorm, MembershipMinK, MembershipMinKPP, MembershipReference, PrivLeak, leak, min_k_pp
 from unremember.audits.paraphrase import ParaphraseProbability
 from unremember.data.split import make_split
+from unremember.data.text import Texts
+from unremember.engine.language import Language
 from unremember.models import causal
+from unremember.observe.gradient_norms import gradient_norms
 from unremember.observe.records import Want
+from unremember.observe.store import Store
 
 LOGITS = torch.tensor([[0.0, 1, 2], [2, 0, 0], [0, 0, 0]])
 LABELS = torch.tensor([2, 1, 0])
@@ -54,6 +61,50 @@ def test_min_k_pp_tells_a_token_that_is_rare_from_one_that_anything_would_be() -
     assert MembershipMinKPP().measure(made, []).value == 1.0
     with pytest.raises(Exception, match="were not observed"):
         MembershipMinKPP().measure(seen(split, {}), [])
+
+
+def test_the_gradient_norm_by_hand() -> None:
+    """Spec D16: a 2 × 2 matrix of zeros, h = (1, 2), label 0: the gradient is (-½, ½) ⊗ h, of norm ½ · √2 · √5."""
+
+    class Matrix(torch.nn.Module):
+        """Its only weight is its output layer; every hidden state is (1, 2)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = torch.nn.Linear(2, 2, bias=False)
+            self.out.weight.data.zero_()
+            self.config = type("Config", (), {"vocab_size": 2, "get_text_config": lambda self: self})()
+            self.base_model = lambda input_ids, use_cache: SimpleNamespace(last_hidden_state=torch.tensor([1.0, 2.0]).expand(*input_ids.shape, 2))
+
+        def get_output_embeddings(self) -> Any:
+            return self.out
+
+    model = Matrix()
+    texts = Texts(np.array([0]), np.array([1, 0]), np.array([0, 2]), np.array([1]), ["a"])
+    assert gradient_norms(model, texts, quiet=True)[0] == pytest.approx(1.581138830084, abs=1e-6)
+    assert model.out.weight.grad is None
+
+
+def test_gradient_norms_are_kept_and_flags_come_back(tiny_llama: Any, tokenizer: Any, tmp_path: Path) -> None:
+    """Against a plain loop over the loss of transformers."""
+    split = make_split({"forget": rows(3, 3), "holdout": rows(2, 2)})
+    model, task = copy.deepcopy(tiny_llama), Language(tokenizer)
+    next(model.parameters()).requires_grad_(False)
+    wants = MembershipGradNorm().wants(split)
+    found = Store(tmp_path).observe(model, task, split, wants, quiet=True)
+    assert [p.requires_grad for p in model.parameters()].count(False) == 1 and all(p.grad is None for p in model.parameters())
+    texts, plain = task.encode(split, "forget", ["answer"])["answer"], []
+    for i in range(3):
+        ids = torch.from_numpy(texts.ids[texts.offsets[i] : texts.offsets[i + 1]])[None]
+        labels = torch.cat([torch.full((1, int(texts.starts[i])), -100), ids[:, texts.starts[i] :]], 1)
+        fresh = copy.deepcopy(tiny_llama)
+        fresh(input_ids=ids, labels=labels).loss.backward()
+        plain.append(np.mean([float(p.grad.norm()) for p in fresh.parameters()]))
+    assert found.gradient_norms("forget").tolist() == pytest.approx(plain, rel=1e-4)
+    model.forward = None
+    assert np.array_equal(Store(tmp_path).observe(model, task, split, wants, quiet=True).gradient_norms("forget"), found.gradient_norms("forget"))
+    measured = MembershipGradNorm().measure(found, [])
+    assert measured.access == "weights" and 0 <= measured.value <= 1
 
 
 def two(name: str, forget: list[float], holdout: list[float]) -> Any:
@@ -118,4 +169,4 @@ def test_fluency_is_a_utility() -> None:
 
 def test_they_are_not_among_those_that_nobody_named() -> None:
     names = {type(audit).__name__ for audit in default_audits(ORIGINAL.split)}
-    assert not names & {"PrivLeak", "MembershipReference", "MembershipMinKPP", "ParaphraseProbability", "Fluency"}
+    assert not names & {"PrivLeak", "MembershipReference", "MembershipMinKPP", "MembershipGradNorm", "ParaphraseProbability", "Fluency"}

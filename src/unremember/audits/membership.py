@@ -71,7 +71,7 @@ def min_k_pp(scores: Scores, k: float) -> np.ndarray:
     return min_k(dataclasses.replace(scores, logprobs=(scores.logprobs - mean) / np.sqrt(np.maximum(variance, 1e-6))), k)
 
 
-def wanted(split: Split, kind: Literal["scores", "moments"] = "scores") -> list[Want]:
+def wanted(split: Split, kind: Literal["scores", "moments", "gradient_norms"] = "scores") -> list[Want]:
     roles = ("forget", "holdout")
     return [Want(kind, role) for role in roles] if all(has(split, role, "answer") for role in roles) else []
 
@@ -131,6 +131,20 @@ class MembershipMinKPP:
 
     def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
         return attack("membership_minkpp", seen, min_k_pp(seen.moments("forget"), self.k), min_k_pp(seen.moments("holdout"), self.k))
+
+
+@audits.register("membership_gradnorm", paper="OpenUnlearning", arxiv="2506.12618", needs=("forget", "holdout", "oracle", "gradients"),
+                 fidelity="code", default=False)  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class MembershipGradNorm:
+    """AUC of the gradient's size: the mean over the weight tensors of the 2-norm of each answer's gradient."""
+
+    def wants(self, split: Split) -> list[Want]:
+        return wanted(split, "gradient_norms")
+
+    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+        found = attack("membership_gradnorm", seen, seen.gradient_norms("forget"), seen.gradient_norms("holdout"))
+        return dataclasses.replace(found, access="weights")
 
 
 @audits.register("membership_reference", paper="Membership Inference Attacks From First Principles", arxiv="2112.03570",

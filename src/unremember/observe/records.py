@@ -17,11 +17,12 @@ from unremember.errors import DataError
 class Want:
     """One thing an audit needs: the scores of a text of every row of a role, or generations to its prompts.
 
-    ``moments`` are scores with the mean and the variance of each token's distribution beside them.
+    ``moments`` are scores with the mean and the variance of each token's distribution beside them, ``gradient_norms`` a number a
+    text.
     ``text`` is the column whose tokens are scored: ``answer``, ``paraphrased_answer``, ``perturbed_answers`` …
     """
 
-    kind: Literal["scores", "moments", "generations"]
+    kind: Literal["scores", "moments", "generations", "gradient_norms"]
     role: str
     text: str = "answer"
 
@@ -77,6 +78,7 @@ class Seen:
     split: Split
     scored: Mapping[Want, Scores]
     generated: Mapping[Want, Sequence[str]]
+    norms: Mapping[Want, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def scores(self, role: str, text: str = "answer") -> Scores:
         want = Want("scores", role, text)
@@ -90,6 +92,13 @@ class Seen:
         if want not in self.scored:
             raise DataError(f"the moments of {text!r} in role {role!r} were not observed: name them in the audit's wants()")
         return self.scored[want]
+
+    def gradient_norms(self, role: str) -> np.ndarray:
+        """float64[n]: the gradient's norm of each answer."""
+        want = Want("gradient_norms", role)
+        if want not in self.norms:
+            raise DataError(f"the gradient norms of role {role!r} were not observed: name them in the audit's wants()")
+        return self.norms[want]
 
     def generations(self, role: str) -> Sequence[str]:
         want = Want("generations", role)

@@ -20,6 +20,7 @@ from unremember.engine.checkpoint import disk_errors, write_text
 from unremember.engine.language import Language
 from unremember.models.digest import weights_digest
 from unremember.observe.generating import generate
+from unremember.observe.gradient_norms import gradient_norms
 from unremember.observe.records import Scores, Seen, Want
 from unremember.observe.scoring import Scored, score
 
@@ -42,6 +43,7 @@ class Store:
         artefact = weights_digest(model)
         scored: dict[Want, Scores] = {}
         said: dict[Want, Sequence[str]] = {}
+        norms: dict[Want, np.ndarray] = {}
         model.eval()
         for role in dict.fromkeys(want.role for want in wants):
             spread = {w.text for w in wants if w.role == role and w.kind == "moments"}
@@ -54,7 +56,19 @@ class Store:
             scored.update({Want("scores", role, column): found[column].scores for column in columns})
             if speak in wants:
                 said[speak] = self.generations(model, task, split, role, found["answer"], artefact, quiet)
-        return Seen(artefact, split, scored, said)
+            if (want := Want("gradient_norms", role)) in wants:
+                norms[want] = self.gradient_norms(model, task, split, role, artefact, quiet)
+        return Seen(artefact, split, scored, said, norms)
+
+    def gradient_norms(self, model: Any, task: Language, split: Split, role: str, artefact: str, quiet: bool) -> np.ndarray:
+        name = key(artefact, split[role].digest, task.digest(), "gradient norms")
+        path = self.path(name, "json")
+        if path and path.exists():
+            return np.array(json.loads(path.read_text(encoding="utf-8")))
+        found = gradient_norms(model, task.encode(split, role, ["answer"])["answer"], quiet)
+        if path:
+            write_text(path, json.dumps(found.tolist()))
+        return found
 
     def scores(self, model: Any, task: Language, split: Split, role: str, columns: Sequence[str], artefact: str,
                quiet: bool, moments: bool = False) -> dict[str, Scored]:  # fmt: skip
