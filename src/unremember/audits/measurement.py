@@ -74,9 +74,14 @@ def plain(value: Any) -> Any:
 
 def of_examples(name: str, values: np.ndarray, groups: Sequence[str], higher_is: Direction, seen: Seen, role: str,
                 **more: Any) -> Measurement:  # fmt: skip
-    """The measurement whose value is the mean over the examples that have one; a single example has no interval."""
+    """The measurement whose value is the mean over the examples of a role that have one; a single example has no interval."""
+    return of_values(name, values, groups, higher_is, seen, seen.split[role].digest, **more)
+
+
+def of_values(name: str, values: np.ndarray, groups: Sequence[str], higher_is: Direction, seen: Seen, data: str, **more: Any) -> Measurement:
+    """The same of values that belong to no role: ``data`` names what they were measured on."""
     there = np.isfinite(values)
-    blank = Measurement(name, None, n=int(there.sum()), higher_is=higher_is, artefact=seen.artefact, data=seen.split[role].digest,
+    blank = Measurement(name, None, n=int(there.sum()), higher_is=higher_is, artefact=seen.artefact, data=data,
                         skipped={} if there.all() else {"no value": int((~there).sum())}, per_example=values, **more)  # fmt: skip
     if not there.any():
         return dataclasses.replace(blank, reason="no example has a finite value")

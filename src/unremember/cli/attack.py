@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
@@ -13,7 +12,7 @@ from unremember import api
 from unremember.api import Point
 from unremember.audits.measurement import Measurement, plain
 from unremember.cli.compare import asked, console
-from unremember.cli.config import put, read_value
+from unremember.cli.config import taken
 from unremember.cli.folder import read_run, result_of, split_of, write_card
 from unremember.engine.checkpoint import write_text
 from unremember.registry import attacks
@@ -22,13 +21,9 @@ from unremember.registry import attacks
 def attack_run(model: str, name: str, data: str, oracles: Sequence[str], original: str, audits: Sequence[str], as_json: bool,
                keys: Sequence[str]) -> None:  # fmt: skip
     """Print the attack's curve; a run folder keeps it as ``attack-NAME.json``, with the observations."""
-    mine = [key for key in keys if key.startswith("attack.")]
-    tree: dict[str, Any] = {"attack": {"name": name}}
-    for key in mine:
-        path, _, text = key.partition("=")
-        put(tree, path.split("."), read_value(path, text))
-    attacker = attacks.make(tree["attack"])
-    config, run = asked(data, [key for key in keys if key not in mine]), Path(model) if read_run(model) else None
+    parameters, others = taken(keys, "attack")
+    attacker = attacks.make({"name": name, **parameters})
+    config, run = asked(data, others), Path(model) if read_run(model) else None
     points = api.attack(result_of(model, config.template), split_of(config.data), attacker,
                         oracle=[result_of(one, config.template) for one in oracles],
                         original=result_of(original, config.template) if original else None,

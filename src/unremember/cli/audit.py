@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unremember.cli.compare import asked, compared, console
+from unremember.cli.config import taken
 from unremember.cli.folder import read_run, write_card
 from unremember.engine.checkpoint import write_text
 from unremember.report.comparison import plain
@@ -13,10 +14,13 @@ from unremember.report.page import write_report
 from unremember.report.table import card
 
 
-def audit_run(model: str, data: str, oracles: Sequence[str], original: str, audits: Sequence[str], as_json: bool, keys: Sequence[str]) -> None:
+def audit_run(model: str, data: str, oracles: Sequence[str], original: str, audits: Sequence[str], tasks: Sequence[str], as_json: bool,
+              keys: Sequence[str]) -> None:  # fmt: skip
     """Print one model's measurements; a run folder keeps them, with the observations and a report beside its controls."""
     run = Path(model) if read_run(model) else None
-    comparison = compared([model], asked(data, keys), oracles, original, run / "observations" if run else None, audits)
+    parameters, others = taken(keys, "lm_eval")
+    chosen = [*audits, *({"name": "lm_eval", "task": task, **parameters} for task in tasks)]
+    comparison = compared([model], asked(data, others), oracles, original, run / "observations" if run else None, chosen)
     rows = comparison.artefacts[-1].measurements
     if run:
         write_text(run / "measurements.json", plain(rows))

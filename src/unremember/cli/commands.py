@@ -89,14 +89,17 @@ def alternates(out: Annotated[Path, typer.Option("--out", "-o", help="File to wr
 
 def audit(model: MODEL, data: DATA = "people", oracle: ORACLE = None, original: ORIGINAL = "", as_json: JSON = False,
           audits: Annotated[list[str] | None, typer.Option("--audit", help="Only these; see `unremember audits`.")] = None,
+          task: Annotated[list[str] | None, typer.Option(help="A task of lm-eval, such as wmdp_bio or mmlu; may be given several times.")] = None,
           keys: KEYS = None) -> None:  # fmt: skip
     """Measure a model beside its controls.
 
     unremember audit -m runs/npo --oracle runs/oracle --original runs/original -d people
+
+    unremember audit -m runs/rmu --original runs/original -d people --task mmlu lm_eval.limit=50
     """
     from unremember.cli.audit import audit_run
 
-    audit_run(model, data, oracle or [], original, audits or [], as_json, keys or [])
+    audit_run(model, data, oracle or [], original, audits or [], task or [], as_json, keys or [])
 
 
 def attack(model: Annotated[str, typer.Argument(help="Model folder or run folder.")],

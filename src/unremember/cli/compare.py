@@ -37,7 +37,7 @@ def asked(data: Any, keys: Sequence[str]) -> RunConfig:
 
 
 def compared(models: Sequence[str], config: RunConfig, oracles: Sequence[str], original: str, store: Path | None,
-             audits: Sequence[str] = (), title: str = "") -> Comparison:  # fmt: skip
+             audits: Sequence[Any] = (), title: str = "") -> Comparison:  # fmt: skip
     """Measure controls and models, each with the same audits (none named: all that apply), and ask them the same questions.
 
     ``store`` keeps the observations (None: only while they are needed). Raises ConfigError for an unknown audit.

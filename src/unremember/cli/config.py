@@ -73,6 +73,16 @@ def read_yaml(file: Path) -> dict[str, Any]:
     return tree
 
 
+def taken(keys: Sequence[str], name: str) -> tuple[dict[str, Any], list[str]]:
+    """(the values of the keys ``name.…=``, the other keys)."""
+    mine = [key for key in keys if key.startswith(f"{name}.") and "=" in key]
+    tree: dict[str, Any] = {name: {}}
+    for key in mine:
+        path, _, text = key.partition("=")
+        put(tree, path.split("."), read_value(path, text))
+    return tree[name], [key for key in keys if key not in mine]
+
+
 def put(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Set a nested key; ``method.beta=0.2`` on ``method: npo`` (given, or the default) makes it ``{name: npo, beta: 0.2}``."""
     for depth, key in enumerate(path[:-1]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,13 +18,14 @@ class Want:
     """One thing an audit needs: the scores of a text of every row of a role, or generations to its prompts.
 
     ``moments`` are scores with the mean and the variance of each token's distribution beside them, ``gradient_norms`` a number a
-    text.
+    text. ``harness`` is a task of lm-eval (``role``), its metric (``text``), and the folder and limit it is run with (``options``).
     ``text`` is the column whose tokens are scored: ``answer``, ``paraphrased_answer``, ``perturbed_answers`` …
     """
 
-    kind: Literal["scores", "moments", "generations", "gradient_norms"]
+    kind: Literal["scores", "moments", "generations", "gradient_norms", "harness"]
     role: str
     text: str = "answer"
+    options: tuple[Any, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Seen:
     split: Split
     scored: Mapping[Want, Scores]
     generated: Mapping[Want, Sequence[str]]
-    norms: Mapping[Want, np.ndarray] = dataclasses.field(default_factory=dict)
+    numbers: Mapping[Want, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def scores(self, role: str, text: str = "answer") -> Scores:
         want = Want("scores", role, text)
@@ -95,10 +96,13 @@ class Seen:
 
     def gradient_norms(self, role: str) -> np.ndarray:
         """float64[n]: the gradient's norm of each answer."""
-        want = Want("gradient_norms", role)
-        if want not in self.norms:
-            raise DataError(f"the gradient norms of role {role!r} were not observed: name them in the audit's wants()")
-        return self.norms[want]
+        return self.number(Want("gradient_norms", role))
+
+    def number(self, want: Want) -> np.ndarray:
+        """float64[n]: what was observed as a number an example."""
+        if want not in self.numbers:
+            raise DataError(f"{want.kind} of {want.role!r} was not observed: name it in the audit's wants()")
+        return self.numbers[want]
 
     def generations(self, role: str) -> Sequence[str]:
         want = Want("generations", role)

@@ -21,6 +21,7 @@ from unremember.engine.language import Language
 from unremember.models.digest import weights_digest
 from unremember.observe.generating import generate
 from unremember.observe.gradient_norms import gradient_norms
+from unremember.observe.harness import harness, harness_digest
 from unremember.observe.records import Scores, Seen, Want
 from unremember.observe.scoring import Scored, score
 
@@ -43,9 +44,12 @@ class Store:
         artefact = weights_digest(model)
         scored: dict[Want, Scores] = {}
         said: dict[Want, Sequence[str]] = {}
-        norms: dict[Want, np.ndarray] = {}
+        numbers: dict[Want, np.ndarray] = {}
         model.eval()
-        for role in dict.fromkeys(want.role for want in wants):
+        for want in wants:
+            if want.kind in ("harness", "gradient_norms"):
+                numbers[want] = self.number(model, task, split, want, artefact, quiet)
+        for role in dict.fromkeys(want.role for want in wants if want.kind != "harness"):
             spread = {w.text for w in wants if w.role == role and w.kind == "moments"}
             texts = {w.text for w in wants if w.role == role and w.kind == "scores"}
             speak = Want("generations", role)
@@ -56,16 +60,19 @@ class Store:
             scored.update({Want("scores", role, column): found[column].scores for column in columns})
             if speak in wants:
                 said[speak] = self.generations(model, task, split, role, found["answer"], artefact, quiet)
-            if (want := Want("gradient_norms", role)) in wants:
-                norms[want] = self.gradient_norms(model, task, split, role, artefact, quiet)
-        return Seen(artefact, split, scored, said, norms)
+        return Seen(artefact, split, scored, said, numbers)
 
-    def gradient_norms(self, model: Any, task: Language, split: Split, role: str, artefact: str, quiet: bool) -> np.ndarray:
-        name = key(artefact, split[role].digest, task.digest(), "gradient norms")
-        path = self.path(name, "json")
+    def number(self, model: Any, task: Language, split: Split, want: Want, artefact: str, quiet: bool) -> np.ndarray:
+        """A number an example: the norms of gradients, or a metric of a task of lm-eval."""
+        outside = want.kind == "harness"
+        data = harness_digest(*want.options) if outside else split[want.role].digest
+        path = self.path(key(artefact, data, task.digest(), want.kind, want.role, want.text), "json")
         if path and path.exists():
             return np.array(json.loads(path.read_text(encoding="utf-8")))
-        found = gradient_norms(model, task.encode(split, role, ["answer"])["answer"], quiet)
+        if outside:
+            found = harness(model, task.tokenizer, want.role, want.text, *want.options)
+        else:
+            found = gradient_norms(model, task.encode(split, want.role, [want.text])[want.text], quiet)
         if path:
             write_text(path, json.dumps(found.tolist()))
         return found
