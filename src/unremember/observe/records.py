@@ -19,6 +19,7 @@ class Want:
 
     ``moments`` are scores with the mean and the variance of each token's distribution beside them, ``gradient_norms`` a number a
     text. ``harness`` is a task of lm-eval (``role``), its metric (``text``), and the folder and limit it is run with (``options``).
+    Generations may have at most ``options[0]`` tokens (else as many as TOFU has).
     ``text`` is the column whose tokens are scored: ``answer``, ``paraphrased_answer``, ``perturbed_answers`` …
     """
 
@@ -80,6 +81,7 @@ class Seen:
     scored: Mapping[Want, Scores]
     generated: Mapping[Want, Sequence[str]]
     numbers: Mapping[Want, np.ndarray] = dataclasses.field(default_factory=dict)
+    truths: Mapping[Want, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     def scores(self, role: str, text: str = "answer") -> Scores:
         want = Want("scores", role, text)
@@ -104,8 +106,12 @@ class Seen:
             raise DataError(f"{want.kind} of {want.role!r} was not observed: name it in the audit's wants()")
         return self.numbers[want]
 
-    def generations(self, role: str) -> Sequence[str]:
-        want = Want("generations", role)
+    def generations(self, role: str, *limit: int) -> Sequence[str]:
+        want = Want("generations", role, options=limit)
         if want not in self.generated:
             raise DataError(f"generations for role {role!r} were not observed: name them in the audit's wants()")
         return self.generated[want]
+
+    def truth(self, role: str, limit: int) -> Sequence[str]:
+        """The true answers, each cut to the tokens that a generation may have."""
+        return self.truths[Want("generations", role, options=(limit,))]

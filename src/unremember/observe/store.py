@@ -45,6 +45,7 @@ class Store:
         scored: dict[Want, Scores] = {}
         said: dict[Want, Sequence[str]] = {}
         numbers: dict[Want, np.ndarray] = {}
+        truths: dict[Want, Sequence[str]] = {}
         model.eval()
         for want in wants:
             if want.kind in ("harness", "gradient_norms"):
@@ -52,15 +53,17 @@ class Store:
         for role in dict.fromkeys(want.role for want in wants if want.kind != "harness"):
             spread = {w.text for w in wants if w.role == role and w.kind == "moments"}
             texts = {w.text for w in wants if w.role == role and w.kind == "scores"}
-            speak = Want("generations", role)
+            speaks = [w for w in wants if w.role == role and w.kind == "generations"]
             found = self.scores(model, task, split, role, sorted(spread), artefact, quiet, moments=True)
             scored.update({Want("moments", role, column): found[column].scores for column in spread})
-            columns = sorted(texts | ({"answer"} if speak in wants else set()))
+            columns = sorted(texts | ({"answer"} if speaks else set()))
             found |= self.scores(model, task, split, role, [c for c in columns if c not in found], artefact, quiet)
             scored.update({Want("scores", role, column): found[column].scores for column in columns})
-            if speak in wants:
-                said[speak] = self.generations(model, task, split, role, found["answer"], artefact, quiet)
-        return Seen(artefact, split, scored, said, numbers)
+            for want in speaks:
+                said[want] = self.generations(model, task, split, want, found["answer"], artefact, quiet)
+                if want.options:
+                    truths[want] = cut(task, split, want)
+        return Seen(artefact, split, scored, said, numbers, truths)
 
     def number(self, model: Any, task: Language, split: Split, want: Want, artefact: str, quiet: bool) -> np.ndarray:
         """A number an example: the norms of gradients, or a metric of a task of lm-eval."""
@@ -89,16 +92,17 @@ class Store:
             found.update(made)
         return found
 
-    def generations(self, model: Any, task: Language, split: Split, role: str, drafted: Scored, artefact: str,
+    def generations(self, model: Any, task: Language, split: Split, want: Want, drafted: Scored, artefact: str,
                     quiet: bool) -> list[str]:  # fmt: skip
         """What the model says to the prompts of a role; what the last observed model said to them drafts it."""
-        asked = (split[role].digest, task.digest(), "generated ids", str(LIMIT))
+        role, limit = want.role, want.options[0] if want.options else LIMIT
+        asked = (split[role].digest, task.digest(), "generated ids", str(limit))
         mine, last = key(artefact, *asked), key("last", *asked)
         said = self.read_ids(mine)
         if said is None:
             texts = task.encode(split, role, ["answer"])["answer"]
             earlier = self.read_ids(last) or []
-            said = generate(model, texts, drafted, task.tokenizer.eos_token_id, LIMIT, earlier, quiet)
+            said = generate(model, texts, drafted, task.tokenizer.eos_token_id, limit, earlier, quiet)
             self.write_ids(mine, said)
             self.write_ids(last, said)
         return [text.strip() for text in task.tokenizer.batch_decode(said, skip_special_tokens=True)]
@@ -146,6 +150,13 @@ class Store:
             return None
         fields = {f: a for f, a in arrays.items() if f != "greedy"}
         return Scored(Scores(**fields, texts=texts), arrays["greedy"])
+
+
+def cut(task: Language, split: Split, want: Want) -> list[str]:
+    """The true answers of a role, each cut to its first ``options[0]`` tokens."""
+    texts = task.encode(split, want.role, ["answer"])["answer"]
+    ids = [texts.answer(i)[: want.options[0]].tolist() for i in range(len(texts))]
+    return [text.strip() for text in task.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
 
 def key(*parts: str) -> str:

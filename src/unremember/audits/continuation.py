@@ -1,0 +1,72 @@
+"""MUSE's memorisation of documents: what is said next, and what is known of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+
+from unremember.audits.measurement import Measurement, of_examples
+from unremember.audits.probability import has
+from unremember.data.split import Split
+from unremember.observe.records import Seen, Want
+from unremember.registry import audits
+
+PAPER = {"paper": "MUSE: Machine Unlearning Six-Way Evaluation for Language Models", "arxiv": "2407.06460"}
+STOP = re.compile(r"\n\s*\n|\n?Question:|\nQuestion")
+
+
+@cache
+def scorer() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(["rougeL"], use_stemmer=False)
+
+
+def overlap(truth: str, said: str) -> float:
+    """ROUGE-L F1 without stemming; NaN where the truth has no word of Latin letters or digits."""
+    if not re.search("[a-z0-9]", truth.lower()):
+        return float("nan")
+    return float(scorer().score(truth, said)["rougeL"].fmeasure)
+
+
+@audits.register("verbatim_memorisation", needs=("verbmem", "oracle"), fidelity="code", default=False, **PAPER)
+@dataclasses.dataclass(frozen=True)
+class VerbatimMemorisation:
+    """ROUGE-L F1 of the greedy continuation with the true one, both at most ``limit`` tokens, over passages of the forget set."""
+
+    role: str = "verbmem"
+    limit: int = 128
+
+    def wants(self, split: Split) -> list[Want]:
+        return [Want("generations", self.role, options=(self.limit,))] if has(split, self.role, "answer") else []
+
+    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+        values = [overlap(truth, said) for truth, said in zip(seen.truth(self.role, self.limit), seen.generations(self.role, self.limit))]
+        groups = seen.split[self.role].groups()
+        return of_examples("verbatim_memorisation", np.array(values), groups, "more_knowledge", seen, self.role, access="text")
+
+
+@audits.register("knowledge_memorisation", needs=("knowmem", "oracle"), fidelity="code", default=False, **PAPER)
+@dataclasses.dataclass(frozen=True)
+class KnowledgeMemorisation:
+    """ROUGE-L F1 of at most ``limit`` tokens of answer, cut at a blank line or a next question, with the true answer.
+
+    ``higher_is="better_utility"`` is for the questions on what was to be kept.
+    """
+
+    role: str = "knowmem"
+    limit: int = 32
+    higher_is: Literal["more_knowledge", "better_utility"] = "more_knowledge"
+
+    def wants(self, split: Split) -> list[Want]:
+        return [Want("generations", self.role, options=(self.limit,))] if has(split, self.role, "answer") else []
+
+    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+        rows, said = seen.split[self.role].rows, seen.generations(self.role, self.limit)
+        values = [overlap(str(row["answer"]), STOP.split(text)[0].strip()) for row, text in zip(rows, said)]
+        groups = seen.split[self.role].groups()
+        return of_examples("knowledge_memorisation", np.array(values), groups, self.higher_is, seen, self.role, access="text")
