@@ -96,6 +96,19 @@ def test_the_audit_of_the_guide_measures(tiny_llama: Any, tokenizer: Any) -> Non
     assert found.verdict == "undetermined"
 
 
+@pytest.mark.usefixtures("unchanged")
+def test_the_attack_of_the_guide_runs_and_changes_nothing(tiny_llama: Any, tokenizer: Any) -> None:
+    (block,) = blocks("docs/extend/attack.md")
+    imports = "import dataclasses, torch\nfrom unremember.audits.attacks import Attacked, changed\nfrom unremember.registry import attacks\n"
+    exec(imports + block, {})
+    before = copy.deepcopy(tiny_llama.state_dict())
+    result = un.Result(tiny_llama, un.api.task_for(tiny_llama, tokenizer), "d")
+    points = un.attack(result, make_split(ROWS), {"name": "noise", "sizes": [0.0, 0.5]}, quiet=True)
+    plain, noisy = (point.measurements[0] for point in points)
+    assert [point.amount for point in points] == [0.0, 0.5] and plain.value != noisy.value and plain.artefact != noisy.artefact
+    assert all(torch.equal(value, before[name]) for name, value in tiny_llama.state_dict().items())
+
+
 def test_generated_parts_are_up_to_date() -> None:
     done = subprocess.run([sys.executable, str(ROOT / "docs" / "make_table.py"), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
