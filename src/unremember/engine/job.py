@@ -53,7 +53,7 @@ def prepare(model: Any, task: Task, split: Split, recipe: Recipe, settings: Sett
     context = Context(model, task, split, recipe.roles, keys, settings.batch_size, settings.seed)
     data = {role: task.encode(split, role, sorted({n.text for n in needs[role]})) for role in recipe.roles}
     work = {role: task.sizes(data[role], needs[role][0].text)[0] for role in recipe.roles}
-    counts = tuple(loss.tokens(task.sizes(data[term.role], loss.needs[0].text)[1]) for term, loss in zip(recipe.terms, made))
+    counts = tuple(tokens_of(loss, task.sizes(data[term.role], loss.needs[0].text)[1]) for term, loss in zip(recipe.terms, made))
     per_epoch = sampling.steps_per_epoch(context)
     total = settings.max_steps or per_epoch * settings.epochs
     original = weights_digest(model)
@@ -76,6 +76,11 @@ def prepare(model: Any, task: Task, split: Split, recipe: Recipe, settings: Sett
     }  # fmt: skip
     return Job(model, task, recipe, settings, context, made, blend, sampling, selection, data, work, counts, needs, cached,
                per_epoch, total, {part: hashlib.sha256(text.encode()).hexdigest() for part, text in identity.items()})  # fmt: skip
+
+
+def tokens_of(loss: Loss, counts: np.ndarray) -> np.ndarray:
+    """How many of each answer's tokens the loss reads: all, where it does not say."""
+    return loss.tokens(counts) if hasattr(loss, "tokens") else counts
 
 
 def gather_needs(recipe: Recipe, made: Sequence[Loss]) -> tuple[dict[str, tuple[Need, ...]], dict[str, tuple[Need, ...]]]:
