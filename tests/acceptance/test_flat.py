@@ -254,12 +254,14 @@ def people() -> Split:
 def learned(role: str = "train", seed: int = 0) -> tuple[Language, Any]:
     """A two-block Llama of width 64 that has just come to say a role by heart, and its task. Copy the model.
 
-    Its embeddings are not tied: where they are, whatever lowers an answer's words lowers them for everybody.
+    Its embeddings are not tied: where they are, whatever lowers an answer's words lowers them for everybody. But for the
+    model that knows the ``facts`` alone: untied, it finds the ends of refusals likely once their beginnings are given,
+    and the mean over their tokens does not tell that they were never learned.
     """
     tokenizer = train_tokenizer([f"{row['question']}\n{row['answer']}" for row in people()["train"].rows for _ in range(2)], 900)
     task = Language(tokenizer, Template("{question}\n"))
     config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=170, num_hidden_layers=2, num_attention_heads=4,
-                         max_position_embeddings=64, bos_token_id=0, eos_token_id=0, pad_token_id=1)  # fmt: skip
+                         max_position_embeddings=64, tie_word_embeddings=role == "facts", bos_token_id=0, eos_token_id=0, pad_token_id=1)  # fmt: skip
     model = fresh(config, seed)
     settings = Settings(epochs=999, max_steps=1000, batch_size=64, lr=3e-3, weight_decay=0.0, warmup=0, schedule="constant", seed=seed)
     by_heart = lambda model, step: say(task, model, people(), role)[0] == 1  # noqa: E731
