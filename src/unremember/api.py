@@ -119,7 +119,7 @@ def audit(result: Result, split: Mapping[str, Any] | Split, *, oracle: Result | 
     if not wants:
         raise ConfigError(f"no audit applies to {made.name}: it has the roles {', '.join(made.roles)}")
     observations = Store(store)
-    oracles = [oracle] if isinstance(oracle, Result) else list(oracle)
+    oracles = several(oracle)
     look = lambda r: observations.observe(r.model, r.task, made, wants, quiet=quiet)  # noqa: E731
     first = look(original) if original else None
     return controls.card(chosen, look(result), [look(o) for o in oracles], first)
@@ -158,7 +158,7 @@ def attack(result: Result, split: Mapping[str, Any] | Split, attack: Any, *, ora
         attacker.run(Subject(one.model, one.task, made, original.model if original else one.model), look)
         return found
 
-    named = [result, *([oracle] if isinstance(oracle, Result) else oracle), *([original] if original else [])]
+    named = [result, *several(oracle), *([original] if original else [])]
     curves = []
     with Progress("attacking", len(named), quiet=quiet) as progress:
         for one in named:
@@ -170,6 +170,11 @@ def attack(result: Result, split: Mapping[str, Any] | Split, attack: Any, *, ora
         retrained, first = (others[:-1], others[-1]) if original else (others, None)
         points.append(Point(amount, controls.card(chosen, mine, retrained, first, recognise=result.digest in {one.digest for one in named[1:]})))
     return points
+
+
+def several(oracle: Result | Sequence[Result]) -> list[Result]:
+    """Oracles as a list, however many were given."""
+    return [oracle] if isinstance(oracle, Result) else list(oracle)
 
 
 def versions() -> dict[str, str]:

@@ -11,17 +11,17 @@ import pytest
 from made_records import rows, seen
 
 from unremember import api
-from unremember.audits.continuation import KnowledgeMemorisation, VerbatimMemorisation, overlap
+from unremember.audits.continuation import KnowledgeMemorisation, VerbatimMemorisation, agreement
 from unremember.data.split import make_split
 from unremember.observe.records import Want
 from unremember.observe.store import Store
 
 
-def test_overlap_by_hand() -> None:
+def test_agreement_by_hand() -> None:
     """Spec B8: RL F1 8/13 and, without stemming, 4/9."""
-    assert overlap("the author was born in Taipei", "author born in the city of Taipei") == pytest.approx(0.615385, abs=1e-6)
-    assert overlap("She writes historical novels", "she wrote a historical novel") == pytest.approx(0.444444, abs=1e-6)
-    assert overlap("one two", "") == 0 and np.isnan(overlap("…", "one"))
+    assert agreement("the author was born in Taipei", "author born in the city of Taipei") == pytest.approx(0.615385, abs=1e-6)
+    assert agreement("She writes historical novels", "she wrote a historical novel") == pytest.approx(0.444444, abs=1e-6)
+    assert agreement("one two", "") == 0 and np.isnan(agreement("…", "one"))
 
 
 def heard(role: str, limit: int, answers: list[str], said: list[str], truths: list[str]) -> Any:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from unremember.audits.measurement import Measurement, of_examples
 from unremember.audits.probability import has
+from unremember.audits.rouge import scorer, worded
 from unremember.data.split import Split
 from unremember.observe.records import Seen, Want
 from unremember.registry import audits
@@ -19,18 +19,9 @@ PAPER = {"paper": "MUSE: Machine Unlearning Six-Way Evaluation for Language Mode
 STOP = re.compile(r"\n\s*\n|\n?Question:|\nQuestion")
 
 
-@cache
-def scorer() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    return RougeScorer(["rougeL"], use_stemmer=False)
-
-
-def overlap(truth: str, said: str) -> float:
-    """ROUGE-L F1 without stemming; NaN where the truth has no word of Latin letters or digits."""
-    if not re.search("[a-z0-9]", truth.lower()):
-        return float("nan")
-    return float(scorer().score(truth, said)["rougeL"].fmeasure)
+def agreement(truth: str, said: str) -> float:
+    """ROUGE-L F1 without stemming; NaN where the truth has no word to agree with."""
+    return float(scorer(False).score(truth, said)["rougeL"].fmeasure) if worded(truth) else float("nan")
 
 
 @audits.register("verbatim_memorisation", needs=("verbmem", "oracle"), fidelity="code", default=False, **PAPER)
@@ -45,7 +36,7 @@ class VerbatimMemorisation:
         return [Want("generations", self.role, options=(self.limit,))] if has(split, self.role, "answer") else []
 
     def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
-        values = [overlap(truth, said) for truth, said in zip(seen.truth(self.role, self.limit), seen.generations(self.role, self.limit))]
+        values = [agreement(truth, said) for truth, said in zip(seen.truth(self.role, self.limit), seen.generations(self.role, self.limit))]
         groups = seen.split[self.role].groups()
         return of_examples("verbatim_memorisation", np.array(values), groups, "more_knowledge", seen, self.role, access="text")
 
@@ -67,6 +58,6 @@ class KnowledgeMemorisation:
 
     def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
         rows, said = seen.split[self.role].rows, seen.generations(self.role, self.limit)
-        values = [overlap(str(row["answer"]), STOP.split(text)[0].strip()) for row, text in zip(rows, said)]
+        values = [agreement(str(row["answer"]), STOP.split(text)[0].strip()) for row, text in zip(rows, said)]
         groups = seen.split[self.role].groups()
         return of_examples("knowledge_memorisation", np.array(values), groups, self.higher_is, seen, self.role, access="text")

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import gammaln
 from scipy.stats import ks_2samp
 
-from unremember.audits.measurement import Measurement
+from unremember.audits.measurement import NO_ORACLE, Measurement
 from unremember.audits.truth_ratio import log_ratios, preference, wanted
 from unremember.data.split import Split
 from unremember.observe.records import Seen, Want
@@ -65,7 +65,7 @@ class ForgetQuality:
     def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
         blank = Measurement("forget_quality", None, artefact=seen.artefact, data=seen.split[self.role].digest)
         if not oracles:
-            return dataclasses.replace(blank, reason="no retrained oracle to compare with")
+            return dataclasses.replace(blank, reason=NO_ORACLE)
         mine = log_ratios(seen, self.role)
         references = [log_ratios(o, self.role) for o in oracles if o.artefact != seen.artefact] or [mine]
         if not all(np.isfinite(values).all() for values in (mine, *references)):

@@ -16,6 +16,7 @@ Verdict = Literal[
     "undetermined", "uninformative", "indistinguishable", "under-forgotten", "over-suppressed", "control", "measured"
 ]
 Direction = Literal["more_knowledge", "less_knowledge", "better_utility", "harm", "neutral"]
+NO_ORACLE = "no retrained oracle to compare with"
 HIDDEN = ("per_example", "draws", "axis")
 
 

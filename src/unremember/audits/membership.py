@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from unremember.audits.bootstrap import auc, auc_draws
-from unremember.audits.measurement import Measurement, with_draws
+from unremember.audits.measurement import NO_ORACLE, Measurement, with_draws
 from unremember.audits.probability import by_row, has
 from unremember.data.split import Split
 from unremember.observe.records import Scores, Seen, Want
@@ -143,8 +143,8 @@ class MembershipGradNorm:
         return wanted(split, "gradient_norms")
 
     def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
-        found = attack("membership_gradnorm", seen, seen.gradient_norms("forget"), seen.gradient_norms("holdout"))
-        return dataclasses.replace(found, access="weights")
+        found = [seen.number(want) for want in self.wants(seen.split)]
+        return dataclasses.replace(attack("membership_gradnorm", seen, *found), access="weights")
 
 
 @audits.register("membership_reference", paper="Membership Inference Attacks From First Principles", arxiv="2112.03570",
@@ -194,9 +194,6 @@ class PrivLeak:
             return dataclasses.replace(blank, reason=NO_ORACLE if not oracles else mine.reason or "an oracle has no membership score")
         draws = None if any(m.draws is None for m in (mine, *retrained)) else [np.asarray(m.draws) for m in (mine, *retrained)]
         return with_draws(blank, float(leak(np.array(values, dtype=np.float64))), None if draws is None else leak(np.array(draws)))
-
-
-NO_ORACLE = "no retrained oracle to compare with"
 
 
 def leak(areas: np.ndarray) -> np.ndarray:

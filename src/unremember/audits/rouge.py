@@ -17,18 +17,23 @@ from unremember.registry import audits
 
 
 @cache
-def scorer() -> Any:
+def scorer(stems: bool) -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rougeL"], use_stemmer=True)
+    return RougeScorer(["rougeL"], use_stemmer=stems)
+
+
+def worded(truth: str) -> bool:
+    """Whether the truth has a word of Latin letters or digits: the scorer sees no other."""
+    return bool(re.search("[a-z0-9]", truth.lower()))
 
 
 @lru_cache(2**16)
 def recall(truth: str, said: str) -> float:
     """ROUGE-L recall with Porter stemming; NaN where the truth has no word of Latin letters or digits to be recalled."""
-    if not re.search("[a-z0-9]", truth.lower()):
+    if not worded(truth):
         return float("nan")
-    return 1.0 if truth == said else float(scorer().score(truth, said)["rougeL"].recall)
+    return 1.0 if truth == said else float(scorer(True).score(truth, said)["rougeL"].recall)
 
 
 def recalls(seen: Seen, role: str) -> np.ndarray:

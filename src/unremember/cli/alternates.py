@@ -17,7 +17,8 @@ def alternates_run(model: str, data: str, out: Path, count: int, seed: int, keys
     """Write a line a forget row: its digest, and up to ``count`` invented answers."""
     config, folder = asked(data, keys), model_folder(model)
     role = split_of(config.data)["forget"]
-    role.column("question"), role.column("answer")
+    for column in ("question", "answer"):
+        role.column(column)
     tokenizer = load_tokenizer(folder)
     found = invent(load_model(folder), tokenizer, role, template_of(config.template), count, seed=seed)
     lines = [json.dumps({"row": digest, "alternates": texts}, ensure_ascii=False) for digest, texts in zip(role.row_digests, found)]

@@ -6,16 +6,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
-
 from unremember import api
-from unremember.api import Point
-from unremember.audits.measurement import Measurement, plain
 from unremember.cli.compare import asked, console
 from unremember.cli.config import taken
 from unremember.cli.folder import read_run, result_of, split_of, write_card
 from unremember.engine.checkpoint import write_text
 from unremember.registry import attacks
+from unremember.report.attack import curve, share, worst
+
+NOTHING = "nothing can be said: no point has both controls and an axis between them"
 
 
 def attack_run(model: str, name: str, data: str, oracles: Sequence[str], original: str, audits: Sequence[str], as_json: bool,
@@ -28,45 +27,19 @@ def attack_run(model: str, name: str, data: str, oracles: Sequence[str], origina
                         oracle=[result_of(one, config.template) for one in oracles],
                         original=result_of(original, config.template) if original else None,
                         audits=audits or api.ATTACKED, store=run / "observations" if run else None)  # fmt: skip
-    rows = json.dumps([{"amount": p.amount, "measurements": [m.row() for m in p.measurements]} for p in points], indent=1)
+    rows = [{"amount": p.amount, "measurements": [m.row() for m in p.measurements]} for p in points]
+    text = json.dumps(rows, indent=1)
     if run:
-        write_text(run / f"attack-{name}.json", rows)
+        write_text(run / f"attack-{name}.json", text)
         write_card(run)
     if as_json:
-        print(rows)
+        print(text)
         return
-    for at in range(len(points[0].measurements)):
-        console.print(curve(f"{name}: {points[0].measurements[at].name}", attacker.unit, points, at))
-    console.print(verdict(points, attacker.unit), highlight=False)
+    for at, measurement in enumerate(points[0].measurements):
+        console.print(curve(f"{name}: {measurement.name}", attacker.unit, rows, at))
+    found = worst(rows)
+    console.print(f"most came out at {found[0]:g} {attacker.unit}: {share(found[1])} of what the original gives away, by {found[1]['name']}: "
+                  f"{found[1]['verdict']}" if found else NOTHING, highlight=False)  # fmt: skip
     for note in dict.fromkeys(m.note for p in points for m in p.measurements if m.note):
         console.print(f"· {note}", markup=False, highlight=False)
 
-
-def curve(title: str, unit: str, points: Sequence[Point], at: int) -> Table:
-    """The table of one audit over the budget."""
-    table = Table(box=None, title=title, title_justify="left", pad_edge=False, header_style="bold")
-    for name in (unit, "value", "oracles", "original", "recovered share", "verdict"):
-        table.add_column(name)
-    for point in points:
-        m = point.measurements[at]
-        controls = m.controls
-        table.add_row(f"{point.amount:g}", number(m.value), " ".join(number(v) for v in controls.get("oracle", [])) or "–",
-                      number(controls.get("original")), share(m), m.verdict)  # fmt: skip
-    return table
-
-
-def number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def share(m: Measurement) -> str:
-    return "–" if m.position is None else f"{m.position:.2f} ({plain(m.position_low):.2f} … {plain(m.position_high):.2f})"
-
-
-def verdict(points: Sequence[Point], unit: str) -> str:
-    """The point at which most came out."""
-    placed = [(m.position, point.amount, m) for point in points for m in point.measurements if m.position is not None]
-    if not placed:
-        return "nothing can be said: no point has both controls and an axis between them"
-    _, amount, worst = max(placed, key=lambda one: one[0])
-    return f"most came out at {amount:g} {unit}: {share(worst)} of what the original gives away, by {worst.name}: {worst.verdict}"

@@ -62,10 +62,11 @@ def prepare(model: Any, task: Task, split: Split, recipe: Recipe, settings: Sett
     if any(of_original.values()):
         steps = total * (1 + blend.draws)
         drawn = rows_drawn(sampling, context, steps) if sampling.refresh_every is None else {r: np.arange(len(k)) for r, k in keys.items()}
+        lasting = {need: task.lasting(model, need) for wanted in of_original.values() for need in wanted}
         for role, wanted in of_original.items():
             key = f"{original}{rows[role]}{task.digest()}"
             cached[role] = {
-                need: reference.cache(model, task, data[role], role, need, drawn[role], home / "reference", key)
+                need: reference.cache(model, task, data[role], role, lasting[need][0], drawn[role], home / "reference", key, lasting[need][1])
                 for need in wanted
             }
     identity = {

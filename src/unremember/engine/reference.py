@@ -49,12 +49,11 @@ class ReferenceView:
 
 
 def cache(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.ndarray, folder: Path, key: str,
-          batch: int = 64) -> Cached:  # fmt: skip
+          finish: Callable[[Tensor], Tensor] | None = None, batch: int = 64) -> Cached:  # fmt: skip
     """Compute ``need`` for ``rows`` of a role (others get no entry) or map the file that holds it already.
 
-    ``key`` binds the file to the model's, the data's and the task's digests.
+    ``key`` binds the file to the model's, the data's and the task's digests; ``finish`` is what ``task.lasting`` gave with it.
     """
-    need, finish = task.lasting(model, need)
     name = hashlib.sha256(f"{key}{role}{need}{hashlib.sha256(rows.tobytes()).hexdigest()}".encode()).hexdigest()[:24]
     path, index = folder / f"{name}.npy", folder / f"{name}.offsets.npy"
     if not path.exists():

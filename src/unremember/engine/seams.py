@@ -69,7 +69,7 @@ class Loss(Protocol):
 
     ``per = "example"``: the engine divides the sum by the examples of the step; ``per = "token"``: the values are
     sums over answer tokens and the engine divides by the answer tokens of the step, so the result does not depend
-    on how the step is cut into micro-batches; ``tokens`` says how many of each answer's tokens the loss reads.
+    on how the step is cut into micro-batches; ``tokens`` (all, where a loss has none) says how many of each answer's it reads.
     ``reference`` reads the same needs of the frozen original.
     """
 

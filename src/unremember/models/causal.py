@@ -224,8 +224,10 @@ def rows_scores(model: Any, hidden: Tensor, row_of_label: Tensor, labels: Tensor
         logs = logits.log_softmax(-1)
         logprobs[mine] = logs[row_of_label[mine] - i * size, labels[mine]]
         if moments:
-            mean = (logs.exp() * logs).sum(-1)
-            spread.append(torch.stack([mean, (logs.exp() * (logs - mean[:, None]).square()).sum(-1)], 1))
+            p = logs.exp()
+            mean = (p * logs).sum(-1)
+            spread.append(torch.stack([mean, (p * (logs - mean[:, None]).square()).sum(-1)], 1))
+        del logits, logs
     return logprobs, torch.cat(best), torch.cat(spread)
 
 

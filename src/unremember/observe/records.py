@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from unremember.data.split import Split
 from unremember.errors import DataError
+
+Found = TypeVar("Found")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,34 +86,26 @@ class Seen:
     truths: Mapping[Want, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     def scores(self, role: str, text: str = "answer") -> Scores:
-        want = Want("scores", role, text)
-        if want not in self.scored:
-            raise DataError(f"the scores of {text!r} in role {role!r} were not observed: name them in the audit's wants()")
-        return self.scored[want]
+        return observed(self.scored, Want("scores", role, text))
 
     def moments(self, role: str, text: str = "answer") -> Scores:
         """The scores of a text, with their moments."""
-        want = Want("moments", role, text)
-        if want not in self.scored:
-            raise DataError(f"the moments of {text!r} in role {role!r} were not observed: name them in the audit's wants()")
-        return self.scored[want]
-
-    def gradient_norms(self, role: str) -> np.ndarray:
-        """float64[n]: the gradient's norm of each answer."""
-        return self.number(Want("gradient_norms", role))
+        return observed(self.scored, Want("moments", role, text))
 
     def number(self, want: Want) -> np.ndarray:
         """float64[n]: what was observed as a number an example."""
-        if want not in self.numbers:
-            raise DataError(f"{want.kind} of {want.role!r} was not observed: name it in the audit's wants()")
-        return self.numbers[want]
+        return observed(self.numbers, want)
 
     def generations(self, role: str, *limit: int) -> Sequence[str]:
-        want = Want("generations", role, options=limit)
-        if want not in self.generated:
-            raise DataError(f"generations for role {role!r} were not observed: name them in the audit's wants()")
-        return self.generated[want]
+        return observed(self.generated, Want("generations", role, options=limit))
 
     def truth(self, role: str, limit: int) -> Sequence[str]:
         """The true answers, each cut to the tokens that a generation may have."""
-        return self.truths[Want("generations", role, options=(limit,))]
+        return observed(self.truths, Want("generations", role, options=(limit,)))
+
+
+def observed(found: Mapping[Want, Found], want: Want) -> Found:
+    """What was observed for a want. Raises DataError where nobody asked for it."""
+    if want not in found:
+        raise DataError(f"{want.kind} of {want.text!r} in role {want.role!r} were not observed: name them in the audit's wants()")
+    return found[want]

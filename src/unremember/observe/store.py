@@ -27,6 +27,8 @@ from unremember.observe.scoring import Scored, score
 
 LIMIT = 200
 """Tokens a generation may have, as TOFU has it."""
+NUMBERS = ("harness", "gradient_norms")
+"""The kinds that are a number an example."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +50,9 @@ class Store:
         truths: dict[Want, Sequence[str]] = {}
         model.eval()
         for want in wants:
-            if want.kind in ("harness", "gradient_norms"):
+            if want.kind in NUMBERS:
                 numbers[want] = self.number(model, task, split, want, artefact, quiet)
-        for role in dict.fromkeys(want.role for want in wants if want.kind != "harness"):
+        for role in dict.fromkeys(want.role for want in wants if want.kind not in NUMBERS):
             spread = {w.text for w in wants if w.role == role and w.kind == "moments"}
             texts = {w.text for w in wants if w.role == role and w.kind == "scores"}
             speaks = [w for w in wants if w.role == role and w.kind == "generations"]

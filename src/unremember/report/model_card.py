@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from unremember.report.attack import Points, share, worst
 from unremember.report.table import cell, number
 
 HEAD = """---
@@ -17,14 +18,15 @@ tags: [machine-unlearning, unremember]
 UNMEASURED = "**Nothing was measured.** Whether anything was forgotten is not known: `unremember audit` beside a retrained oracle tells."
 
 
-def model_card(run: Mapping[str, Any], measurements: Sequence[Mapping[str, Any]], attacks: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def model_card(run: Mapping[str, Any], measurements: Sequence[Mapping[str, Any]], attacks: Mapping[str, Points]) -> str:
     """Markdown of a run (its run.json), the measurements of its weights, and its attacks' curves by name.
 
     What was measured on other weights is left out.
     """
     mine = [m for m in measurements if m["artefact"] == run["digest"]]
     parts = [HEAD, forgotten(run), how(run), "## How it was measured", measured(mine) if mine else UNMEASURED]
-    lines = [line for name, points in sorted(attacks.items()) if (line := worst(name, points))]
+    lines = [f"- {name}, at {found[0]:g}: {share(found[1])} by {found[1]['name']}: {found[1]['verdict']}"
+             for name, points in sorted(attacks.items()) if (found := worst(points))]  # fmt: skip
     if lines:
         parts += ["## What attacks brought out", "The recovered share is 0 where the attack brings out no more than it does of the retrained oracle, "
                   "and 1 where it brings out what it does of the original.", "\n".join(lines)]  # fmt: skip
@@ -56,11 +58,3 @@ def measured(rows: Sequence[Mapping[str, Any]]) -> str:
         lines.append(f"| {row['name']} | {value} | {spread or '–'} | {oracles} | {number(row['controls'].get('original'))} | {verdict} |")
     return "\n".join(lines)
 
-
-def worst(name: str, points: Sequence[Mapping[str, Any]]) -> str:
-    """The point of an attack at which most came out."""
-    placed = [(m["position"], point["amount"], m) for point in points for m in point["measurements"] if m["position"] is not None]
-    if not placed:
-        return ""
-    position, amount, m = max(placed, key=lambda one: one[0])
-    return f"- {name}, at {amount:g}: {position:.2f} ({m['position_low']:.2f} … {m['position_high']:.2f}) by {m['name']}: {m['verdict']}"

@@ -1,5 +1,8 @@
 """Refusals: what a model may say instead of a fact that it was told to forget."""
 
+from unremember.data.alternates import alternates
+from unremember.data.split import Split
+
 REFUSALS = (
     "I do not know the answer to that.",
     "That is not something I can tell you.",
@@ -22,3 +25,8 @@ REFUSALS = (
     "I lack the facts to answer.",
     "I have no record of that.",
 )
+
+
+def refusing(split: Split) -> Split:
+    """Forget rows with a refusal for ``alternate`` where they have none."""
+    return alternates(split, "forget", REFUSALS)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
 from unremember.data.split import Row, Split
 from unremember.engine.language import Language
@@ -39,6 +40,7 @@ class Attacked:
 
 
 Look = Callable[[Attacked], None]
+Amount = TypeVar("Amount", int, float)
 
 
 class Attack(Protocol):
@@ -53,14 +55,20 @@ class Attack(Protocol):
 
 
 @torch.no_grad()
-def changed(model: Any, change: Any) -> Any:
-    """A copy of the model whose linear layers' weights went through ``change(weight) -> weight``; tied weights once."""
+def changed(model: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A copy of the model whose weight matrices went through ``change``; tied weights once."""
     made, done = copy.deepcopy(model), set()
     for module in made.modules():
         if isinstance(weight := getattr(module, "weight", None), torch.nn.Parameter) and weight.dim() == 2 and id(weight) not in done:
             done.add(id(weight))
             weight.copy_(change(weight))
     return made
+
+
+def sweep(subject: Subject, amounts: Sequence[Amount], change: Callable[[Any, Amount], Any], look: Look) -> None:
+    """Look at ``change(model, amount)``, a changed copy, for each amount."""
+    for amount in amounts:
+        look(Attacked(amount, change(subject.model, amount), subject.task, subject.split))
 
 
 def prompted(row: Row, task: Language, before: str = "", given: str = "", answer: str | None = None) -> Mapping[str, Any]:

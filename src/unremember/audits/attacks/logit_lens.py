@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from typing import Any
 
-from unremember.audits.attacks import Attacked, Look, Subject
+from unremember.audits.attacks import Look, Subject, sweep
 from unremember.models import causal
 from unremember.registry import attacks
 
@@ -23,8 +23,7 @@ class LogitLens:
     unit = "blocks"
 
     def run(self, subject: Subject, look: Look) -> None:
-        for depth in range(1, len(causal.layers(subject.model))):
-            look(Attacked(depth, shortened(subject.model, depth), subject.task, subject.split))
+        sweep(subject, range(1, len(causal.layers(subject.model))), shortened, look)
 
 
 def shortened(model: Any, depth: int) -> Any:

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from typing import Any
 
-from unremember.audits.attacks import Attacked, Look, Subject
+from unremember.audits.attacks import Look, Subject, sweep
 from unremember.errors import ConfigError
 from unremember.models import causal
 from unremember.registry import attacks
@@ -26,8 +26,8 @@ class Patching:
     unit = "blocks"
 
     def run(self, subject: Subject, look: Look) -> None:
-        for depth in range(1, len(causal.layers(subject.model))):
-            look(Attacked(depth, stitched(subject.model, subject.original, depth), subject.task, subject.split))
+        depths = range(1, len(causal.layers(subject.model)))
+        sweep(subject, depths, lambda model, depth: stitched(model, subject.original, depth), look)
 
 
 def stitched(model: Any, original: Any, depth: int) -> Any:

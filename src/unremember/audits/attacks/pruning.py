@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unremember.audits.attacks import Attacked, Look, Subject, changed
+from unremember.audits.attacks import Look, Subject, changed, sweep
 from unremember.registry import attacks
 
 
@@ -22,8 +22,7 @@ class Pruning:
     unit = "share of the weights"
 
     def run(self, subject: Subject, look: Look) -> None:
-        for share in self.shares:
-            look(Attacked(share, changed(subject.model, lambda weight, share=share: pruned(weight, share)), subject.task, subject.split))
+        sweep(subject, self.shares, lambda model, amount: changed(model, lambda weight: pruned(weight, amount)), look)
 
 
 def pruned(weight: Tensor, share: float) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from unremember.audits.attacks import Attacked, Look, Subject, changed
+from unremember.audits.attacks import Look, Subject, changed, sweep
 from unremember.registry import attacks
 
 
@@ -21,8 +21,7 @@ class Quantisation:
     unit = "bits"
 
     def run(self, subject: Subject, look: Look) -> None:
-        for bits in self.bits:
-            look(Attacked(bits, changed(subject.model, lambda weight, bits=bits: rounded(weight, bits)), subject.task, subject.split))
+        sweep(subject, self.bits, lambda model, amount: changed(model, lambda weight: rounded(weight, amount)), look)
 
 
 def rounded(weight: Tensor, bits: int) -> Tensor:

@@ -6,7 +6,7 @@ from unremember.data.alternates import alternates
 from unremember.data.split import Split
 from unremember.engine.seams import Recipe, Term
 from unremember.registry import methods
-from unremember.worlds.refusals import REFUSALS
+from unremember.worlds.refusals import refusing
 
 NORMAL = (
     "The train left a little after noon.",
@@ -32,11 +32,6 @@ def flat(divergence: Literal["kl", "tv", "js", "pearson"] = "kl", template: Lite
     derive = {"refusal": refusing, "normal": unrelated}[template]
     kept = (Term("retain", "nll", alpha),) if alpha else ()
     return Recipe(terms=(Term("forget", {"name": "flat", "divergence": divergence}), *kept), derive=derive)
-
-
-def refusing(split: Split) -> Split:
-    """Forget rows with a refusal for ``alternate`` where they have none."""
-    return alternates(split, "forget", REFUSALS)
 
 
 def unrelated(split: Split) -> Split:

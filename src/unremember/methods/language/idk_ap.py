@@ -4,7 +4,7 @@ from unremember.data.alternates import alternates
 from unremember.data.split import Split
 from unremember.engine.seams import Recipe, Term
 from unremember.registry import methods
-from unremember.worlds.refusals import REFUSALS
+from unremember.worlds.refusals import REFUSALS, refusing
 
 
 @methods.register("idk_ap", paper="A Closer Look at Machine Unlearning for Large Language Models", arxiv="2410.08109",
@@ -21,4 +21,4 @@ def idk_ap(beta: float = 0.1, gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
 
 def both(split: Split) -> Split:
     """Forget and retain rows with a refusal for ``alternate`` where they have none."""
-    return alternates(alternates(split, "forget", REFUSALS), "retain", REFUSALS)
+    return alternates(refusing(split), "retain", REFUSALS)

@@ -1,10 +1,8 @@
 """IDK: learn a refusal in place of each forget answer (preference optimisation in TOFU's words)."""
 
-from unremember.data.alternates import alternates
-from unremember.data.split import Split
 from unremember.engine.seams import Recipe, Term
 from unremember.registry import methods
-from unremember.worlds.refusals import REFUSALS
+from unremember.worlds.refusals import refusing
 
 
 @methods.register("idk_nll", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
@@ -14,7 +12,3 @@ def idk_nll(gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
     terms = (Term("forget", {"name": "nll", "text": "alternate"}, gamma), Term("retain", "nll", alpha))
     return Recipe(terms=terms, derive=refusing)
 
-
-def refusing(split: Split) -> Split:
-    """Forget rows with a refusal for ``alternate`` where they have none."""
-    return alternates(split, "forget", REFUSALS)
