@@ -346,5 +346,5 @@ def test_at_the_full_size() -> None:
         print(f"{name} keeps {kept[name].mean():.2f}, {gain.mean():+.2f} ± {error:.2f} to ascent", kept[name].round(2), flush=True)
     beside = {name: np.array([unlearn(term, KEEP, seed=seed).retain for seed in range(4)]) for name, term in FLATTEN.items()}
     print("beside a retain term", beside, flush=True)
-    assert all((kept[name] - kept["ascent"]).mean() >= 0.1 for name in ("kl", "pearson"))
-    assert all(found.mean() >= 0.9 for found in beside.values())
+    for name in FLATTEN:
+        assert (kept[name] - kept["ascent"]).mean() >= 0.1 and beside[name].mean() >= 0.9, name

@@ -109,7 +109,9 @@ def test_undial_comes_to_rest_at_its_teacher() -> None:
     labels = found.read(LABELS).values[:, None]
     lowered = found.read(LOGITS).values.scatter_add(-1, labels, torch.full(labels.shape, -10.0))
     teacher = -float(lowered.log_softmax(-1).gather(-1, labels).mean())
-    assert all(2 < loss(forget("undial", steps, 1e-3), "forget") < teacher + 0.5 for steps in (40, 120))
+    found = [loss(forget("undial", steps, 1e-3), "forget") for steps in (40, 120)]
+    print(f"undial: teacher {teacher:.2f}, after 40 and 120 steps {found[0]:.2f} and {found[1]:.2f}")
+    assert all(2 < value < teacher + 0.5 for value in found)
 
 
 def test_ceu_leaves_the_first_token_alone() -> None:
@@ -123,7 +125,9 @@ def test_ceu_leaves_the_first_token_alone() -> None:
 
 def test_a_leash_on_the_forget_set_holds() -> None:
     """KL to an original that is sure of the answer pulls as hard as ascent pushes: twice as heavy, nothing is forgotten."""
-    assert loss(forget({"name": "forget_kl", "alpha": 2.0}, 40, 1e-3), "forget") < 0.1
+    held, left = (loss(forget({"name": "forget_kl", "alpha": alpha}, 40, 1e-3), "forget") for alpha in (2.0, 1.0))
+    print(f"forget_kl: forget {held:.2f} at twice the weight, {left:.2f} at equal weights")
+    assert held < 0.1
 
 
 def test_the_multiplier_bounds_the_retain_loss() -> None:
@@ -134,12 +138,15 @@ def test_the_multiplier_bounds_the_retain_loss() -> None:
 def test_refusals_are_learned_in_place_of_the_answers() -> None:
     split = methods.make("idk_nll").derive(answers())
     done = forget("idk_nll", 40, 1e-3)
+    print(f"idk_nll: refusals {refusal(learned()[1], split):.2f} to {refusal(done, split):.2f}, forget {loss(done, 'forget'):.2f}, "
+          f"retain {loss(done, 'retain'):.3f}")  # fmt: skip
     assert refusal(done, split) < refusal(learned()[1], split) / 2 and loss(done, "retain") < 0.1 < 0.5 < loss(done, "forget")
 
 
 def test_answer_preservation_preserves() -> None:
     """Beside it the refusals of the forget set do not spread as far; the term is the whole difference."""
     held, left = forget("idk_ap", 40, 1e-3), forget({"name": "idk_ap", "alpha": 0.0}, 40, 1e-3)
+    print(f"idk_ap: retain {loss(held, 'retain'):.2f}, without the term {loss(left, 'retain'):.2f}")
     assert loss(held, "retain") < loss(left, "retain") / 2 and loss(held, "forget") > 1
 
 
@@ -147,7 +154,23 @@ def test_negation_goes_the_other_way_from_the_original() -> None:
     _, model = learned()
     none, learner, done = (forget({"name": "task_vector", "scale": scale}, 40, 1e-3) for scale in (0.0, -1.0, 3.0))
     names = model.state_dict()
+    for scale, at in ((1.0, forget({"name": "task_vector"}, 40, 1e-3)), (3.0, done)):
+        print(f"task vector × {scale}: forget {loss(at, 'forget'):.2f}, retain {loss(at, 'retain'):.2f}")
+    adapter = forget({"name": "task_vector", "scale": 0.0, "of": "lora"}, 4, 1e-2)
+    assert adapter.state_dict().keys() == names.keys() and all(torch.equal(adapter.state_dict()[name], names[name]) for name in names)
     assert all(torch.equal(none.state_dict()[name], names[name]) for name in names)
     assert loss(learner, "forget") < loss(model, "forget")
     assert all(torch.allclose(done.state_dict()[n], names[n] - 3 * (learner.state_dict()[n] - names[n]), atol=1e-5) for n in names)
     assert loss(done, "forget") > loss(done, "retain") + 2
+
+
+@pytest.mark.full
+def test_figures_at_two_nats() -> None:
+    """Prints the figures of the docs: what each method's retain loss is once the forget loss is 2 nats."""
+    names = ("gradient_ascent", "gradient_difference", "npo", "simnpo", "kl", "wga", "satimp", "undial", "ceu", "random_labels", PDU)
+    reached = {}
+    for method in names:
+        done = forget(method, until=2.0)
+        reached[str(method)] = loss(done, "forget")
+        print(f"{method}: forget {loss(done, 'forget'):.2f}, retain {loss(done, 'retain'):.3f}", flush=True)
+    assert min(reached.values()) >= 2, reached

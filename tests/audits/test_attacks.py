@@ -167,6 +167,7 @@ def test_an_attack_touches_nothing_and_is_the_same_twice(name: str, made: dict[s
     first, again = (attacked(made, split, "hiding", spec) for _ in range(2))
     assert {key: weights_digest(one.model) for key, one in made.items()} == before
     values = [p.measurements[0].value for p in first]
+    print(name, [(p.amount, round(p.measurements[0].value, 2), np.round(p.measurements[0].controls["oracle"], 2).tolist()) for p in first])
     assert values == [p.measurements[0].value for p in again] and all(0 <= value <= 1 for value in values)
     amounts = [p.amount for p in first]
     assert amounts == sorted(set(amounts), reverse=amounts[0] > amounts[-1]) and attacks.make(name).unit
@@ -180,6 +181,8 @@ RELEARN = {"name": "relearning", "share": 0.5, "steps": 20, "looks": 4, "lr": 1e
 
 def test_relearning_tells_one_that_hides_from_one_that_never_knew(made: dict[str, api.Result], split: Split) -> None:
     hiding, third = ([p.measurements[0] for p in attacked(made, split, name, RELEARN)] for name in ("hiding", "third"))
+    for m in hiding:
+        print(f"forget {m.value:.2f}, oracles {m.controls['oracle']}, original {m.controls['original']:.2f}, share {m.position:.2f}")
     assert hiding[0].value < 0.05 and hiding[0].verdict == "indistinguishable", "before the attack it looks forgotten"
     assert all(m.position > 0.25 and m.verdict == "under-forgotten" for m in hiding[1:])
     assert all(m.verdict == "indistinguishable" for m in third) and all(abs(m.position) < 0.2 for m in third)
@@ -187,6 +190,7 @@ def test_relearning_tells_one_that_hides_from_one_that_never_knew(made: dict[str
 
 def test_training_on_other_rows_and_the_inner_layers_tell_as_well(made: dict[str, api.Result], split: Split) -> None:
     benign = [p.measurements[0] for p in attacked(made, split, "hiding", {**RELEARN, "role": "retain"})]
+    print("retain rows alone", [round(m.value, 2) for m in benign], "oracles", [np.round(m.controls["oracle"], 2).tolist() for m in benign])
     assert max(m.position for m in benign) > 0.25 and max(m.controls["oracle"][0] for m in benign) < 0.1
     inner = attacked(made, split, "hiding", "logit_lens")[0].measurements[0]
     assert inner.verdict == "under-forgotten" and attacked(made, split, "third", "logit_lens")[0].measurements[0].verdict == "indistinguishable"

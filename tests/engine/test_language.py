@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from transformers import CohereConfig, Gemma2Config, GPT2Config, GPTNeoXConfig, 
 
 from unremember.data.split import Split, make_split
 from unremember.data.text import Template, Texts
-from unremember.engine import loop
+from unremember.engine import loop, reference
 from unremember.engine.language import Language
 from unremember.engine.losses import ALTERNATE, ANSWER
 from unremember.engine.seams import Need, Recipe, Term
@@ -219,3 +221,28 @@ def test_a_list_column_cannot_be_trained_on(tiny_llama: Any, task: Language, spl
     rows = [{**row, "alternate": ["No idea.", "I cannot say."]} for row in split["forget"].rows]
     with pytest.raises(DataError, match="alternate"):
         task.sizes(task.encode(make_split({"forget": rows}), "forget", ["alternate"]), "alternate")
+
+
+def test_the_originals_logits_are_made_of_its_states_and_stay(double: Any, task: Language, split: Split, tmp_path: Path) -> None:
+    """D numbers a token are kept; what the model's weights become afterwards, tied or not, changes nothing."""
+    texts, every = task.encode(split, "forget", ["answer"]), np.arange(len(split["forget"]))
+    double.eval()
+    with torch.no_grad():
+        expected = task.forward(double, {"forget": (texts, every)}, {"forget": [LOGITS]})["forget"].read(LOGITS)
+        need, finish = task.lasting(double, LOGITS)
+        made = reference.cache(double, task, texts, "forget", need, every, tmp_path, "key", finish)
+        for p in double.parameters():
+            p.add_(0.1)
+        drawn = every[::-1].copy()
+        seen = reference.views({"forget": {LOGITS: made}}, {"forget": drawn}, torch.device("cpu"))["forget"].read(LOGITS)
+    assert made.values.shape == (len(expected.values), 32)
+    pieces = expected.values.split(expected.counts.tolist())
+    assert torch.allclose(seen.values.double(), torch.cat([pieces[row] for row in drawn]).double(), atol=1e-4)
+    assert task.lasting(double, ANSWER) == (ANSWER, None)
+
+
+def test_kl_to_the_original_starts_at_nothing_and_grows(tiny_llama: Any, task: Language, split: Split, tmp_path: Path) -> None:
+    recipe, settings = Recipe((Term("forget", "ascent"), Term("forget", "kl"))), Settings(max_steps=4, batch_size=2, lr=1e-2, warmup=0.0)
+    loop.train(copy.deepcopy(tiny_llama), task, split, recipe, settings, tmp_path, quiet=True)
+    values = [json.loads(line)["forget/kl"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert abs(values[0]) < 1e-6 < 1e-3 < values[-1]

@@ -226,5 +226,5 @@ def test_an_observation_names_what_was_not_asked_for(model: Any, task: Language,
     seen = Store().observe(model, task, split, WANTS[:1], quiet=True)
     with pytest.raises(DataError, match=r"'perturbed_answers' in role 'forget'"):
         seen.scores("forget", "perturbed_answers")
-    with pytest.raises(DataError, match="generations for role 'forget'"):
+    with pytest.raises(DataError, match="generations of 'answer' in role 'forget' were not observed"):
         seen.generations("forget")
