@@ -255,12 +255,15 @@ def test_what_is_shared_scores_above_what_is_private(double: Reading) -> None:
     assert double.slopes(whole, "all", np.arange(len(SPLIT["all"]))).mean() == pytest.approx(norm(whole) ** 2, rel=1e-5)
 
 
-def test_the_plan_says_what_is_entangled(double: Reading) -> None:
-    rows = entanglement(context(double.model))
-    scores = Guard().scores(context(double.model))
+def test_the_plan_says_what_is_entangled() -> None:
+    """Early in learning the families' cities are what is shared; once all is known by heart what stands out is noise."""
+    model = copy.deepcopy(learned(4)).double()
+    rows, scores = entanglement(context(model)), Guard().scores(context(model))
     assert [row["id"] for row in rows] == SPLIT["forget"].row_digests
     assert [row["z"] for row in rows] == pytest.approx((scores - scores.mean()) / scores.std())
-    assert [row["entangled"] for row in rows] == [row["z"] > 2 for row in rows] and 0 < sum(row["entangled"] for row in rows) < 10
+    assert [row["entangled"] for row in rows] == [row["z"] > 2 for row in rows]
+    named = [row["attribute"] for row, found in zip(SPLIT["forget"].rows, rows) if found["entangled"]]
+    assert 0 < len(named) < 10 and set(named) == {"city"}, named
     assert [row["weight"] for row in rows] == pytest.approx(Guard().weights(scores))
     attribute = {digest: row["attribute"] for digest, row in zip(SPLIT["retain"].row_digests, SPLIT["retain"].rows)}
     same = np.mean([attribute[found["nearest"]] == row["attribute"] for found, row in zip(rows, SPLIT["forget"].rows)])
