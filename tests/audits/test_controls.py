@@ -16,6 +16,7 @@ from unremember.audits.measurement import Measurement
 from unremember.audits.probability import Probability
 from unremember.audits.truth_ratio import TruthRatio
 from unremember.observe.records import Seen, Want
+from unremember.registry import audits as registry
 
 ORIGINAL, ORACLES = model("original", 1.0), [model("oracle", 0.0), model("oracle 2", 0.01)]
 CHOSEN = default_audits(world_split())
@@ -299,3 +300,9 @@ def test_the_truth_ratio_of_vanishing_probabilities_tells_the_side() -> None:
     gone = {**base.scored, Want("scores", "forget", "paraphrased_answer"): right, Want("scores", "forget", "perturbed_answers"): wrong}
     found = one(dataclasses.replace(base, scored=gone), audit=TruthRatio())
     assert found.value < 1e-6 and found.verdict == "over-suppressed"
+
+
+def test_a_benchmark_may_say_what_is_measured_of_it() -> None:
+    split = dataclasses.replace(world_split(), audits=("rouge", {"name": "membership_mink", "k": 0.2}))
+    assert default_audits(split) == [registry.make("rouge"), registry.make({"name": "membership_mink", "k": 0.2})]
+    assert split.digest == world_split().digest, "the data are the same whatever is measured of them"

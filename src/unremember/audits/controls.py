@@ -53,7 +53,9 @@ FORGETTING = ("indistinguishable", "under-forgotten", "over-suppressed", "uninfo
 
 
 def default_audits(split: Split) -> list[Any]:
-    """Every registered audit that applies to the split, without those that say ``default=False`` of themselves."""
+    """The audits that the split names; else every registered one that applies to it and does not say ``default=False`` of itself."""
+    if split.audits:
+        return [audits.make(spec) for spec in split.audits]
     made = [entry.make() for entry in audits.all() if entry.facts.get("default", True)]
     return [audit for audit in made if audit.wants(split)]
 

@@ -81,11 +81,15 @@ class Role:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Roles by name. ``utility`` names the roles over which model utility is averaged."""
+    """Roles by name. ``utility`` names the roles over which model utility is averaged.
+
+    ``audits`` is what a benchmark measures where nobody names anything else: names, or ``{"name": …, parameters}``.
+    """
 
     roles: Mapping[str, Role]
     utility: tuple[str, ...] = ()
     name: str = "data"
+    audits: tuple[Any, ...] = ()
 
     def __getitem__(self, role: str) -> Role:
         if role not in self.roles:
@@ -106,7 +110,7 @@ class Split:
 
 
 def make_split(roles: Mapping[str, Any] | Split, *, utility: Sequence[str] = (), name: str = "data",
-               columns: Mapping[str, str] | None = None) -> Split:  # fmt: skip
+               columns: Mapping[str, str] | None = None, audits: Sequence[Any] = ()) -> Split:  # fmt: skip
     """Check rows and make a :class:`Split`.
 
     ``roles`` maps a role's name to rows: lists of mappings or a ``datasets.Dataset``. ``columns`` renames columns
@@ -124,7 +128,7 @@ def make_split(roles: Mapping[str, Any] | Split, *, utility: Sequence[str] = (),
         if odd is not None:
             raise DataError(f"role {role!r} of {name}: a row is a mapping of column to value, not {type(odd).__name__}")
         made[role] = Role(role, rename(listed, columns, role) if columns else listed)
-    split = Split(made, tuple(utility), name)
+    split = Split(made, tuple(utility), name, tuple(audits))
     if "forget" in split and "retain" in split:
         check_disjoint(split["forget"], split["retain"])
     return split
