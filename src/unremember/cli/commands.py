@@ -96,6 +96,8 @@ def audit(model: MODEL, data: DATA = "people", oracle: ORACLE = None, original: 
     unremember audit -m runs/npo --oracle runs/oracle --original runs/original -d people
 
     unremember audit -m runs/rmu --original runs/original -d people --task mmlu lm_eval.limit=50
+
+    unremember audit -m runs/npo --original runs/original -d people --audit fluency fluency.judge=runs/original/model
     """
     from unremember.cli.audit import audit_run
 

@@ -22,12 +22,13 @@ from unremember.models.digest import weights_digest
 from unremember.observe.generating import generate
 from unremember.observe.gradient_norms import gradient_norms
 from unremember.observe.harness import harness, harness_digest
+from unremember.observe.judging import judge
 from unremember.observe.records import Scores, Seen, Want
 from unremember.observe.scoring import Scored, score
 
 LIMIT = 200
 """Tokens a generation may have, as TOFU has it."""
-NUMBERS = ("harness", "gradient_norms")
+NUMBERS = ("harness", "gradient_norms", "judged")
 """The kinds that are a number an example."""
 
 
@@ -68,13 +69,16 @@ class Store:
         return Seen(artefact, split, scored, said, numbers, truths)
 
     def number(self, model: Any, task: Language, split: Split, want: Want, artefact: str, quiet: bool) -> np.ndarray:
-        """A number an example: the norms of gradients, or a metric of a task of lm-eval."""
-        outside = want.kind == "harness"
-        data = harness_digest(*want.options) if outside else split[want.role].digest
+        """A number an example: the norms of gradients, a metric of a task of lm-eval, or what another model makes of what is said."""
+        if want.kind == "judged":  # not kept: a name does not say which weights judged
+            prompts = [task.template.render(row, task.tokenizer) for row in split[want.role].rows]
+            said = self.observe(model, task, split, [Want("generations", want.role)], quiet).generations(want.role)
+            return judge(*want.options, prompts, said, quiet)
+        data = harness_digest(*want.options) if want.kind == "harness" else split[want.role].digest
         path = self.path(key(artefact, data, task.digest(), want.kind, want.role, want.text), "json")
         if path and path.exists():
             return np.array(json.loads(path.read_text(encoding="utf-8")))
-        if outside:
+        if want.kind == "harness":
             found = harness(model, task.tokenizer, want.role, want.text, *want.options)
         else:
             found = gradient_norms(model, task.encode(split, want.role, [want.text])[want.text], quiet)
