@@ -10,7 +10,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade pip
 	$(BIN)/pip install -q -c constraints.txt torch
-	$(BIN)/pip install -q -c constraints.txt -e '.[dev,eval,quant]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev,eval]'
 	touch $(READY)
 
 demo: $(READY)
@@ -20,6 +20,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not full"
 
 acceptance: $(READY)
+	$(BIN)/pip install -q -c constraints.txt -e '.[quant]'
 	$(BIN)/python -m pytest tests/acceptance
 
 lint: $(READY)

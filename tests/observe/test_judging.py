@@ -13,12 +13,14 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from unremember.audits.fluency import Fluency
 from unremember.data.split import make_split
+from unremember.data.text import Template
 from unremember.engine.language import Language
 from unremember.errors import ModelError
 from unremember.models.load import save_model
+from unremember.observe import store
 from unremember.observe.judging import judge
-from unremember.observe.store import Store
 
+TEXTS = ["Bread.", "She was born."]
 PROMPTS, SAID = ["Question: Who sells bread?\nAnswer:\n", "Question: Where?\nAnswer:\n"], ["The baker.", ""]
 
 
@@ -64,8 +66,12 @@ def test_a_judge_that_cannot_judge_says_why(classifier: Path, tmp_path: Path) ->
         judge(str(tmp_path / "nothing"), "clean", PROMPTS, SAID, quiet=True)
 
 
-def test_fluency_under_a_judge(language: Path, model: Any, tokenizer: Any) -> None:
+def test_fluency_under_a_judge(language: Path, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = iter(tokenizer(TEXTS)["input_ids"])
+    monkeypatch.setattr(store, "generate", lambda *_: [next(said), next(said)])
     split = make_split({"forget": [{"question": f"Who is {name}?", "answer": "A baker."} for name in ("Ida", "Ole")]})
     audit, task = Fluency(judge=str(language)), Language(tokenizer)
-    found = audit.measure(Store().observe(model, task, split, audit.wants(split), quiet=True), [])
-    assert found.value and 0 < found.value <= 1 and found.extra["perplexity"] == pytest.approx(np.exp(-np.log(found.per_example).mean()))
+    found = audit.measure(store.Store().observe(model, task, split, audit.wants(split), quiet=True), [])
+    expected = judge(str(language), "", [Template().render(row, tokenizer) for row in split["forget"].rows], TEXTS, quiet=True)
+    assert found.n == 2 and found.value == pytest.approx(expected.mean())
+    assert found.extra["perplexity"] == pytest.approx(np.exp(-np.log(found.per_example).mean()))

@@ -89,6 +89,7 @@ def first_line(error: Exception) -> str:
 
 def quiet() -> None:
     """No progress bars or notices of the libraries below."""
+    import logging as log
     import warnings
 
     from transformers.utils import logging
@@ -96,6 +97,8 @@ def quiet() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+    for name in ("torchao", "torch.utils._pytree"):  # transformers imports torchao where it is installed
+        log.getLogger(name).setLevel(log.ERROR)
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:

@@ -26,7 +26,7 @@ class Quantisation:
 
     ``by="rounding"`` rounds every weight matrix to the nearest of 2^bits - 1 even steps, a scale an output channel.
     ``by="torchao"`` lets torchao (extra ``[quant]``) quantise what it serves: the linear layers, to 8 bits a scale an output
-    channel, to 4 or fewer one for 32 weights; embeddings stay.
+    channel, to fewer one for 32 weights (for a channel, where 32 do not divide a layer's inputs); embeddings stay.
     """
 
     bits: Sequence[int] = (8, 4, 3)
@@ -47,13 +47,13 @@ def rounded(weight: Tensor, bits: int) -> Tensor:
 def served(model: Any, bits: int) -> Any:
     """A copy with the weights that torchao's weight-only quantisation multiplies with. Raises ConfigError without torchao."""
     try:
-        from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerGroup, quantize_
+        from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerAxis, PerGroup, quantize_
     except ImportError as error:
-        raise ConfigError("quantisation by torchao needs it: pip install 'unremember[quant]', or by=rounding") from error
-    config = Int8WeightOnlyConfig() if bits == 8 else IntxWeightOnlyConfig(weight_dtype=getattr(torch, f"int{bits}"), granularity=PerGroup(GROUP))
+        raise ConfigError("quantisation by torchao needs it: pip install 'unremember[quant]', or attack.by=rounding") from error
     made = copy.deepcopy(model)
-    quantize_(made, config)
-    for module in made.modules():
-        if hasattr(weight := getattr(module, "weight", None), "dequantize"):
-            module.weight = torch.nn.Parameter(weight.dequantize(), requires_grad=False)
+    layers = [module for module in made.modules() if isinstance(module, torch.nn.Linear)]
+    granularity = PerAxis(0) if any(layer.in_features % GROUP for layer in layers) else PerGroup(GROUP)
+    quantize_(made, Int8WeightOnlyConfig() if bits == 8 else IntxWeightOnlyConfig(weight_dtype=getattr(torch, f"int{bits}"), granularity=granularity))
+    for layer in layers:
+        layer.weight = torch.nn.Parameter(layer.weight.dequantize(), requires_grad=False)
     return made
