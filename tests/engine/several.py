@@ -8,9 +8,11 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from accelerate.utils import gather_object
 from safetensors.torch import save_file
@@ -18,10 +20,12 @@ from torch import Tensor
 
 from unremember import api
 from unremember.data.split import Split, make_split
-from unremember.engine import processes
+from unremember.engine import loop, processes
 from unremember.engine.blends.weighted_sum import WeightedSum
 from unremember.engine.measure import Measure
-from unremember.engine.seams import Recipe, State, Term
+from unremember.engine.seams import Recipe, Selected, State, Term
+from unremember.engine.sharded import Sharded
+from unremember.errors import ConfigError
 from unremember.models.presets import small_llama
 from unremember.models.tokenizer import train_tokenizer
 from unremember.observe import generating, scoring
@@ -32,20 +36,24 @@ from unremember.registry import methods
 WORDS = ["river", "harbour", "baker", "winter", "lamp", "salt", "bread", "north", "painter", "town", "quiet", "long"]
 NAMES = ["Ida", "Osk", "Velin"]
 PAIR = (Term("forget", "npo"), Term("retain", "nll"))
+LOOP = loop.loop
 QUICK = {"epochs": 1, "batch_size": 5, "micro_tokens": 60, "lr": 2e-3, "warmup": 0, "max_steps": 2, "seed": 3}
 STATISTICAL = ("random_labels",)
 """Draws labels by the number of forwards so far, of which a process has a share."""
 SEAMS: dict[str, tuple[Any, Any]] = {
-    "pcgrad-lora": ("pcgrad", {"name": "lora", "rank": 3}),
+    "pcgrad-lora": ("pcgrad", {"name": "lora", "rank": 1}),
     "pcgrad-neurons": ("pcgrad", {"name": "knowledge_neurons", "share": 0.2}),
     "gu-null-layers": ({"name": "gu", "rule": "null"}, {"name": "layers", "layers": [1]}),
-    "gu-paper": ({"name": "gu", "rule": "paper", "at": "gradient", "kappa_cap": 0.5}, "all"),
+    "gu-paper": ({"name": "gu", "rule": "paper", "at": "gradient", "kappa_cap": 0.5, "tau": 1e-9}, "all"),
     "gu-finite-lora": ({"name": "gu", "finite_step": 1e-5}, {"name": "lora", "rank": 3}),
     "hamu-layer": ({"name": "hamu", "granularity": "layer"}, "all"),
     "hamu-neurons": ("hamu", {"name": "knowledge_neurons", "share": 0.2}),
     "ofmu-rho": ({"name": "ofmu", "inner_steps": 1}, {"name": "layers", "layers": [0]}),
     "sum-negate": ("sum", {"name": "negate", "of": {"name": "lora", "rank": 3}}),
 }
+SHARDED = ("npo", "kl", "rmu", "dpo", "wga", "flat", "scope_aware", "guard", "melu", "klue", "pdu", "gu", *SEAMS)
+"""What is run sharded where not everything is: every way of reading a model, every sampling, blend and selection."""
+WHOLE = ("kl", "rmu", "guard", "klue", "pcgrad-lora", "gu-finite-lora", "hamu-layer")
 CUT = Recipe(PAIR, "gu")
 """The blend with the most to remember, for runs that are cut and go on with another number of processes."""
 
@@ -66,7 +74,7 @@ def split() -> Split:
 
 
 def start() -> tuple[Any, Any]:
-    """A tiny model in float64, none of whose widths two or three processes can share evenly, and its tokenizer."""
+    """A tiny model in float64, whose vocabulary two processes cannot share evenly, and its tokenizer."""
     tokenizer = train_tokenizer([f"{row['question']} {row['answer']}" for row in (*rows(9, 0, "Who"), *rows(14, 100, "Where"))], 301)
     return small_llama(len(tokenizer), hidden=18, layers=2, heads=3, context=128).double().eval(), tokenizer
 
@@ -87,6 +95,7 @@ def outcome(done: Any, folder: Path, name: str) -> None:
     digests = set(gather_object([done.digest])) if processes.world().num_processes > 1 else {done.digest}
     assert len(digests) == 1, f"{name}: the processes ended with different weights"
     if processes.main():
+        folder.mkdir(parents=True, exist_ok=True)
         save_file({key: value.contiguous() for key, value in copy.deepcopy(done.model).state_dict().items() if key != "lm_head.weight"},
                   folder / f"{name}.safetensors")  # fmt: skip
 
@@ -116,11 +125,16 @@ def interrupted(recipe: Any, folder: Path, watch: Any = None, **settings: Any) -
 
 def observed(folder: Path) -> None:
     """Every kind of observation, made twice from one store: the second time nothing is left to make."""
-    generating.ROWS, model, kept = 4, start()[0], folder / "store"
-    task, asked = api.task_for(model, start()[1]), make_split({"forget": rows(61, 0, "Who")})
+    (model, tokenizer), kept = start(), folder / "store"
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(5)  # so that it says something
+    task, asked = api.task_for(model, tokenizer), make_split({"forget": rows(61, 0, "Who")})
     wants = [Want("moments", "forget"), Want("scores", "forget", "perturbed_answers"), Want("generations", "forget", options=(6,)),
              Want("gradient_norms", "forget")]  # fmt: skip
-    seen, again = (Store(kept).observe(model, task, asked, wants, quiet=True) for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generating, "ROWS", 4)
+        seen, again = (Store(kept).observe(model, task, asked, wants, quiet=True) for _ in range(2))
     scores = {w.text: seen.scored[w] for w in wants[:2]}
     found = {"generations": seen.generated[wants[2]], "norms": seen.numbers[wants[3]].tolist()}
     found |= {f"{text} {field}": getattr(of, field).tolist() for text, of in scores.items() for field in ("logprobs", "matches", "rows")}
@@ -134,19 +148,31 @@ def range_of(task: Any, asked: Split) -> list[scoring.Question]:
     return scoring.questions(task.encode(asked, "forget", ["perturbed_answers"]))
 
 
-def everything(folder: Path, names: list[str]) -> None:
+def runs(folder: Path, names: Sequence[str]) -> None:
+    """Each of the recipes, its outcome in ``folder``."""
+    made = recipes()
+    for name in names:
+        outcome(run(made[name], folder / name), folder, name)
+
+
+def worker(folder: Path, names: list[str]) -> None:
+    """All runs as one of several processes: weights whole, then sharded; what is cut, interrupted, observed and refused."""
     torch.set_num_threads(1)
-    for name, recipe in recipes().items():
-        if name in names:
-            outcome(run(recipe, folder / name), folder, name)
-    if "cut" in names:
-        assert interrupted(CUT, folder / "cut", cut, max_steps=4)
-        assert interrupted(Recipe(PAIR, Stopped()), folder / "stopped", max_steps=4)
-        if (folder / "begun").exists():
-            outcome(run(CUT, folder / "begun", max_steps=4), folder, "begun")
-    if "observed" in names:
-        observed(folder)
+    runs(folder / "whole", WHOLE)
+    observed(folder)
+    os.environ["ACCELERATE_USE_FSDP"] = "true"
+    with pytest.MonkeyPatch.context() as patch:
+        made: list[bool] = []
+        patch.setattr(loop, "loop", lambda job, weights, *rest: made.append(isinstance(weights, Sharded)) or LOOP(job, weights, *rest))
+        runs(folder / "sharded", names)
+    assert made == [True] * len(names), "the weights were really sharded"
+    assert interrupted(CUT, folder / "cut", cut, max_steps=4)
+    assert interrupted(Recipe(PAIR, Stopped()), folder / "stopped", max_steps=4)
+    outcome(run(CUT, folder / "begun", max_steps=4), folder, "begun")
+    normed = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    with pytest.raises(ConfigError, match="batch normalisation"):
+        processes.hold(processes.start(normed), normed, Selected(dict(normed.named_parameters()), None))
 
 
 if __name__ == "__main__":
-    everything(Path(sys.argv[1]), sys.argv[2].split(","))
+    worker(Path(sys.argv[1]), sys.argv[2].split(","))

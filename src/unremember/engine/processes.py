@@ -21,7 +21,9 @@ from torch import Tensor
 from unremember.engine.seams import Selected
 from unremember.errors import ConfigError
 
-Item, Made, Value = TypeVar("Item"), TypeVar("Made"), TypeVar("Value")
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+Value = TypeVar("Value")
 BATCH_NORM = torch.nn.modules.batchnorm._BatchNorm
 UNSUPPORTED = {DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA}
 
@@ -137,11 +139,16 @@ class Weights:
         yield self.model
 
 
+def place(model: Any) -> Any:
+    """The model on this process's device; a quantised one stays where it was loaded."""
+    return model if getattr(model, "is_quantized", False) else model.to(world().device)
+
+
 def start(model: Any) -> Accelerator:
     """Join the other processes and move the model to this one's device. Raises ConfigError for what cannot run the loop."""
     if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") or world().distributed_type in UNSUPPORTED:
         raise ConfigError("a step needs the gradient of every role on its own, which DeepSpeed, Megatron and XLA do not give: launch with FSDP2")
-    model.to(world().device)
+    place(model)
     return Accelerator()
 
 

@@ -37,7 +37,8 @@ class Sharded(Weights):
         mesh = init_device_mesh(world().device.type, (world().num_processes,))
         for block in blocks(self.model):
             fully_shard(block, mesh=mesh, reshard_after_forward=True)
-        self.root = fully_shard(Whole(self.model), mesh=mesh, reshard_after_forward=True)
+        self.root = Whole(self.model)
+        fully_shard(self.root, mesh=mesh, reshard_after_forward=True)
         for module in self.root.modules():
             if isinstance(module, FSDPModule):
                 module.set_gradient_divide_factor(1.0)

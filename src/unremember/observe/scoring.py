@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from unremember.data.text import Texts
-from unremember.engine.processes import spread
+from unremember.engine import processes
 from unremember.engine.progress import Progress
 from unremember.models import causal
 from unremember.observe.records import Scores
@@ -111,7 +111,7 @@ def score(model: Any, columns: Mapping[str, Texts], end: int, quiet: bool = Fals
     asked = questions(columns, shared=longest <= (causal.window(model) or longest))
     with Progress("scoring", len(asked), quiet=quiet) as progress:
         made = batches(asked)
-        for batch, (values, best, moved) in zip(made, spread(made, partial(forward, model, moments=moments))):
+        for batch, (values, best, moved) in zip(made, processes.spread(made, partial(forward, model, moments=moments))):
             at = 0
             for answer in answers_of(batch):
                 size, place = len(answer.ids), offsets[answer.column][answer.text]

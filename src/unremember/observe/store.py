@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from unremember.data.split import Split
 from unremember.engine.checkpoint import disk_errors, write_text
 from unremember.engine.language import Language
-from unremember.engine.processes import main, same, world
+from unremember.engine.processes import main, place, same
 from unremember.models.digest import weights_digest
 from unremember.observe.generating import generate
 from unremember.observe.gradient_norms import gradient_norms
@@ -49,7 +49,7 @@ class Store:
         said: dict[Want, Sequence[str]] = {}
         numbers: dict[Want, np.ndarray] = {}
         truths: dict[Want, Sequence[str]] = {}
-        model.to(world().device).eval()
+        place(model).eval()
         for want in wants:
             if want.kind in NUMBERS:
                 numbers[want] = self.number(model, task, split, want, artefact, quiet)

@@ -34,7 +34,7 @@ def gram(measure: Any, gradients: Mapping[str, Sequence[Tensor]]) -> Tensor:
         for j, right in enumerate(roles[: i + 1]):
             out[i, j] = sum(torch.dot(a.flatten(), b.flatten()).double() for a, b in zip(gradients[left], gradients[right]))
             out[j, i] = out[i, j]
-    return measure.summed(out)  # type: ignore[no-any-return]
+    return measure.summed(out)
 
 
 def combine(gradients: Mapping[str, Sequence[Tensor]], coefficients: Sequence[float]) -> list[Tensor]:
