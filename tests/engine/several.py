@@ -25,7 +25,7 @@ from unremember.engine.blends.weighted_sum import WeightedSum
 from unremember.engine.measure import Measure
 from unremember.engine.seams import Recipe, Selected, State, Term
 from unremember.engine.sharded import Sharded
-from unremember.errors import ConfigError
+from unremember.errors import ConfigError, DataError
 from unremember.models.presets import small_llama
 from unremember.models.tokenizer import train_tokenizer
 from unremember.observe import generating, scoring
@@ -169,6 +169,8 @@ def worker(folder: Path, names: list[str]) -> None:
     assert interrupted(CUT, folder / "cut", cut, max_steps=4)
     assert interrupted(Recipe(PAIR, Stopped()), folder / "stopped", max_steps=4)
     outcome(run(CUT, folder / "begun", max_steps=4), folder, "begun")
+    with pytest.raises(DataError, match="did not begin with the same"):
+        run("npo", lr=1e-3 * (1 + processes.world().process_index))
     normed = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
     with pytest.raises(ConfigError, match="batch normalisation"):
         processes.hold(processes.start(normed), normed, Selected(dict(normed.named_parameters()), None))

@@ -44,6 +44,7 @@ def train(model: Any, task: Task, split: Split, recipe: Recipe, settings: Settin
     with tempfile.TemporaryDirectory() as scratch:
         accelerator, home = processes.start(model), folder or same(Path(scratch))
         job = prepare(model, task, split, recipe, settings, home)
+        processes.agree(job.identity)
         torch.manual_seed(settings.seed)
         selected = job.selection.apply(job.context)
         try:

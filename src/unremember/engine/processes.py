@@ -19,7 +19,7 @@ from accelerate.utils.environment import parse_flag_from_env
 from torch import Tensor
 
 from unremember.engine.seams import Selected
-from unremember.errors import ConfigError
+from unremember.errors import ConfigError, DataError
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -60,6 +60,12 @@ def total(mine: Tensor) -> Tensor:
 def anywhere(flag: bool) -> bool:
     """Whether the flag is set on any process."""
     return bool(total(torch.tensor(int(flag))))
+
+
+def agree(found: Any) -> None:
+    """Raise DataError, on all processes, where one has not found what the main one has."""
+    if anywhere(same(found) != found):
+        raise DataError("the processes did not begin with the same model, data and settings: give all the same command, files and seed")
 
 
 def spread(items: Sequence[Item], work: Callable[[Item], Made]) -> Iterator[Made]:

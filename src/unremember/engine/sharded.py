@@ -50,7 +50,7 @@ class Sharded(Weights):
         self.masks = [None if mask is None else self.own(at, mask) for at, mask in enumerate(self.masks)]
 
     def forward(self, read: Callable[[Any], Made]) -> Made:
-        return self.root(read)  # type: ignore[no-any-return]
+        return self.root(read)
 
     def gradients(self) -> list[Tensor | None]:
         found = [None if p.grad is None else p.grad.to_local() for p in self.sharded]
