@@ -24,6 +24,7 @@ def load_model(path: str | Path, *, dtype: Any = None) -> Any:
 
     check_weights(path, files_of(path))
     quiet()
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # else all processes of a job but the first get empty weights
     try:
         options = {"dtype": dtype} if dtype is not None else {}
         loaded: Any = AutoModelForCausalLM.from_pretrained(str(path), use_safetensors=True, output_loading_info=True, **options)

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from unremember.data.split import Split
 from unremember.engine.checkpoint import disk_errors, write_text
 from unremember.engine.language import Language
+from unremember.engine.processes import main, place, same
 from unremember.models.digest import weights_digest
 from unremember.observe.generating import generate
 from unremember.observe.gradient_norms import gradient_norms
@@ -34,7 +35,7 @@ NUMBERS = ("harness", "gradient_norms", "judged")
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """Observations under ``folder`` (none: nothing is kept)."""
+    """Observations under ``folder`` (none: nothing is kept). Of several processes each makes a share, and the main one writes."""
 
     folder: Path | None = None
 
@@ -49,7 +50,7 @@ class Store:
         said: dict[Want, Sequence[str]] = {}
         numbers: dict[Want, np.ndarray] = {}
         truths: dict[Want, Sequence[str]] = {}
-        model.eval()
+        place(model).eval()
         for want in wants:
             if want.kind in NUMBERS:
                 numbers[want] = self.number(model, task, split, want, artefact, quiet)
@@ -77,8 +78,8 @@ class Store:
             return judge(name, label, prompts, said, quiet)
         data = harness_digest(*want.options) if want.kind == "harness" else split[want.role].digest
         path = self.path(key(artefact, data, task.digest(), want.kind, want.role, want.text), "json")
-        if path and path.exists():
-            return np.array(json.loads(path.read_text(encoding="utf-8")))
+        if (kept := same(json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else None)) is not None:
+            return np.array(kept)
         if want.kind == "harness":
             found = harness(model, task.tokenizer, want.role, want.text, *want.options)
         else:
@@ -90,7 +91,7 @@ class Store:
     def scores(self, model: Any, task: Language, split: Split, role: str, columns: Sequence[str], artefact: str,
                quiet: bool, moments: bool = False) -> dict[str, Scored]:  # fmt: skip
         keys = {c: key(artefact, split[role].digest, task.digest(), "moments" if moments else "scores", c) for c in columns}
-        found = {c: read for c in columns if (read := self.read(keys[c]))}
+        found = {c: read for c in columns if (read := same(self.read(keys[c])))}
         missing = [c for c in columns if c not in found]
         if missing:
             made = score(model, task.encode(split, role, missing), task.tokenizer.eos_token_id, quiet, moments)
@@ -105,10 +106,10 @@ class Store:
         role, limit = want.role, want.options[0] if want.options else LIMIT
         asked = (split[role].digest, task.digest(), "generated ids", str(limit))
         mine, last = key(artefact, *asked), key("last", *asked)
-        said = self.read_ids(mine)
+        said = same(self.read_ids(mine))
         if said is None:
             texts = task.encode(split, role, ["answer"])["answer"]
-            earlier = self.read_ids(last) or []
+            earlier = same(self.read_ids(last)) or []
             said = generate(model, texts, drafted, task.tokenizer.eos_token_id, limit, earlier, quiet)
             self.write_ids(mine, said)
             self.write_ids(last, said)
@@ -136,7 +137,7 @@ class Store:
 
     def write(self, name: str, one: Scored) -> None:
         path = self.path(name, "safetensors")
-        if path is None:
+        if path is None or not main():
             return
         fields = ("rows", "offsets", "logprobs", "matches", "ends", "moments")
         arrays = {f: a for f in fields if (a := getattr(one.scores, f)) is not None} | {"greedy": one.greedy}
