@@ -15,10 +15,14 @@ COLUMNS = {
     "forget_quality": "forget quality (log₁₀ p)", "model_utility": "model utility", "probability": "forget probability",
     "rouge": "forget ROUGE", "truth_ratio": "truth ratio", "extraction_strength": "extraction strength",
     "exact_memorisation": "exact memorisation", "membership_loss": "membership AUC",
+    "verbatim_memorisation": "VerbMem", "knowledge_memorisation": "KnowMem, forget", "privleak privleak_forget": "PrivLeak",
+    "knowledge_memorisation knowmem_retain": "KnowMem, retain",
 }  # fmt: skip
 SHORT = {
     "forget_quality": "forget\nlog₁₀ p", "model_utility": "utility", "probability": "prob", "rouge": "ROUGE", "truth_ratio": "truth\nratio",
     "extraction_strength": "extr.\nstr.", "exact_memorisation": "exact\nmem.", "membership_loss": "member\nAUC",
+    "verbatim_memorisation": "Verb\nMem", "knowledge_memorisation": "Know\nMem", "privleak privleak_forget": "Priv\nLeak",
+    "knowledge_memorisation knowmem_retain": "Know\nretain",
 }  # fmt: skip
 """The same columns where a line has 80 characters: intervals are in the report."""
 COLOURS = {"indistinguishable": "green", "under-forgotten": "yellow", "over-suppressed": "red", "uninformative": "magenta"}
