@@ -42,7 +42,8 @@ def test_the_streams_are_disjoint_or_nested() -> None:
     sust, scal = (Articles(40).requests(kind) for kind in ("sust", "scal"))
     found = [[set(split["forget"].groups()) for split in stream] for stream in (sust, scal)]
     assert [len(names) for names in found[0]] == [2, 3, 2, 3] and len(set.union(*found[0])) == 10
-    assert all(small < large for small, large in zip(found[1], found[1][1:])) and found[1][-1] == set(Articles(40).split()["privleak_forget"].groups())
+    assert all(small < large for small, large in zip(found[1], found[1][1:]))
+    assert found[1][-1] == set(Articles(40).split()["privleak_forget"].groups())
     assert len({split["retain"].digest for split in (*sust, *scal)}) == 1
     with pytest.raises(ConfigError, match="no forget set 'sust_5': did you mean 'sust_"):
         Articles(40, "sust_5").split()

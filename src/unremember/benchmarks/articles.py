@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from unremember.benchmarks.muse import AUDITS, STEPS, Kind, few_shot, passage
 from unremember.data.split import Row, Split, make_split
@@ -49,12 +48,12 @@ class Articles:
         """Which articles are forgotten. Raises ConfigError for an unknown name."""
         quarter = self.count // 4
         ends = [k * quarter // STEPS for k in range(STEPS + 1)]
-        parts: dict[str, Any] = {"all": slice(0, quarter)}
+        parts: dict[str, slice] = {"all": slice(0, quarter)}
         parts |= {f"sust_{k}": slice(ends[k - 1], ends[k]) for k in range(1, STEPS + 1)}
         parts |= {f"scal_{k}": slice(0, ends[k]) for k in range(1, STEPS + 1)}
         if self.forget not in parts:
             raise ConfigError(f"articles has no forget set {self.forget!r}: {nearest(self.forget, parts)}")
-        return parts[self.forget]  # type: ignore[no-any-return]
+        return parts[self.forget]
 
     def requests(self, kind: Kind) -> list[Split]:
         """A split a request: one fourth after another (``sust``), or ever more of them (``scal``)."""
