@@ -119,7 +119,7 @@ def test_a_step_ends_where_the_oracle_stands(stream: Stream, tmp_path: Path) -> 
 
 
 def test_a_collapse_is_recorded_and_ends_a_sequence(stream: Stream, tmp_path: Path) -> None:
-    wild = dataclasses.replace(stream, settings=dataclasses.replace(stream.settings, lr=1e30))
+    wild = dataclasses.replace(stream, stops=False, settings=dataclasses.replace(stream.settings, lr=1e30))
     cells = requests.run(wild, "gradient_ascent", tmp_path)
     assert len(cells) == 1 and cells[0]["note"].startswith("collapsed: ") and cells[0]["figures"] == {}
     assert cells == requests.run(wild, "gradient_ascent", tmp_path)

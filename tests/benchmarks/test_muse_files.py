@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 import pytest
 
-from unremember.benchmarks.muse import MUSE, cut, few_shot, passage, shortened
+from unremember.benchmarks.muse import MUSE, cut, few_shot, passage, shortened, spread
 from unremember.errors import ConfigError, DataError
 
 
@@ -71,11 +71,12 @@ def test_a_folder_a_subset_as_on_the_hub(tmp_path: Path) -> None:
 
 def test_another_forget_set_is_judged_by_its_own_documents(folder: Path) -> None:
     split = MUSE(str(folder), forget="sust_forget_2", words=6).split()
-    assert [row["prompt"].split()[0] for row in split["verbmem"].rows] == [f"sustforget2{i}w0" for i in range(3)]
+    assert [row["prompt"].split()[0] for row in split["verbmem"].rows] == [f"sustforget2{i}w{k}" for i in range(3) for k in (0, 6)]
     assert split["privleak_forget"].rows == split["forget"].rows and len(split["forget"]) == 6
     assert "knowmem" not in split and {"name": "knowledge_memorisation"} not in split.audits and len(split.audits) == 4
     few = MUSE(str(folder), count=2, words=6).split()
-    assert len(few["forget"]) == 4 == len(few["privleak_forget"]) and len(few["knowmem"]) == 2 and len(few["verbmem"]) == 2
+    assert len(few["forget"]) == 4 == len(few["privleak_forget"]) and len(few["knowmem"]) == 2 and len(few["verbmem"]) == 4
+    assert len(spread(range(250), 100)) == 100 and spread(range(250), 100)[:3] == [0, 2, 5] and spread([1], 100) == [1]
 
 
 def test_the_questions_are_learned_where_asked(folder: Path) -> None:

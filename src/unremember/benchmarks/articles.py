@@ -11,8 +11,8 @@ from unremember.registry import benchmarks
 from unremember.worlds.articles import articles
 from unremember.worlds.people import make_world
 
-SHOTS = 2
-"""Answered questions before each question: they are of the last article that is kept, and are not asked themselves."""
+SHOTS = 1
+"""Answered questions before each question: of the last article that is kept, and not asked themselves."""
 
 
 @benchmarks.register("articles", needs=("original", "oracle"), fidelity="own")
@@ -20,7 +20,7 @@ SHOTS = 2
 class Articles:
     """``count`` short generated articles, a quarter to forget, a half to keep, a quarter never learned, with MUSE's audits.
 
-    ``forget`` is ``all`` of that quarter, its k-th fourth (``sust_k``) or its first k fourths (``scal_k``). Articles and three
+    ``forget`` is ``all`` of that quarter, its k-th fourth (``sust_k``) or its first k fourths (``scal_k``). Articles and two
     questions on each are learned, forgotten and kept together.
     """
 

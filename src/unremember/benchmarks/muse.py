@@ -105,10 +105,8 @@ class MUSE:
         if whole:
             passages = [shortened(row, self.words) for row in self.rows("verbmem", "forget")]
             return {"verbmem": passages, "privleak_forget": self.pieces("privleak_forget")}
-        first = list({str(row["entity"]): row for row in reversed(forget)}.values())[::-1]
-        chosen = {str(row["entity"]) for row in spread(first, EVALUATED)}
-        return {"verbmem": [passage(row) for row in first if row["entity"] in chosen],
-                "privleak_forget": [row for row in forget if row["entity"] in chosen]}  # fmt: skip
+        chosen = spread(forget, EVALUATED)
+        return {"verbmem": [passage(row) for row in chosen], "privleak_forget": chosen}
 
     def pieces(self, name: str) -> list[Row]:
         """The documents of a file (``raw_forget``), cut; a piece's ``entity`` is its document."""

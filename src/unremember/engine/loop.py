@@ -68,6 +68,14 @@ def loop(job: Job, selected: Selected, home: Path, keep: bool, watch: Watch | No
     position = resume(home / "checkpoint", job, selected, optimizer, states) if keep else 0
     log = Log(home / "log.jsonl", position) if keep else None
     saved = time.monotonic()
+
+    def look() -> None:
+        if watch and (position % every == 0 or position == job.total):
+            model.eval()
+            states["run"]["ended"] |= bool(watch(job.model, position))
+
+    if 0 < position < job.total and not states["run"]["ended"]:
+        look()  # a run that was stopped as it looked here has not seen it
     with Progress("training", job.total, start=position, quiet=quiet) as progress:
         try:
             while position < job.total and not states["run"]["ended"]:
@@ -82,9 +90,7 @@ def loop(job: Job, selected: Selected, home: Path, keep: bool, watch: Watch | No
                     if log:
                         log.add({"step": position, "epoch": position / job.per_epoch, **figures})
                     progress.advance(1, tokens, " ".join(f"{k} {v:.3g}" for k, v in figures.items()))
-                if watch and (position % every == 0 or position == job.total):
-                    model.eval()
-                    states["run"]["ended"] |= bool(watch(job.model, position))
+                look()
                 if keep and time.monotonic() - saved > settings.checkpoint_seconds:
                     with undivided():
                         save(home / "checkpoint", job, selected, optimizer, states, position)

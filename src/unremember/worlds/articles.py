@@ -14,7 +14,7 @@ from unremember.data.split import Row
 from unremember.worlds.people import Person, World
 from unremember.worlds.wordings import ATTRIBUTES, BY_NAME
 
-ASKED = ("birthplace", "profession", "award")
+ASKED = ("birthplace", "award")
 """What is asked about each article."""
 
 
