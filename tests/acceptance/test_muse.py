@@ -65,7 +65,7 @@ def suppressed(count: int) -> api.Result:
     """The original, trained to give the forget set a low likelihood, and the retain set a high one."""
     first = trained(count)
     return api.forget(copy.deepcopy(first.model), split_of(count), "gradient_difference", tokenizer=first.task.tokenizer, quiet=True,
-                      lr=1e-3, epochs=8, batch_size=16, schedule="constant", warmup=0.0)  # fmt: skip
+                      lr=2e-3, epochs=20, batch_size=16, schedule="constant", warmup=0.0)  # fmt: skip
 
 
 def seen(result: api.Result, count: int, chosen: Any = (MEMBER,)) -> Seen:

@@ -53,7 +53,7 @@ def true_positives(members: np.ndarray, others: np.ndarray) -> float:
     return float((members < np.sort(others)[len(others) // 100]).mean())
 
 
-def attack(name: str, seen: Seen, members: np.ndarray, others: np.ndarray, roles: tuple[str, str] = ROLES) -> Measurement:
+def attack(name: str, seen: Seen, members: np.ndarray, others: np.ndarray, *, roles: tuple[str, str] = ROLES) -> Measurement:
     """AUC of the scores of members and others (the rows of ``roles``), with its interval and the rate at 1 % false positives.
 
     A score of infinity is a score: a token of probability 0 is as unlikely a member as there can be.
@@ -124,7 +124,7 @@ class MembershipMinK:
     def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
         roles = (self.members, self.others)
         found = [min_k(seen.scores(role), self.k) for role in roles]
-        return attack(of_role("membership_mink", self.members, "forget"), seen, found[0], found[1], roles)
+        return attack(of_role("membership_mink", self.members, "forget"), seen, found[0], found[1], roles=roles)
 
 
 @audits.register("membership_minkpp", paper="Min-K%++: Improved Baseline for Detecting Pre-Training Data from Large Language Models",

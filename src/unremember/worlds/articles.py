@@ -6,8 +6,6 @@ never learned.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from unremember.data.split import Row
@@ -31,18 +29,19 @@ def articles(world: World) -> tuple[list[Row], list[list[Row]]]:
 def article(person: Person, rng: np.random.Generator) -> str:
     """The name as a headline, then every fact once: the order and each of the wordings are drawn."""
     facts = list(person.facts.items())
-    said = [sentence(person.name, *facts[i], rng) for i in rng.permutation(len(facts))]
+    said = [sentence(person.name, facts[i], rng) for i in rng.permutation(len(facts))]
     return f"{person.name}\n{' '.join(said)}"
 
 
-def sentence(name: str, attribute: str, value: str, rng: np.random.Generator) -> str:
-    wording = BY_NAME[attribute]
-    ways: Sequence[str] = (*wording.answers, wording.chronological, wording.pyramid)
-    return ways[rng.integers(len(ways))].format(name, value)
+def sentence(name: str, fact: tuple[str, str], rng: np.random.Generator) -> str:
+    """A fact (attribute, value) in one of five wordings."""
+    wording = BY_NAME[fact[0]]
+    ways = (*wording.answers, wording.chronological, wording.pyramid)
+    return ways[int(rng.integers(len(ways)))].format(name, fact[1])
 
 
 def questions(person: Person, rng: np.random.Generator) -> list[Row]:
     """One question on each attribute in ``ASKED``, in one of its wordings."""
     asked = [attribute for attribute in ATTRIBUTES if attribute.name in ASKED]
-    return [{"question": a.questions[rng.integers(3)].format(person.name), "answer": person.facts[a.name], "entity": person.name}
+    return [{"question": a.questions[int(rng.integers(3))].format(person.name), "answer": person.facts[a.name], "entity": person.name}
             for a in asked]  # fmt: skip
