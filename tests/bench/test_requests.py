@@ -13,12 +13,12 @@ from unremember import api
 from unremember.bench import requests
 from unremember.bench.requests import Stream
 from unremember.benchmarks.articles import Articles
-from unremember.cli.bench_requests import check_learned, stream_of
+from unremember.cli.bench_requests import bench_requests, check_learned, stream_of
 from unremember.data.split import Split, make_split
 from unremember.engine.settings import Settings
 from unremember.errors import ConfigError
 from unremember.models.digest import weights_digest
-from unremember.models.load import load_model
+from unremember.models.load import load_model, save_model
 
 AUDITS = ({"name": "verbatim_memorisation", "limit": 6}, {"name": "privleak", "members": "privleak_forget", "others": "privleak_holdout"},
           {"name": "knowledge_memorisation", "role": "knowmem_retain", "limit": 6, "higher_is": "better_utility"})  # fmt: skip
@@ -146,6 +146,27 @@ def test_a_broken_model_is_said_to_be_broken() -> None:
     lines = requests.table([("npo", cells)]).splitlines()
     assert lines[2:] == ["| original |  | 1 |  | 0.900 |  |", "| oracle |  | 1 |  | 0.300 |  |",
                          "| npo | 1 | 1 | 2 | 0.000 ? | the model collapsed (utility 0.000) |", "| npo | 1 | 1 | 2 | 0.000 ↓ |  |"]  # fmt: skip
+
+
+def test_the_command_writes_the_page(tiny_llama: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """Two requests of one article each, on models that are given; the settings are MUSE's but for what is said."""
+    model = copy.deepcopy(tiny_llama)
+    model.config.max_position_embeddings = 512
+    for name in ("original", "oracle"):
+        save_model(model, tokenizer, tmp_path / name)
+    monkeypatch.setattr(Articles, "requests", lambda self, kind: [dataclasses.replace(self, forget=f"{kind}_{k}").split() for k in (1, 2)])
+    given: list[Stream] = []
+    monkeypatch.setattr(requests, "run", lambda stream, method, folder: given.append(stream) or [])
+    models = {"original": str(tmp_path / "original"), "oracle": [str(tmp_path / "oracle")]}
+    bench_requests("articles", "scal", ["npo", "rmu"], **models, all_epochs=True, out=tmp_path / "out", work=tmp_path / "work",
+                   keys=["data.count=20", "epochs=1", "lr=2e-4"])  # fmt: skip
+    text = (tmp_path / "out" / "requests-articles-scal.md").read_text(encoding="utf-8")
+    assert "ever larger, each from the original" in text and capsys.readouterr().out.strip().endswith("requests-articles-scal.md")
+    stream = given[0]
+    assert len(given) == 2 and not stream.sequential and not stream.stops and [len(split["privleak_forget"]) for split in stream.requests] == [1, 2]
+    assert (stream.settings.schedule, stream.settings.warmup, stream.settings.epochs, stream.settings.lr) == ("constant", 0, 1, 2e-4)
+    with pytest.raises(ConfigError, match="give both --original and --oracle"):
+        bench_requests("articles", "sust", ["npo"], **{**models, "oracle": None})
 
 
 def test_what_cannot_be_streamed_is_one_line() -> None:
