@@ -68,6 +68,13 @@ def loop(job: Job, weights: Weights, home: Path, keep: bool, watch: Watch | None
     position = resume(home / "checkpoint", job, weights, optimizer, states) if keep else 0
     log = Log(home / "log.jsonl", position) if keep and processes.main() else None
     saved = time.monotonic()
+
+    def look() -> None:
+        if watch and (position % every == 0 or position == job.total):
+            states["run"]["ended"] |= asked(watch, weights, position)
+
+    if 0 < position < job.total and not states["run"]["ended"]:
+        look()  # a run that was stopped as it looked here has not seen it
     with Progress("training", job.total, start=position, quiet=quiet) as progress:
         try:
             while position < job.total and not states["run"]["ended"]:
@@ -82,8 +89,7 @@ def loop(job: Job, weights: Weights, home: Path, keep: bool, watch: Watch | None
                     if log:
                         log.add({"step": position, "epoch": position / job.per_epoch, **figures})
                     progress.advance(1, tokens, " ".join(f"{k} {v:.3g}" for k, v in figures.items()))
-                if watch and (position % every == 0 or position == job.total):
-                    states["run"]["ended"] |= asked(watch, weights, position)
+                look()
                 if keep and processes.anywhere(time.monotonic() - saved > settings.checkpoint_seconds):
                     with undivided():
                         save(home / "checkpoint", job, weights, optimizer, states, position)
