@@ -24,11 +24,12 @@ from unremember.observe.gradient_norms import gradient_norms
 from unremember.observe.harness import harness, harness_digest
 from unremember.observe.records import Scores, Seen, Want
 from unremember.observe.scoring import Scored, score
+from unremember.observe.states import prompt_states
 
 LIMIT = 200
 """Tokens a generation may have, as TOFU has it."""
-NUMBERS = ("harness", "gradient_norms")
-"""The kinds that are a number an example."""
+NUMBERS = ("harness", "gradient_norms", "states")
+"""The kinds that are an array with a number, or a vector a layer, for each example."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,18 +69,21 @@ class Store:
         return Seen(artefact, split, scored, said, numbers, truths)
 
     def number(self, model: Any, task: Language, split: Split, want: Want, artefact: str, quiet: bool) -> np.ndarray:
-        """A number an example: the norms of gradients, or a metric of a task of lm-eval."""
+        """A number an example (the norms of gradients, a metric of a task of lm-eval), or the states at the end of its prompt."""
         outside = want.kind == "harness"
         data = harness_digest(*want.options) if outside else split[want.role].digest
-        path = self.path(key(artefact, data, task.digest(), want.kind, want.role, want.text), "json")
+        path = self.path(key(artefact, data, task.digest(), want.kind, want.role, want.text), "npy")
         if path and path.exists():
-            return np.array(json.loads(path.read_text(encoding="utf-8")))
+            return np.load(path)
         if outside:
             found = harness(model, task.tokenizer, want.role, want.text, *want.options)
         else:
-            found = gradient_norms(model, task.encode(split, want.role, [want.text])[want.text], quiet)
+            read = prompt_states if want.kind == "states" else gradient_norms
+            found = read(model, task.encode(split, want.role, [want.text])[want.text], quiet)
         if path:
-            write_text(path, json.dumps(found.tolist()))
+            with disk_errors(path):
+                np.save(path.with_suffix(".partial.npy"), found)
+                os.replace(path.with_suffix(".partial.npy"), path)
         return found
 
     def scores(self, model: Any, task: Language, split: Split, role: str, columns: Sequence[str], artefact: str,
