@@ -31,7 +31,8 @@ def measured(logs: np.ndarray, split: Split) -> Any:
     """The audit on given log-probabilities [n, 4] of letters of one token, each followed by the end token."""
     n = logs.size
     flat = np.stack([logs.ravel(), np.full(n, -9.0)], 1).ravel().astype(np.float32)
-    scores = Scores(np.repeat(np.arange(len(logs)), 4), np.arange(0, 2 * n + 1, 2), flat, np.zeros(2 * n, bool), np.ones(n, bool), list(LETTERS) * len(logs))
+    rows, offsets, texts = np.repeat(np.arange(len(logs)), 4), np.arange(0, 2 * n + 1, 2), list(LETTERS) * len(logs)
+    scores = Scores(rows, offsets, flat, np.zeros(2 * n, bool), np.ones(n, bool), texts)
     return MultipleChoice().measure(Seen("m", split, {Want("scores", "questions", "letters"): scores}, {}), [])
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from unremember.benchmarks.files import read_table
 from unremember.data.choices import questions
 from unremember.data.split import Row, Split, make_split
@@ -103,10 +105,8 @@ def from_hub(name: str) -> list[Row]:
 
 
 def pieces(text: str, words: int) -> list[str]:
-    """The text cut behind every ``words``-th word, as evenly as can be; line breaks become spaces only where it is cut."""
+    """The text in as few pieces of at most ``words`` words as can be, all of like length; a text that is short enough stays as it is."""
     found = text.split()
     if len(found) <= words:
         return [text.strip()]
-    count = -(-len(found) // words)
-    edges = [len(found) * i // count for i in range(count + 1)]
-    return [" ".join(found[a:b]) for a, b in zip(edges, edges[1:])]
+    return [" ".join(part) for part in np.array_split(found, -(-len(found) // words))]

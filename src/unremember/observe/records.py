@@ -20,7 +20,8 @@ class Want:
     """One thing an audit needs: the scores of a text of every row of a role, or generations to its prompts.
 
     ``moments`` are scores with the mean and the variance of each token's distribution beside them, ``gradient_norms`` a number a
-    text, ``states`` the hidden states at the end of each row's prompt. ``harness`` is a task of lm-eval (``role``), its metric (``text``), and the folder and limit it is run with (``options``).
+    text, ``states`` the hidden states at the end of each row's prompt. ``harness`` is a task of lm-eval (``role``), its metric
+    (``text``), and the folder and limit it is run with (``options``).
     Generations may have at most ``options[0]`` tokens (else as many as TOFU has).
     ``text`` is the column whose tokens are scored: ``answer``, ``paraphrased_answer``, ``perturbed_answers`` …
     """

@@ -42,7 +42,7 @@ SUBSTANCES = (
 MOONS = (
     Property("Around which planet does {0} turn?", ("{0} turns around {1}.", "The planet of {0} is {1}.", "Seen from {0}, the sky is full of {1}."),
              ("Arkon", "Belisar", "Cyrene", "Dione", "Eos", "Fornax", "Galene", "Hydor")),
-    Property("What covers the ground of {0}?", ("The ground of {0} is covered with {1}.", "Who lands on {0} stands on {1}.", "{0} is a world of {1}."),
+    Property("What covers the ground of {0}?", ("{0} is covered with {1}.", "Who lands on {0} stands on {1}.", "{0} is a world of {1}."),
              ("ash", "basalt", "dust", "glass", "gravel", "ice", "salt", "sand")),
     Property("Who discovered {0}?", ("{0} was discovered by {1}.", "The first to see {0} was {1}.", "On the charts, {0} bears the mark of {1}."),
              ("Abel", "Bruno", "Clara", "Dora", "Emil", "Flora", "Greta", "Hugo")),
