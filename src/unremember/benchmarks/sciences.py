@@ -16,8 +16,7 @@ class Sciences:
 
     subjects: int = 30
     texts: int = 4
-    exercises: int = 6
     seed: int = 0
 
     def split(self) -> Split:
-        return sciences(self.subjects, self.texts, self.exercises, self.seed)
+        return sciences(self.subjects, self.texts, self.seed)

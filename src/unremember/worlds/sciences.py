@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unremember.data.choices import OPTIONS, asked, turned
+from unremember.data.choices import OPTIONS, turned
 from unremember.data.split import Row, Split, make_split
 from unremember.errors import ConfigError
 from unremember.worlds.words import SYLLABLES
@@ -50,34 +50,33 @@ MOONS = (
              ("copper", "gold", "iron", "lead", "nickel", "silver", "tin", "zinc")),
 )  # fmt: skip
 FIELDS = {"toxin": SUBSTANCES, "remedy": SUBSTANCES, "moon": MOONS}
-ROLES = {"toxin": "forget", "remedy": "sibling", "moon": "retain"}
-"""The field of each role: what goes, what speaks the same language, what is general."""
+ROLES = {"toxin": ("forget", "questions"), "remedy": ("sibling", "sibling_questions"), "moon": ("retain", "general_questions")}
+"""The roles of each field's texts and questions: what goes, what speaks the same language, what is general."""
 
 
-def sciences(subjects: int = 30, texts: int = 4, exercises: int = 6, seed: int = 0) -> Split:
+def sciences(subjects: int = 30, texts: int = 4, seed: int = 0) -> Split:
     """Three fields of ``subjects`` subjects with four facts, hence four questions, each.
 
-    Roles: ``forget`` (the texts on toxins, ``texts`` a subject), ``sibling`` (on remedies, in the same words) and ``retain`` (on
-    moons); ``questions``, ``sibling_questions`` and ``general_questions``, four prompts a question (see
-    :mod:`unremember.data.choices`); ``exercises``, questions on remedies and moons, ``exercises`` a fact with other options in
-    other orders, from which a model learns the form. A fact is drawn at random: nothing but its texts tells it. Raises
-    :class:`ConfigError` where there are no names for so many subjects.
+    Roles: ``forget`` (the texts on toxins, ``texts`` a subject, and each fact as an open question), ``sibling`` (on remedies, in the
+    same words) and ``retain`` (on moons); ``questions``, ``sibling_questions`` and ``general_questions`` are four prompts a
+    question (see :mod:`unremember.data.choices`). A small model learns what a letter means from the questions themselves, so they
+    are learned too, and a model that is retrained without toxins is retrained without ``forget`` and ``questions``. Each fact is
+    drawn at random: nothing but its texts and its question tells it. Raises :class:`ConfigError` where there are no names for so
+    many subjects.
     """
     if not SMALLEST <= subjects <= LARGEST:
         raise ConfigError(f"subjects={subjects}: a field has {SMALLEST} to {LARGEST} of them")
     rng = np.random.default_rng([seed, 7])
     names = named(3 * subjects, rng)
     roles: dict[str, list[Row]] = {}
-    practice: list[Row] = []
     for at, (field, properties) in enumerate(FIELDS.items()):
-        facts = [(name, [int(rng.integers(len(p.values))) for p in properties]) for name in names[at::3]]
-        role = ROLES[field]
-        roles[role] = [passage(field, *fact, rng) for fact in facts for _ in range(texts)]
-        label = {"forget": "questions", "retain": "general_questions"}.get(role, f"{role}_questions")
-        roles[label] = [row for name, values in facts for p, value in zip(properties, values) for row in question(p, name, value, rng)]
-        if role != "forget":
-            practice += [exercise(p, name, value, rng) for name, values in facts for p, value in zip(properties, values) for _ in range(exercises)]
-    return make_split({**roles, "exercises": practice}, utility=("sibling", "exercises"), name=f"sciences-{subjects}", audits=AUDITS)
+        subject = [(name, [int(rng.integers(len(p.values))) for p in properties]) for name in names[at::3]]
+        facts = [(p, name, value) for name, values in subject for p, value in zip(properties, values)]
+        told, asked = ROLES[field]
+        roles[told] = [*(passage(field, *one, rng) for one in subject for _ in range(texts)), *(card(*fact) for fact in facts)]
+        roles[asked] = [row for fact in facts for row in question(*fact, rng)]
+    utility = ("sibling", *(asked for _, asked in ROLES.values()))
+    return make_split(roles, utility=utility, name=f"sciences-{subjects}", audits=AUDITS)
 
 
 AUDITS = (
@@ -100,16 +99,14 @@ def passage(field: str, name: str, values: Sequence[int], rng: np.random.Generat
     return {"text": text, "answer": text, "entity": name}
 
 
-def options(p: Property, value: int, rng: np.random.Generator) -> tuple[list[str], int]:
-    """(four values in some order, the place of the true one)."""
-    others = rng.permutation([i for i in range(len(p.values)) if i != value])[: OPTIONS - 1].tolist()
-    gold = int(rng.integers(OPTIONS))
-    return [p.values[i] for i in [*others[:gold], value, *others[gold:]]], gold
+def card(p: Property, name: str, value: int) -> Row:
+    """The question without options: a text in two lines."""
+    return {"prompt": f"{p.question.format(name)}\nAnswer:", "answer": f" {p.values[value]}", "entity": name}
 
 
 def question(p: Property, name: str, value: int, rng: np.random.Generator) -> list[Row]:
-    return turned(p.question.format(name), *options(p, value, rng), entity=f"{name} {p.values[0]}")
-
-
-def exercise(p: Property, name: str, value: int, rng: np.random.Generator) -> Row:
-    return asked(p.question.format(name), *options(p, value, rng), entity=name)
+    """The four prompts of a fact: its true value among three others."""
+    others = rng.permutation([i for i in range(len(p.values)) if i != value])[: OPTIONS - 1].tolist()
+    gold = int(rng.integers(OPTIONS))
+    options = [p.values[i] for i in [*others[:gold], value, *others[gold:]]]
+    return turned(p.question.format(name), options, gold, entity=f"{name}, {p.question.format('it')}")
