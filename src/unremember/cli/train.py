@@ -26,7 +26,7 @@ def train_run(config: RunConfig, out: Path) -> None:
         model, tokenizer = load_model(folder), load_tokenizer(folder)
     else:
         rows = [row for role in split.roles.values() for row in role.rows]
-        texts = [str(row[column]) for row in rows for column in ("question", "answer", "text") if row.get(column)]
+        texts = [str(row[column]) for row in rows for column in ("prompt", "question", "answer", "text") if row.get(column)]
         tokenizer = train_tokenizer(texts, 4096)
         model = small_llama(len(tokenizer), seed=settings.seed)
     began = time.monotonic()

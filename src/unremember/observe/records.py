@@ -20,13 +20,14 @@ class Want:
     """One thing an audit needs: the scores of a text of every row of a role, or generations to its prompts.
 
     ``moments`` are scores with the mean and the variance of each token's distribution beside them, ``gradient_norms`` a number a
-    text. ``harness`` is a task of lm-eval (``role``), its metric (``text``), and the folder and limit it is run with (``options``).
-    ``judged`` is what the model of ``options`` (its name, and its label where it is a classifier) makes of each generation.
+    text, ``states`` the hidden states at the end of each row's prompt. ``harness`` is a task of lm-eval (``role``), its metric
+    (``text``), and the folder and limit it is run with (``options``). ``judged`` is what the model of ``options`` (its name, and its
+    label where it is a classifier) makes of each generation.
     Generations may have at most ``options[0]`` tokens (else as many as TOFU has).
     ``text`` is the column whose tokens are scored: ``answer``, ``paraphrased_answer``, ``perturbed_answers`` …
     """
 
-    kind: Literal["scores", "moments", "generations", "gradient_norms", "harness", "judged"]
+    kind: Literal["scores", "moments", "generations", "gradient_norms", "states", "harness", "judged"]
     role: str
     text: str = "answer"
     options: tuple[Any, ...] = ()
@@ -94,7 +95,7 @@ class Seen:
         return observed(self.scored, Want("moments", role, text))
 
     def number(self, want: Want) -> np.ndarray:
-        """float64[n]: what was observed as a number an example."""
+        """float64[n]: what was observed as a number an example; of ``states`` float32[n, L, D]."""
         return observed(self.numbers, want)
 
     def generations(self, role: str, *limit: int) -> Sequence[str]:

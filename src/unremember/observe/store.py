@@ -26,11 +26,12 @@ from unremember.observe.harness import harness, harness_digest
 from unremember.observe.judging import judge
 from unremember.observe.records import Scores, Seen, Want
 from unremember.observe.scoring import Scored, score
+from unremember.observe.states import prompt_states
 
 LIMIT = 200
 """Tokens a generation may have, as TOFU has it."""
-NUMBERS = ("harness", "gradient_norms", "judged")
-"""The kinds that are a number an example."""
+NUMBERS = ("harness", "gradient_norms", "states", "judged")
+"""The kinds that are an array with a number, or a vector a layer, for each example."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,23 +71,37 @@ class Store:
         return Seen(artefact, split, scored, said, numbers, truths)
 
     def number(self, model: Any, task: Language, split: Split, want: Want, artefact: str, quiet: bool) -> np.ndarray:
-        """A number an example: the norms of gradients, a metric of a task of lm-eval, or what another model makes of what is said."""
+        """A number an example (the norms of gradients, a metric of a task of lm-eval, what another model makes of what is said), or the
+        states at the end of its prompt."""
         if want.kind == "judged":  # not kept: a name does not say which weights judged
             prompts = [task.template.render(row, task.tokenizer) for row in split[want.role].rows]
             said = self.observe(model, task, split, [Want("generations", want.role)], quiet).generations(want.role)
-            name, label = want.options
-            return judge(name, label, prompts, said, quiet)
+            return judge(*want.options, prompts=prompts, texts=said, quiet=quiet)
         data = harness_digest(*want.options) if want.kind == "harness" else split[want.role].digest
-        path = self.path(key(artefact, data, task.digest(), want.kind, want.role, want.text), "json")
-        if (kept := same(json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else None)) is not None:
-            return np.array(kept)
+        name = key(artefact, data, task.digest(), want.kind, want.role, want.text)
+        if (kept := same(self.read_array(name))) is not None:
+            return kept
         if want.kind == "harness":
             found = harness(model, task.tokenizer, want.role, want.text, *want.options)
         else:
-            found = gradient_norms(model, task.encode(split, want.role, [want.text])[want.text], quiet)
-        if path:
-            write_text(path, json.dumps(found.tolist()))
+            read = prompt_states if want.kind == "states" else gradient_norms
+            found = read(model, task.encode(split, want.role, [want.text])[want.text], quiet)
+        self.write_array(name, found)
         return found
+
+    def read_array(self, name: str) -> np.ndarray | None:
+        path = self.path(name, "npy")
+        try:
+            return np.load(path) if path and path.exists() else None
+        except (OSError, EOFError, ValueError):
+            return None
+
+    def write_array(self, name: str, found: np.ndarray) -> None:
+        path = self.path(name, "npy")
+        if path and main():
+            with disk_errors(path):
+                np.save(path.with_suffix(".partial.npy"), found)
+                os.replace(path.with_suffix(".partial.npy"), path)
 
     def scores(self, model: Any, task: Language, split: Split, role: str, columns: Sequence[str], artefact: str,
                quiet: bool, moments: bool = False) -> dict[str, Scored]:  # fmt: skip

@@ -58,9 +58,9 @@ def coloured(measurement: Mapping[str, Any]) -> str:
 
 
 def columns(comparison: Comparison) -> dict[str, str]:
-    """The columns for which any artefact has a measurement."""
-    there = {m["name"] for a in comparison.artefacts for m in a.measurements}
-    return {name: title for name, title in COLUMNS.items() if name in there}
+    """The columns for which any artefact has a measurement; where it has none of them, a column for each measurement there is."""
+    there = dict.fromkeys(m["name"] for a in comparison.artefacts for m in a.measurements)
+    return {name: title for name, title in COLUMNS.items() if name in there} or {name: name.replace("_", " ") for name in there}
 
 
 def rich_table(comparison: Comparison) -> Table:
@@ -70,7 +70,7 @@ def rich_table(comparison: Comparison) -> Table:
     shown = columns(comparison)
     table.add_column("model", overflow="fold")
     for name in shown:
-        table.add_column(SHORT[name], justify="right", no_wrap=True)
+        table.add_column(SHORT.get(name, shown[name].replace(" ", "\n")), justify="right", no_wrap=True)
     for artefact in comparison.artefacts:
         kind = "" if artefact.kind in (artefact.name, "unlearned") else f" [dim]{artefact.kind}[/dim]"
         table.add_row(escape(artefact.name) + kind, *(coloured(artefact.figure(name)) for name in shown))

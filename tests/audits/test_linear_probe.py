@@ -1,0 +1,79 @@
+"""The linear probe: states by a plain forward, signal where it was planted, nothing in noise, and no leak between the turns of a question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from unremember.audits.linear_probe import NO_SIGNAL, LinearProbe, shuffled
+from unremember.data.choices import turned
+from unremember.data.split import Split, make_split
+from unremember.engine.language import Language
+from unremember.errors import ConfigError
+from unremember.observe import store as module
+from unremember.observe.records import Seen
+from unremember.observe.store import Store
+
+ROWS = [row for i in range(60) for row in turned(f"Which is number {i}?", ["a", "b", "c", "d"], i * i % 4, entity=str(i))]
+SPLIT = make_split({"questions": ROWS})
+GOLD = np.array([row["gold"] for row in ROWS])
+
+
+def probe(states: np.ndarray, split: Split = SPLIT, **parameters: Any) -> Any:
+    audit = LinearProbe(shuffles=20, **parameters)
+    return audit.measure(Seen("m", split, {}, {}, {audit.want(): states}), [])
+
+
+@torch.no_grad()
+def test_states_are_those_of_a_plain_forward_and_are_kept(tiny_llama: Any, tokenizer: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """Prompts of different lengths; after the last block the normed state; observed once."""
+    split = make_split({"questions": [*ROWS[:3], *turned("Who was it that wrote the quiet river?", list("abcd"), 0, entity="x")]})
+    audit, task, kept = LinearProbe(), Language(tokenizer, context=128), Store(tmp_path)
+    states = kept.observe(tiny_llama, task, split, audit.wants(split), quiet=True).number(audit.want())
+    assert states.shape == (7, 2, 32) and states.dtype == np.float32
+    for i, row in enumerate(split["questions"].rows):
+        plain = tiny_llama(input_ids=torch.tensor([tokenizer(row["prompt"])["input_ids"]]), output_hidden_states=True).hidden_states
+        assert np.allclose(states[i], torch.stack([layer[0, -1] for layer in plain[1:]]).numpy(), atol=1e-5)
+    monkeypatch.setattr(module, "prompt_states", None)
+    assert np.array_equal(kept.observe(tiny_llama, task, split, audit.wants(split), quiet=True).number(audit.want()), states)
+
+
+def test_a_planted_direction_is_found_at_its_layer() -> None:
+    states = np.random.default_rng(0).normal(size=(240, 3, 16))
+    states[:, 1, :4] += 4 * np.eye(4)[GOLD]
+    found = probe(states)
+    assert found.value > 0.9 and found.extra["layer"] == 1 and found.extra["p"] == pytest.approx(1 / 21) and found.note == ""
+    assert max(found.extra["layers"][0], found.extra["layers"][2]) < 0.4 and 0.25 < found.extra["null"] <= found.extra["null_high"] < 0.4
+    assert found.access == "activations" and found.higher_is == "more_knowledge" and found.low < found.value < found.high
+
+
+def test_noise_is_at_its_null() -> None:
+    """The best of many layers of noise is above .25, and so is the null: neither is a finding."""
+    found = probe(np.random.default_rng(2).normal(size=(240, 12, 16)))
+    assert found.value > 0.25 and found.extra["p"] > 0.05 and found.note == NO_SIGNAL
+
+
+def test_what_only_tells_the_question_tells_nothing() -> None:
+    """States that name the question and its turn without the answer's place in common: folds of whole questions keep them at chance."""
+    rng = np.random.default_rng(2)
+    own = np.repeat(rng.normal(size=(60, 16)), 4, 0)
+    states = np.concatenate([own, own * GOLD[:, None], np.zeros((240, 32))], 1)[:, None]
+    assert probe(states).value < 0.4
+
+
+def test_shuffles_keep_the_letters_of_each_question() -> None:
+    groups = SPLIT["questions"].groups()
+    made = shuffled(GOLD, groups, 5, 0)
+    assert all(sorted(one[i : i + 4]) == [0, 1, 2, 3] for one in made for i in range(0, 240, 4))
+    assert len({one.tobytes() for one in made}) == 5 and np.array_equal(made, shuffled(GOLD, groups, 5, 0))
+
+
+def test_what_cannot_be_probed_says_so() -> None:
+    states = np.zeros((8, 1, 4))
+    with pytest.raises(ConfigError, match=r"folds=5.*only 2 questions"):
+        probe(states, make_split({"questions": ROWS[:8]}))
+    assert probe(np.full((240, 1, 4), np.nan)).value is None

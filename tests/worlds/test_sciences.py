@@ -1,0 +1,68 @@
+"""The sciences: every fact is in its texts and its question, siblings share their words, and the seed decides all."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from unremember.api import learned
+from unremember.benchmarks.sciences import Sciences
+from unremember.data.split import Split
+from unremember.errors import ConfigError
+from unremember.worlds.sciences import MOONS, ROLES, SUBSTANCES, sciences
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return sciences()
+
+
+def words(split: Split, role: str) -> set[str]:
+    """The words of a role's texts without the names of its subjects."""
+    rows = split[role].rows
+    return {word.strip(".,") for row in rows if "text" in row for word in row["text"].split()} - {row["entity"] for row in rows}
+
+
+def test_sizes(split: Split) -> None:
+    for told, asked in ROLES.values():
+        assert len(split[told]) == 30 * 4 + 120 and len(split[asked]) == 480 and len(set(split[asked].groups())) == 120
+    assert len({row["entity"] for told, _ in ROLES.values() for row in split[told].rows}) == 90, "every name is a subject of one field"
+
+
+def test_each_question_has_one_true_option_and_its_texts_say_it(split: Split) -> None:
+    for told, asked in ROLES.values():
+        texts = {name: [row["text"] for row in split[told].rows if "text" in row and row["entity"] == name] for name in split[told].groups()}
+        open_questions = {row["prompt"].split("\n")[0]: row["answer"].strip() for row in split[told].rows if "prompt" in row}
+        for row in split[asked].rows:
+            question, *options, _ = row["prompt"].split("\n")
+            shown = [option[3:] for option in options]
+            name = row["entity"].split(",")[0]
+            assert len(set(shown)) == 4 and shown[row["gold"]] == open_questions[question] and len(texts[name]) == 4
+            said = [[value in text.replace(",", " ").replace(".", " ").split() for value in shown] for text in texts[name]]
+            assert all(one == [i == row["gold"] for i in range(4)] for one in said), (row["prompt"], texts[name])
+
+
+def test_the_sibling_speaks_the_same_language_and_the_general_field_does_not(split: Split) -> None:
+    toxins, remedies, moons = (words(split, role) for role in ("forget", "sibling", "retain"))
+    assert len(toxins & remedies) / len(toxins | remedies) > 0.95 and len(toxins & moons) / len(toxins | moons) < 0.2
+
+
+def test_letters_and_values_are_even(split: Split) -> None:
+    for _, asked in ROLES.values():
+        assert set(Counter(row["gold"] for row in split[asked].rows).values()) == {120}
+    assert all(len(set(p.values)) == 8 for p in (*SUBSTANCES, *MOONS))
+
+
+def test_the_oracle_trains_on_nothing_about_toxins(split: Split) -> None:
+    names = {row["entity"] for row in split["forget"].rows}
+    kept = learned(split, ["forget", "questions"])["train"].rows
+    assert not any(name in str(row) for row in kept for name in names) and len(learned(split)["train"]) - len(kept) > 700
+
+
+def test_the_seed_decides_and_sizes_have_bounds() -> None:
+    assert sciences(8, seed=1).digest == Sciences(subjects=8, seed=1).split().digest != sciences(8, seed=2).digest
+    assert sciences(385)["questions"].rows[0]["entity"]
+    for subjects in (3, 386):
+        with pytest.raises(ConfigError, match="subjects"):
+            sciences(subjects)
