@@ -17,7 +17,7 @@ from typing import Any
 import joblib
 
 from unremember import api
-from unremember.audits.attacks import Attacked, Subject
+from unremember.audits.attacks import Attack, Attacked, Subject
 from unremember.audits.attacks.quantisation import Quantisation
 from unremember.audits.attacks.relearning import Relearning
 from unremember.audits.measurement import Measurement
@@ -29,12 +29,13 @@ from unremember.observe.records import Seen
 from unremember.observe.store import Store
 from unremember.registry import audits
 
-METHODS, SEEDS = ("gradient_difference", "npo", "simnpo", "rmu", "gu", "klue", "scope_aware"), (0, 1)
+METHODS = ("gradient_difference", "npo", "simnpo", "rmu", "gu", "klue")
 """What makes the unlearned models, with every rate of the arena."""
 UTILITY = 0.8
 """An unlearned model counts where it keeps this share of the original's utility."""
 RELEARN_RATE, BATCH, BITS = 1e-3, 16, 4
 """Relearning is one epoch of the forget set; quantisation rounds to so many bits."""
+STATES = ("relearned", "quantised")
 TOPS = {"privleak": 0.0}
 """What a figure that falls with knowledge is taken from, so that 0 is no knowledge: 1 where nothing else is said."""
 RANDOM = "random"
@@ -58,7 +59,7 @@ def oriented(found: Measurement) -> float | None:
 
     A p-value of being like the oracle counts as -log10 p.
     """
-    if found.value is None:
+    if found.value is None or not math.isfinite(found.value):
         return None
     if "log10_p" in found.extra:
         return -float(found.extra["log10_p"])
@@ -105,7 +106,8 @@ def pushed(arena: Arena, model: Any, home: Path, references: Sequence[Seen]) -> 
     """The figures of a model before the attacks and at the end of each one's budget."""
     split = knowledge(arena.split)
     found: dict[str, Mapping[str, float | None]] = {"before": figures(f"{home.name} before", observe(arena, model, home), references)}
-    for state, attack in zip(("relearned", "quantised"), attacks_on(split)):
+    attacks: Mapping[str, Attack] = dict(zip(STATES, attacks_on(split)))
+    for state, attack in attacks.items():
 
         def look(at: Attacked, state: str = state) -> None:
             found[state] = figures(f"{home.name} {state}", observe(arena, at.model, home, at.split), references)
@@ -168,7 +170,7 @@ def measure(arena: Arena, models: int, folder: Path, methods: Iterable[str] = ME
     references = [observe(arena, oracle.model, folder / f"oracle {i}") for i, oracle in enumerate(arena.oracles)]
     references += [observe(arena, pools.model(home), home) for home in retained]
     least = UTILITY * utility(arena, arena.original, folder / "original")
-    plans = [Plan(method, method, seed, rate) for method in methods for rate in arena.rates for seed in SEEDS]
+    plans = [Plan(method, method, 0, rate) for method in methods for rate in arena.rates]
     pooled = cells.on_all_cores("figures", [joblib.delayed(of_member)(arena, home, references) for home in homes.values()])
     retrained = [joblib.delayed(of_oracle)(arena, i, references, folder / f"oracle {i}") for i in range(len(arena.oracles))]
     forgot = [joblib.delayed(of_unlearned)(arena, plan, references, least, folder / "unlearned") for plan in plans]

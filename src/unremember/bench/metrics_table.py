@@ -19,7 +19,7 @@ from unremember.audits.model_utility import harmonic
 from unremember.bench import meta
 from unremember.bench.cells import Arena
 from unremember.bench.meta import Ratio
-from unremember.bench.metrics import BITS, RANDOM, RELEARN_RATE, UTILITY, Found, attacks_on
+from unremember.bench.metrics import BITS, RANDOM, RELEARN_RATE, STATES, UTILITY, Found, attacks_on
 from unremember.bench.pools import IGNORANT, KNOWING
 from unremember.bench.table import spans
 from unremember.engine.checkpoint import write_text
@@ -73,17 +73,17 @@ def mean_of(*parts: float | None) -> float | None:
 
 def judge(name: str, found: Found) -> Judged | None:
     """One metric over all models; None where a pool has no figure of it."""
-    pool = [[value for one in side if (value := one["figures"].get(name)) is not None] for side in (found.knowing, found.ignorant)]
-    if not all(pool):
+    knowing, ignorant = ([value for one in side if (value := one["figures"].get(name)) is not None] for side in (found.knowing, found.ignorant))
+    if not (knowing and ignorant):
         return None
-    value, low, high = meta.faithfulness(*pool)
-    blank = Judged(name, value, low, high, meta.chance(*pool), (len(pool[0]), len(pool[1])), meta.threshold(*pool))
+    value, low, high = meta.faithfulness(knowing, ignorant)
+    blank = Judged(name, value, low, high, meta.chance(knowing, ignorant), (len(knowing), len(ignorant)), meta.threshold(knowing, ignorant))
     if value <= blank.chance[1]:
         return dataclasses.replace(blank, reason=NOT_FAITHFUL)
     counted = [one for one in found.counted if one["before"][name] is not None and one["before"][name] <= blank.threshold]
     if not counted:
         return dataclasses.replace(blank, reason=NONE_COUNTS)
-    states = {state: [moved(one, name, state) for one in counted] for state in ("relearned", "quantised")}
+    states = {state: [moved(one, name, state) for one in counted] for state in STATES}
     retrained = {state: [moved(one, name, state) for one in found.retrained] for state in states}
     oracle = (float(np.mean([m[0] for m in retrained["relearned"]])), float(np.mean([m[1] for m in retrained["relearned"]])))
     r, q = [meta.relearning(m, oracle) for m in states["relearned"]], [meta.quantisation(m) for m in states["quantised"]]
