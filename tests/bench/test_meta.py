@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from unremember.bench import meta
-from unremember.bench.metrics_table import mean_of
+from unremember.bench.meta import mean_of
 
 UNLEARNED, RETRAINED, ROUNDED = (0.12, 0.52), (0.1, 0.3), (0.10, 0.16)
 

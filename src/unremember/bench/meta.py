@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unremember.audits.bootstrap import DRAWS, auc, auc_draws, interval
+from unremember.audits.model_utility import harmonic
 
 UNMOVED = "the attack does not move the unlearned model"
 STILL = "the attack moves neither model"
@@ -58,6 +59,11 @@ def quantisation_symmetric(unlearned: Moved) -> Ratio:
     """1 - |Δ| / (|before| + |after|): a fall counts as what comes back does."""
     before, after = unlearned
     return ratio(abs(before) + abs(after) - abs(after - before), abs(before) + abs(after), SILENT)
+
+
+def mean_of(*parts: float | None) -> float | None:
+    """The harmonic mean: of R and Q the robustness, of faithfulness and robustness the overall figure. None where a part is missing."""
+    return None if None in parts else float(harmonic(np.array(parts, dtype=np.float64)))
 
 
 def faithfulness(knowing: Sequence[float], ignorant: Sequence[float]) -> tuple[float, float, float]:

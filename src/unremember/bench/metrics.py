@@ -85,15 +85,16 @@ def observe(arena: Arena, model: Any, home: Path, split: Split | None = None) ->
     return Store(home / "observations").observe(model, arena.original.task, split, wants, quiet=True)
 
 
-def named(references: Sequence[Seen]) -> str:
-    return " ".join(seen.artefact[:12] for seen in references)
+def basis(arena: Arena, references: Sequence[Seen]) -> str:
+    """What decides the figures of a model beside its weights: the data, the metrics, the references."""
+    split = knowledge(arena.split)
+    return hashlib.sha256(f"{split.digest} {applicable(split)} {[seen.artefact for seen in references]}".encode()).hexdigest()[:16]
 
 
 def of_member(arena: Arena, home: Path, references: Sequence[Seen]) -> dict[str, Any]:
     """The figures of a model of a pool."""
-    digest = pools.digest(home)
     find = lambda: {"figures": figures(home.name, observe(arena, pools.model(home), home), references)}  # noqa: E731
-    return pools.once(home / "figures.json", f"{digest} {named(references)}", find)
+    return pools.once(home / "figures.json", f"{pools.digest(home)} {basis(arena, references)}", find)
 
 
 def attacks_on(split: Split) -> tuple[Relearning, Quantisation]:
@@ -123,7 +124,7 @@ def utility(arena: Arena, result: api.Result, home: Path) -> float:
 
 def of_oracle(arena: Arena, number: int, references: Sequence[Seen], home: Path) -> dict[str, Any]:
     """A retrained model under the same attacks."""
-    identity = f"{arena.digest} {number} {attacks_on(arena.split)} {named(references)}"
+    identity = f"{arena.digest} {number} {attacks_on(arena.split)} {basis(arena, references)}"
     return pools.once(home / "figures.json", identity, lambda: pushed(arena, arena.oracles[number].model, home, references))
 
 
@@ -143,7 +144,7 @@ def of_unlearned(arena: Arena, plan: Plan, references: Sequence[Seen], least: fl
         except UnrememberError as error:
             return found | {"counts": False, "note": f"does not run here: {error}"}
 
-    return pools.once(home / "figures.json", f"{arena.digest} {plan} {attacks_on(arena.split)} {least} {named(references)}", find)
+    return pools.once(home / "figures.json", f"{arena.digest} {plan} {attacks_on(arena.split)} {least} {basis(arena, references)}", find)
 
 
 @dataclasses.dataclass(frozen=True)

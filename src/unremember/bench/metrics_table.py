@@ -59,16 +59,11 @@ class Judged:
 
     @property
     def robustness(self) -> float | None:
-        return mean_of(*self.parts)
+        return meta.mean_of(*self.parts)
 
     @property
     def overall(self) -> float | None:
-        return mean_of(self.faithfulness, self.robustness)
-
-
-def mean_of(*parts: float | None) -> float | None:
-    """Harmonic mean; None where a part is missing."""
-    return None if None in parts else float(harmonic(np.array(parts, dtype=np.float64)))
+        return meta.mean_of(self.faithfulness, self.robustness)
 
 
 def judge(name: str, found: Found) -> Judged | None:
@@ -130,7 +125,7 @@ def line(row: Judged) -> list[str]:
     published = PUBLISHED.get(row.name, (None, None))
     return [f"`{row.name}`", shown(row.overall), f"{row.faithfulness:.3f} ({row.low:.3f} … {row.high:.3f})", *[shown(part) for part in row.parts],
             shown(row.robustness) + bounds, row.reason or str(row.counted), *[shown(part) for part in row.symmetric],
-            shown(mean_of(*row.symmetric)), shown(row.rounded), *[shown(one) for one in published]]  # fmt: skip
+            shown(meta.mean_of(*row.symmetric)), shown(row.rounded), *[shown(one) for one in published]]  # fmt: skip
 
 
 def markdown(rows: Sequence[Judged]) -> str:
@@ -156,7 +151,7 @@ def draw(rows: Sequence[Judged], title: str, path: Path) -> None:
 
 def compared(rows: Sequence[Judged], which: int, what: str) -> str:
     """A sentence on our figures beside the published ones: rank correlation, and which are near and which are not."""
-    ours = {row.name: (row.faithfulness, mean_of(*row.symmetric))[which] for row in rows}
+    ours = {row.name: (row.faithfulness, meta.mean_of(*row.symmetric))[which] for row in rows}
     both = [(name, mine, theirs) for name, pair in PUBLISHED.items() if (mine := ours.get(name)) is not None and (theirs := pair[which]) is not None]
     if len(both) < 3:
         return f"{what}: too few metrics in common with the published ones to compare."

@@ -30,7 +30,7 @@ KNOWING, IGNORANT = ("original", "biography", "paraphrase"), ("retained", "wrong
 The question/answer pairs; biographies of the same people; the pairs in other words. Nothing; the questions with wrong answers;
 biographies of people from another world (the holdout stays unseen, for the membership attacks are read against it).
 """
-RATES, EPOCHS = (2e-3, 1e-3, 3e-3, 1.5e-3, 4e-3), (24, 16)
+RATES, EPOCHS = (2e-3, 1e-3, 3e-3, 1.5e-3, 4e-3), (16, 8)
 LEAST, MOST = 6, len(KNOWING) * len(RATES) * len(EPOCHS)
 """The smallest pool, and the greatest: every form with every rate and number of epochs."""
 
