@@ -109,6 +109,23 @@ def is_raw(method: Any, seams: Mapping[str, Any]) -> bool:
     return bool(blends.make(api.recipe_of(method, **seams).blend).raw)
 
 
+def forgotten(arena: Arena, plan: Plan, seen: dict[str, Any]) -> api.Result:
+    """The original after the plan's run; ``seen`` holds what the last look found: ``steps``, ``level``, and whether it ``reached`` the target."""
+    task = arena.original.task
+    seen |= {"steps": 0, "level": None, "reached": False}
+
+    def look(model: Any, step: int) -> bool:
+        found = level(model, task, arena.split)
+        seen.update(steps=step, level=found, reached=found <= arena.target)
+        return found <= arena.target and not plan.steps
+
+    return api.forget(
+        copy.deepcopy(arena.original.model), arena.split, plan.method, tokenizer=task.tokenizer, template=task.template,
+        watch=look, every=plan.steps or arena.every, quiet=True, seed=plan.seed, lr=plan.rate, schedule="constant", warmup=0.0,
+        batch_size=arena.batch_size, max_steps=plan.steps or arena.limit, **plan.seams,
+    )  # fmt: skip
+
+
 def run(arena: Arena, plan: Plan, folder: Path) -> dict[str, Any]:
     """The cell of a plan: read from ``folder`` where it is there, else run, measured and written.
 
@@ -119,27 +136,16 @@ def run(arena: Arena, plan: Plan, folder: Path) -> dict[str, Any]:
         return there
     quiet()
     torch.set_num_threads(1)
-    cell: dict[str, Any] = {"identity": identity, "name": plan.name, "seed": plan.seed, "rate": plan.rate, "arena": arena.name}
-    seen: dict[str, Any] = {"steps": 0, "level": None, "reached": False}
-    began, task = time.monotonic(), arena.original.task
-
-    def look(model: Any, step: int) -> bool:
-        found = level(model, task, arena.split)
-        seen.update(steps=step, level=found, reached=found <= arena.target)
-        return found <= arena.target and not plan.steps
-
+    cell: dict[str, Any] = {"identity": identity, "name": plan.name, "seed": plan.seed, "rate": plan.rate, "arena": arena.name, "figures": {}}
+    began = time.monotonic()
     try:
-        made = api.forget(
-            copy.deepcopy(arena.original.model), arena.split, plan.method, tokenizer=task.tokenizer, template=task.template,
-            watch=look, every=plan.steps or arena.every, quiet=True, seed=plan.seed, lr=plan.rate, schedule="constant", warmup=0.0,
-            batch_size=arena.batch_size, max_steps=plan.steps or arena.limit, **plan.seams,
-        )  # fmt: skip
+        made = forgotten(arena, plan, cell)
         card = api.audit(made, arena.split, oracle=arena.oracles, original=arena.original, audits=KEPT, store=folder / "observations", quiet=True)
-        cell |= {**seen, "figures": {m.name: m.row() for m in card}, "digest": made.digest}
+        cell |= {"figures": {m.name: m.row() for m in card}, "digest": made.digest}
     except Collapsed as error:
-        cell |= {**seen, "figures": {}, "note": f"collapsed: {error}"}
+        cell["note"] = f"collapsed: {error}"
     except UnrememberError as error:
-        cell |= {**seen, "figures": {}, "note": f"does not run here: {error}"}
+        cell["note"] = f"does not run here: {error}"
     cell["seconds"] = round(time.monotonic() - began, 1)
     write_text(path, json.dumps(cell, indent=1))
     return cell

@@ -1,4 +1,4 @@
-"""``bench methods`` and ``bench seams``: methods at matched forgetting, and the four seams crossed."""
+"""``bench``: methods at matched forgetting, the four seams crossed, what hardness foretells, what metrics are worth."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from unremember.cli.bench_requests import bench_requests
 from unremember.errors import ConfigError
 
 ARENAS = Annotated[list[str], typer.Argument(metavar="ARENA...", help="people-40, people-100 … (any size from 20), or tofu.")]
+WORLD = Annotated[str, typer.Argument(metavar="WORLD", help="people-40 (any size from 20).")]
 OUT = Annotated[Path, typer.Option("--out", "-o", help="Folder of the page and its figures.")]
 WORK = Annotated[Path, typer.Option("--work", "-w", help="Folder of models and finished cells; what is there is not run again.")]
 TOFU = Annotated[str, typer.Option("--tofu", help="For the arena tofu: TOFU's folder, or its name on the hub.")]
@@ -36,6 +37,7 @@ def add_bench(app: typer.Typer) -> None:
     bench.command("seams")(bench_seams)
     bench.command("hardness")(bench_hardness)
     bench.command("requests")(bench_requests)
+    bench.command("metrics")(bench_metrics)
     app.add_typer(bench, name="bench")
 
 
@@ -73,8 +75,7 @@ def bench_seams(arenas: ARENAS, loss: Annotated[str, typer.Option(help="The meth
     typer.echo(compare.page("The four seams crossed", lead, parts, out / "seams.md", crossing, compare.margins))
 
 
-def bench_hardness(world: Annotated[str, typer.Argument(metavar="WORLD", help="people-40 (any size from 20).")],
-                   out: OUT = Path("docs/results"), work: WORK = Path("runs/bench"), table: TABLE = None) -> None:  # fmt: skip
+def bench_hardness(world: WORLD, out: OUT = Path("docs/results"), work: WORK = Path("runs/bench"), table: TABLE = None) -> None:
     """How well the hardness that `plan` prints ranks what forgetting really costs.
 
     unremember bench hardness people-40
@@ -90,6 +91,25 @@ def bench_hardness(world: Annotated[str, typer.Argument(metavar="WORLD", help="p
     if table:
         write_text(table, json.dumps(dataclasses.asdict(made), indent=1) + "\n")
     typer.echo(out / "hardness.md")
+
+
+def bench_metrics(world: WORLD, models: Annotated[int, typer.Option(help="Models of each pool: a multiple of 3, from 6 to 30.")] = 12,
+                  method: METHOD = None, out: OUT = Path("docs/results"), work: WORK = Path("runs/bench")) -> None:  # fmt: skip
+    """What every metric is worth: does it tell models that know from those that do not, and does it hold under attack?
+
+    unremember bench metrics people-40
+
+    unremember bench metrics people-40 --models 30
+    """
+    from unremember.bench import metrics, metrics_table, pools
+    from unremember.registry import methods
+
+    people(world)
+    pools.members(models)
+    chosen = [methods.entry(name).name for name in method or metrics.METHODS]
+    made = arena(world, work, "", "", [])
+    found = metrics.measure(made, models, work / world / "metrics", chosen)
+    typer.echo(metrics_table.page(made, found, out))
 
 
 def people(name: str) -> dict[str, Any]:

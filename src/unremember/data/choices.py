@@ -37,7 +37,7 @@ def questions(rows: Sequence[Row], name: str, lead: str = "") -> list[Row]:
     place of a row that is not of this form.
     """
     for i, row in enumerate(rows):
-        options = row.get("choices")
+        options: Any = row.get("choices")
         whole = isinstance(row.get("question"), str) and isinstance(options, Sequence) and not isinstance(options, str)
         if not whole or len(options) != OPTIONS or row.get("answer") not in range(OPTIONS):
             raise DataError(f"{name}: row {i} is no question with four choices and an answer from 0 to 3")

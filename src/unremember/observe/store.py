@@ -76,7 +76,8 @@ class Store:
         if want.kind == "judged":  # not kept: a name does not say which weights judged
             prompts = [task.template.render(row, task.tokenizer) for row in split[want.role].rows]
             said = self.observe(model, task, split, [Want("generations", want.role)], quiet).generations(want.role)
-            return judge(*want.options, prompts=prompts, texts=said, quiet=quiet)
+            name, label = want.options
+            return judge(name, label, prompts, said, quiet)
         data = harness_digest(*want.options) if want.kind == "harness" else split[want.role].digest
         name = key(artefact, data, task.digest(), want.kind, want.role, want.text)
         if (kept := same(self.read_array(name))) is not None:

@@ -1,0 +1,95 @@
+"""What a metric is worth: does it tell models that know from models that do not, and does it hold when a model is pushed?
+
+After OpenUnlearning (arXiv 2506.12618). Every figure m here is oriented: higher = more knowledge of the forget set. A ratio
+is clipped to [0, 1], 1 is best; where its denominator is 0 there is no ratio, and the reason stands in its place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from unremember.audits.bootstrap import DRAWS, auc, auc_draws, interval
+from unremember.audits.model_utility import harmonic
+
+UNMOVED = "the attack does not move the unlearned model"
+STILL = "the attack moves neither model"
+NOTHING = "nothing is known after rounding"
+SILENT = "nothing is known before or after rounding"
+NO_FIGURE = "the metric has no finite value"
+
+Moved = tuple[float, float]
+"""A figure before an attack and after it."""
+
+
+class Ratio(NamedTuple):
+    """A number in [0, 1], or None and why."""
+
+    value: float | None
+    reason: str = ""
+
+
+def ratio(above: float, below: float, reason: str) -> Ratio:
+    """``above / below`` clipped to [0, 1]; ``reason`` where ``below`` is 0."""
+    if not (math.isfinite(above) and math.isfinite(below)):
+        return Ratio(None, NO_FIGURE)
+    return Ratio(min(max(above / below, 0.0), 1.0)) if below else Ratio(None, reason)
+
+
+def relearning(unlearned: Moved, retrained: Moved) -> Ratio:
+    """R: what the attack teaches a retrained model over what it brings out of the unlearned one."""
+    return ratio(retrained[1] - retrained[0], unlearned[1] - unlearned[0], UNMOVED)
+
+
+def relearning_symmetric(unlearned: Moved, retrained: Moved) -> Ratio:
+    """1 - |Δu - Δr| / (|Δu| + |Δr|), Δ the changes of the two: also a fall beside the retrained model's counts."""
+    u, r = unlearned[1] - unlearned[0], retrained[1] - retrained[0]
+    return ratio(abs(u) + abs(r) - abs(u - r), abs(u) + abs(r), STILL)
+
+
+def quantisation(unlearned: Moved) -> Ratio:
+    """Q: before over after, so that what comes back is penalised and a fall is not."""
+    return ratio(unlearned[0], unlearned[1], NOTHING)
+
+
+def quantisation_symmetric(unlearned: Moved) -> Ratio:
+    """1 - |Δ| / (|before| + |after|): a fall counts as what comes back does."""
+    before, after = unlearned
+    return ratio(abs(before) + abs(after) - abs(after - before), abs(before) + abs(after), SILENT)
+
+
+def mean_of(*parts: float | None) -> float | None:
+    """The harmonic mean: of R and Q the robustness, of faithfulness and robustness the overall figure. None where a part is missing."""
+    return None if None in parts else float(harmonic(np.array(parts, dtype=np.float64)))
+
+
+def faithfulness(knowing: Sequence[float], ignorant: Sequence[float]) -> tuple[float, float, float]:
+    """(AUC, low, high): the chance that a model that was trained with the knowledge stands above one that was not.
+
+    The 95 % interval draws models with replacement; where the pools do not overlap it has no width.
+    """
+    p, n = np.array(knowing, dtype=np.float64), np.array(ignorant, dtype=np.float64)
+    names = [[str(i) for i in range(len(pool))] for pool in (p, n)]
+    return auc(p, n), *interval(auc_draws(p, n, *names))
+
+
+def chance(knowing: Sequence[float], ignorant: Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of the AUC once the models are dealt to the pools at random: what a metric without any faith gives."""
+    rng, both = np.random.default_rng(seed), np.concatenate([knowing, ignorant])
+    dealt = [rng.permutation(both) for _ in range(DRAWS)]
+    return interval(np.array([auc(one[: len(knowing)], one[len(knowing) :]) for one in dealt]))
+
+
+def threshold(knowing: Sequence[float], ignorant: Sequence[float]) -> float:
+    """The value that parts the pools best: up to it a model passes for one that does not know.
+
+    It maximises the mean share of each pool that is on its side, half-way between two figures (the lowest of several).
+    """
+    p, n = np.array(knowing, dtype=np.float64), np.array(ignorant, dtype=np.float64)
+    values = np.unique(np.concatenate([p, n]))
+    cuts = np.concatenate([values[:1], (values[:-1] + values[1:]) / 2, values[-1:]])
+    right = [(p > cut).mean() + (n <= cut).mean() for cut in cuts]
+    return float(cuts[int(np.argmax(right))])
