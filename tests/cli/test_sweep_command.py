@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import pytest
 import yaml
 from shell import WORLD, Outcome, ran, run_json, shell
 
-from unremember.bench.workers import workers
+from unremember.bench.workers import Workers, workers
+from unremember.cli.sweep import run_point
 from unremember.errors import DataError
+from unremember.observe import store
 
 SMALL = [WORLD, "batch_size=8", "max_steps=2", "warmup=0", "--floor", "0"]
 
@@ -31,9 +33,9 @@ class Here:
     def __init__(self) -> None:
         self.ran = 0
 
-    def run(self, title: str, job: Callable[..., dict[str, Any]], shared: Any, calls: list[Any]) -> list[dict[str, Any]]:
-        self.ran += len(calls)
-        return [job(shared, *call) for call in calls]
+    def run(self, title: str, job: Callable[..., dict[str, Any]], shared: Any, points: list[Any]) -> list[dict[str, Any]]:
+        self.ran += len(points)
+        return [job(shared, point) for point in points]
 
 
 @pytest.fixture
@@ -43,6 +45,23 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Here:
     return made
 
 
+@pytest.fixture(scope="module")
+def on_ray() -> Iterator[Workers]:
+    """Real Ray on this machine; what is defined in this file is sent to the workers as it stands."""
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with workers() as there:
+        yield there
+    assert not ray.is_initialized()
+
+
+def short_answers(shared: Any, point: Any) -> dict[str, Any]:
+    """The job of a sweep; a model that knows nothing never ends by itself, in a worker as here."""
+    store.LIMIT = 4
+    return run_point(shared, point)
+
+
 def fail(shared: Any, kind: str) -> dict[str, Any]:
     if kind == "data":
         raise DataError("the role 'forget' is missing")
@@ -50,11 +69,14 @@ def fail(shared: Any, kind: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def swept(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+def swept(on_ray: Workers, runs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     """A sweep on Ray: two rates, and one that destroys the model."""
     out = tmp_path_factory.mktemp("sweep") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "80")
+        patch.setattr("unremember.observe.store.LIMIT", 4)
+        patch.setattr("unremember.cli.sweep.workers", lambda address: contextlib.nullcontext(on_ray))
+        patch.setattr("unremember.cli.sweep.run_point", short_answers)
         return out, ran(*words(runs, out, "method=gradient_ascent", "weight_decay=0", "sweep.lr=[1e-4,1e-3,1e30]"))
 
 
@@ -102,44 +124,47 @@ def test_what_is_finished_is_not_run_again(swept: tuple[Path, Outcome], runs: Pa
     assert [p["title"] for p in json.loads((out / "sweep.json").read_text())["points"]] == ["lr=0.002"]
 
 
-def test_matched_points_end_early_and_the_recommended_one_can_be_repeated(runs: Path, tmp_path: Path, here: Here) -> None:
-    ran(*words(runs, tmp_path / "out", "max_steps=40", "method=gradient_ascent", "--matched", "--every", 2, "sweep.lr=[1e-2,3e-3]"))
-    tree = json.loads((tmp_path / "out" / "sweep.json").read_text())
+def test_matched_points_end_early_and_the_recommended_one_can_be_repeated(swept: tuple[Path, Outcome], runs: Path, tmp_path: Path,
+                                                                          here: Here) -> None:  # fmt: skip
+    out, _ = swept
+    ran(*words(runs, out, "max_steps=40", "method=gradient_ascent", "--matched", "--every", 2, "sweep.lr=[1e-2,3e-3]"))
+    tree = json.loads((out / "sweep.json").read_text())
     assert len(tree["points"]) == 2
     for point in tree["points"]:
         assert 0 < point["steps"] < 40 and point["steps"] % 2 == 0 and point["level"] <= tree["target"]
-    ran("forget", "-c", tmp_path / "out" / "best.yaml", "-o", tmp_path / "best")
-    assert run_json(tmp_path / "best")["digest"] == run_json(tmp_path / "out" / "points" / tree["recommended"])["digest"]
-    ran(*words(runs, tmp_path / "out", "max_steps=40", "method=gradient_ascent", "--matched", "--every", 4, "sweep.lr=[1e-2]"))
+    ran("forget", "-c", out / "best.yaml", "-o", tmp_path / "best")
+    assert run_json(tmp_path / "best")["digest"] == run_json(out / "points" / tree["recommended"])["digest"]
+    ran(*words(runs, out, "max_steps=40", "method=gradient_ascent", "--matched", "--every", 4, "sweep.lr=[1e-2]"))
     assert here.ran == 3, "another stop is another point"
 
 
-def test_a_search_carries_on(runs: Path, tmp_path: Path, here: Here) -> None:
+def test_a_search_carries_on(swept: tuple[Path, Outcome], runs: Path, here: Here) -> None:
+    out, _ = swept
     more = ["sweep.lr=1e-5..1e-2", "sweep.method=[npo,simnpo]", "sweep.method.beta=0.1..0.5"]
-    first = ran(*words(runs, tmp_path, "--search", 2, *more, "--json")).json
+    first = ran(*words(runs, out, "--search", 2, *more, "--json")).json
     assert here.ran == 2
-    second = ran(*words(runs, tmp_path, "--search", 4, *more, "--json")).json
+    second = ran(*words(runs, out, "--search", 4, *more, "--json")).json
     assert here.ran == 4 and {p["name"] for p in first["points"]} < {p["name"] for p in second["points"]}
     for point in second["points"]:
         method = point["tree"]["method"]
         assert 1e-5 <= point["tree"]["lr"] <= 1e-2 and method["name"] in ("npo", "simnpo") and 0.1 <= method["beta"] <= 0.5
-    assert json.loads((tmp_path / "sweep.json").read_text()) == second
+    assert json.loads((out / "sweep.json").read_text()) == second
 
 
-def test_a_file_with_its_block(runs: Path, tmp_path: Path, here: Here) -> None:
+def test_a_file_with_its_block(swept: tuple[Path, Outcome], runs: Path, tmp_path: Path, here: Here) -> None:
     """The words of the shell win over the file's; the whole part is put before its parameters."""
     file = tmp_path / "run.yaml"
     tree = {"model": str(runs / "original"), "data": {"name": "people", "count": 20}, "batch_size": 8, "max_steps": 1,
             "sweep": {"method.beta": [0.1, 0.2], "method": ["npo"], "lr": [1, 2, 3]}}  # fmt: skip
     file.write_text(yaml.safe_dump(tree))
-    found = ran("sweep", file, "-o", tmp_path / "out", "--oracle", runs / "oracle", "--floor", 0, "sweep.lr=[1e-4]", "--json").json
+    found = ran("sweep", file, "-o", swept[0], "--oracle", runs / "oracle", "--floor", 0, "sweep.lr=[1e-4]", "--json").json
     assert [p["tree"]["method"] for p in sorted(found["points"], key=lambda p: p["title"])] == [{"name": "npo", "beta": b} for b in (0.1, 0.2)]
     assert {p["tree"]["lr"] for p in found["points"]} == {1e-4} and "sweep" not in found["points"][0]["tree"]
 
 
-def test_what_a_method_lacks_is_recorded_and_tried_again(runs: Path, tmp_path: Path, here: Here) -> None:
+def test_what_a_method_lacks_is_recorded_and_tried_again(swept: tuple[Path, Outcome], runs: Path, here: Here) -> None:
     for _ in range(2):
-        tree = ran(*words(runs, tmp_path, "retain=kl", "sweep.method=[gradient_ascent,npo]", "--json")).json
+        tree = ran(*words(runs, swept[0], "retain=kl", "sweep.method=[gradient_ascent,npo]", "--json")).json
         notes = {p["title"]: p["note"] for p in tree["points"]}
         assert notes["method=gradient_ascent"].startswith("does not run here: retain names the loss") and notes["method=npo"] == ""
     assert here.ran == 3, "npo once, what did not run twice"
@@ -168,13 +193,11 @@ def test_controls_are_asked_for(runs: Path, tmp_path: Path) -> None:
     assert "a sweep needs model=" in shell("sweep", WORLD, "-o", tmp_path / "out", "sweep.lr=[1e-4]").refused()
 
 
-def test_an_error_of_a_job_is_its_own_and_results_keep_their_order() -> None:
-    """On real Ray, where the arguments and the errors are sent between processes."""
-    with workers() as there:
-        found = there.run("jobs", fail, {"a": 1}, [("x",), ("y",), ("z",)])
-        assert found == [{"kind": kind, "shared": {"a": 1}} for kind in "xyz"] and there.slots >= 1
-        with pytest.raises(DataError, match=r"^the role 'forget' is missing$"):
-            there.run("jobs", fail, None, [("x",), ("data",)])
+def test_an_error_of_a_job_is_its_own_and_results_keep_their_order(on_ray: Workers) -> None:
+    found = on_ray.run("jobs", fail, {"a": 1}, ["x", "y", "z"])
+    assert found == [{"kind": kind, "shared": {"a": 1}} for kind in "xyz"] and on_ray.slots >= 1
+    with pytest.raises(DataError, match=r"^the role 'forget' is missing$"):
+        on_ray.run("jobs", fail, None, ["x", "data"])
 
 
 def test_without_ray_and_optuna_it_says_what_to_install(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +205,7 @@ def test_without_ray_and_optuna_it_says_what_to_install(runs: Path, tmp_path: Pa
     assert "unremember[cluster]" in shell(*words(runs, tmp_path / "out", "sweep.lr=[1e-4]")).refused()
 
 
-def test_without_optuna_a_search_says_what_to_install(runs: Path, tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_optuna_a_search_says_what_to_install(swept: tuple[Path, Outcome], runs: Path, here: Here,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.setitem(sys.modules, "optuna", None)
-    assert "unremember[cluster]" in shell(*words(runs, tmp_path / "out", "sweep.lr=[1e-4]", "--search", 2)).refused()
+    assert "unremember[cluster]" in shell(*words(runs, swept[0], "sweep.lr=[1e-4]", "--search", 2)).refused()

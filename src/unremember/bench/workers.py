@@ -25,12 +25,12 @@ class Workers:
     slots: int
     gpus: int
 
-    def run(self, title: str, job: Callable[..., dict[str, Any]], shared: Any, calls: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
-        """``job(shared, *call)`` of every call, in their order. What a job raises is raised here; RunError where a worker died."""
+    def run(self, title: str, job: Callable[..., dict[str, Any]], shared: Any, points: Sequence[Any]) -> list[dict[str, Any]]:
+        """``job(shared, point)`` of every point, in their order. What a job raises is raised here; RunError where a worker died."""
         import ray
 
         remote, held = ray.remote(num_cpus=1, num_gpus=int(self.gpus > 0))(job), ray.put(shared)
-        asked = [remote.remote(held, *call) for call in calls]
+        asked = [remote.remote(held, point) for point in points]
         found, left = {}, list(asked)
         try:
             with Progress(title, len(asked)) as progress:

@@ -34,13 +34,24 @@ POINT = "point.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Shared:
     """What all points share: the controls, how a model is asked, and where a run stops (None: at its end), looking after ``every`` steps."""
 
     beside: Beside
     task: Language
     stop: float | None
     every: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One configuration: how the user would write it (``tree``), the hash of all that decides it, and its run folder."""
+
+    title: str
+    tree: Mapping[str, Any]
+    config: RunConfig
+    identity: str
+    folder: Path
 
 
 def sweep_run(words: Sequence[str], out: Path, oracles: Sequence[str], original: str, floor: float, count: int, matched: bool, every: int,
@@ -56,16 +67,16 @@ def sweep_run(words: Sequence[str], out: Path, oracles: Sequence[str], original:
         check_parts(config_of(tree, one))
     base = config_of(tree, values[0])
     split = split_of(base.data)
-    plan = planned(split, original or base.model, oracles, base.template, out / "observations", matched, every)
-    ends = controls(plan.beside)
+    shared = observed(split, original or base.model, oracles, base.template, out / "observations", matched, every)
+    ends = controls(shared.beside)
     if floor and not ends[0]["utility"]:
         raise ConfigError("the original has no utility of which a share could be kept: --floor 0 recommends by forgetting alone")
     least = floor * (ends[0]["utility"] or 0.0)
     with workers(address) as there:
-        run = lambda some: run_points(there, plan, tree, some, out / "points")  # noqa: E731
+        run = lambda some: run_points(there, shared, [point_of(shared, tree, one, out / "points") for one in some])  # noqa: E731
         cells = sweep.searched(axes, count, base.settings.seed, least, there.slots, run) if count else run(values)
     cells = sorted({cell["name"]: cell for cell in cells}.values(), key=worth, reverse=True)
-    found = front.Found(f"Sweep on {split.name}: {len(cells)} points", cells, ends, plan.beside.judges, floor, least, plan.stop)
+    found = front.Found(f"Sweep on {split.name}: {len(cells)} points", cells, ends, shared.beside.judges, floor, least, shared.stop)
     text = plain(found.tree())
     front.write(found, text, out)
     if as_json:
@@ -113,7 +124,7 @@ def config_of(tree: Mapping[str, Any], values: Values) -> RunConfig:
     return checked(tree_of(tree, values))
 
 
-def planned(split: Split, original: str, oracles: Sequence[str], template: str, folder: Path, matched: bool, every: int) -> Plan:
+def observed(split: Split, original: str, oracles: Sequence[str], template: str, folder: Path, matched: bool, every: int) -> Shared:
     """The controls, observed once: no point holds more models in memory than its own run."""
     quiet()
     store, wants, seen = Store(folder), sweep.wanted(split), []
@@ -122,7 +133,7 @@ def planned(split: Split, original: str, oracles: Sequence[str], template: str, 
         seen.append((store.observe(result.model, result.task, split, wants), result.task))
     (first, task), *retrained = seen
     beside = Beside(split, first, tuple(one for one, _ in retrained))
-    return Plan(beside, task, beside.target if matched else None, every)
+    return Shared(beside, task, beside.target if matched else None, every)
 
 
 def controls(beside: Beside) -> list[dict[str, Any]]:
@@ -138,44 +149,44 @@ def worth(cell: Mapping[str, Any]) -> tuple[bool, float, float]:
     return cell["quality"] is not None, cell["quality"] or 0.0, cell["utility"] or 0.0
 
 
-def run_points(there: Workers, plan: Plan, tree: Mapping[str, Any], points: Sequence[Values], folder: Path) -> list[dict[str, Any]]:
-    """The cells of some points, in their order: two of the same configuration are one; what is finished is read, not run."""
-    found: dict[Path, Any] = {}
-    places = []
-    for values in points:
-        config = config_of(tree, values)
-        identity = sweep.identity(plan.beside, config.model_dump(mode="json"), plan.stop, plan.every)
-        places.append(sweep.place(folder, values, identity))
-        found[places[-1]] = kept(places[-1] / POINT, identity) or (config, places[-1], identity, sweep.titled(values), tree_of(tree, values))
-    left = {place: call for place, call in found.items() if isinstance(call, tuple)}
+def point_of(shared: Shared, tree: Mapping[str, Any], values: Values, folder: Path) -> Point:
+    """The point of some values, in a folder that is named after them."""
+    mine, config = tree_of(tree, values), config_of(tree, values)
+    identity = sweep.identity(shared.beside, config.model_dump(mode="json"), shared.stop, shared.every)
+    return Point(sweep.titled(values), mine, config, identity, sweep.place(folder, values, identity))
+
+
+def run_points(there: Workers, shared: Shared, points: Sequence[Point]) -> list[dict[str, Any]]:
+    """The cells of some points, in their order: what is finished is read, not run, and a point that is there twice runs once."""
+    cells = {point.folder: kept(point.folder / POINT, point.identity) for point in points}
+    left = list({point.folder: point for point in points if cells[point.folder] is None}.values())
     if left:
-        found |= zip(left, there.run("points", run_point, plan, list(left.values())))
-    return [found[place] for place in places]
+        cells |= zip([point.folder for point in left], there.run("points", run_point, shared, left))
+    return [cell for point in points if (cell := cells[point.folder])]
 
 
-def run_point(plan: Plan, config: RunConfig, folder: Path, identity: str, title: str, tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Forget and measure one point, in a run folder of its own. A collapse, and what the data or the model lack, are recorded results."""
+def run_point(shared: Shared, point: Point) -> dict[str, Any]:
+    """Forget and measure one point. A collapse, and what the data or the model lack, are recorded results."""
     quiet()
     torch.set_num_threads(1)
-    beside, began = plan.beside, time.monotonic()
-    look = None if plan.stop is None else lambda model, step: level(model, plan.task, beside.split) <= plan.stop
-    cell = {"identity": identity, "name": folder.name, "title": title, "tree": dict(tree), "steps": 0, "note": "", **beside.cell({})}
+    beside, folder, began = shared.beside, point.folder, time.monotonic()
+    look = None if shared.stop is None else lambda model, step: level(model, shared.task, beside.split) <= shared.stop
+    cell = {"identity": point.identity, "name": folder.name, "title": point.title, "tree": point.tree, "steps": 0, "note": "", **beside.cell({})}
     try:
-        forget_run(config, folder, look, plan.every)
+        forget_run(point.config, folder, look, shared.every)
     except Collapsed as error:
         cell["note"] = f"collapsed: {error}"
     except (ConfigError, DataError, ModelError) as error:
         return {**cell, "note": f"does not run here: {error}"}
     else:
-        result = result_of(str(folder), config.template)
+        result = result_of(str(folder), point.config.template)
         seen = Store(folder / "observations").observe(result.model, result.task, beside.split, sweep.wanted(beside.split), quiet=True)
         write_text(folder / "measurements.json", plain([m.row() for m in beside.card(seen)]))
         write_card(folder)
         cell |= beside.cell(beside.figures(seen))
-    log = folder / "log.jsonl"
-    cell["steps"] = len(log.read_text(encoding="utf-8").splitlines())
-    if plan.stop is not None and not cell["note"]:
-        cell["tree"] = {**tree, "max_steps": cell["steps"]}
+    cell["steps"] = len((folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    if shared.stop is not None and not cell["note"]:
+        cell["tree"] = {**point.tree, "max_steps": cell["steps"]}
     cell["seconds"] = round(time.monotonic() - began, 1)
     write_text(folder / POINT, json.dumps(cell, indent=1))
     return cell
