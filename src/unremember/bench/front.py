@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from rich.table import Table
 from unremember.bench.sweep import Cell, front, recommended, whole
 from unremember.bench.table import KINDS, TITLES
 from unremember.engine.checkpoint import write_text
-from unremember.report.table import number
+from unremember.report.table import SHORT, number
 
 MARKS = {"recommended": "★", "on the front": "●", "point": ""}
 SHADES = {"original": KINDS["original"], "oracle": KINDS["oracle"], "recommended": "#D55E00", "on the front": "#0072B2", "point": "#BBBBBB"}
@@ -63,14 +63,11 @@ class Found:
                 "lower --floor, or sweep smaller steps")  # fmt: skip
 
 
-def titles(found: Found) -> tuple[str, str]:
-    """The headings of quality and utility."""
-    forgetting, useful = found.judges
-    return TITLES[forgetting] if forgetting == "forget_quality" else f"− distance to the oracle ({forgetting})", TITLES.get(useful, useful)
-
-
-def head(found: Found) -> list[str]:
-    return ["", "", "point", *titles(found), "forget probability", "steps"]
+def titles(found: Found, names: Mapping[str, str] = TITLES) -> list[str]:
+    """The headings of quality, utility and forget probability."""
+    forgetting, *rest = found.judges
+    first = names[forgetting] if forgetting == "forget_quality" else f"− distance to the oracle ({forgetting})"
+    return [first, *(names.get(name, name) for name in (*rest, "probability"))]
 
 
 def lines(found: Found) -> list[list[str]]:
@@ -89,20 +86,20 @@ def line(cell: Cell) -> list[str]:
 def table(found: Found) -> Table:
     """The lines for the terminal."""
     made = Table(title=found.title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for at, name in enumerate(head(found)):
+    for at, name in enumerate(["", "", "point", *titles(found, SHORT), "steps"]):
         made.add_column(name, justify="right" if at > 2 else "left", overflow="fold")
     for row in lines(found):
         made.add_row(*map(escape, row))
     return made
 
 
-def figure(found: Found) -> alt.LayerChart:
+def figure(found: Found) -> alt.TopLevelMixin:
     """Quality against utility: controls, points, the front as a line, the floor dashed. A number is the point's in the table."""
     points = [(c, found.kind(c), str(i)) for i, c in enumerate(found.points, 1)]
     ends = [(c, c["title"], c["title"]) for c in found.controls]
     rows = [(c["utility"], c["quality"], kind, c["title"], "" if kind == "point" else label) for c, kind, label in (*points, *ends) if whole(c)]
     data = pd.DataFrame(rows, columns=["x", "y", "kind", "point", "label"])
-    quality, utility = titles(found)
+    quality, utility, _ = titles(found)
     x, y = alt.X("x:Q", title=utility, scale=alt.Scale(zero=False, padding=20)), alt.Y("y:Q", title=f"{quality}; 0: like the oracle")
     kinds = [kind for kind in SHADES if kind in set(data["kind"])]
     shade = alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=[SHADES[kind] for kind in kinds]))
@@ -129,7 +126,7 @@ def write(found: Found, text: str, folder: Path) -> None:
 
 def page(found: Found) -> str:
     """The page in Markdown."""
-    rows = [head(found), ["---", "---", "---", *["---:"] * 4], *lines(found)]
+    rows = [["", "", "point", *titles(found), "steps"], ["---", "---", "---", *["---:"] * 4], *lines(found)]
     told = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
     ended = f"A point ended where the forget answers' probability was {found.target:.3f} or less. " if found.target is not None else ""
     use = f"`unremember forget -c best.yaml -o …` runs it again. {CONFIRM}" if found.best else ""

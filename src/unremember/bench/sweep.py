@@ -155,10 +155,11 @@ class Beside:
     @cached_property
     def target(self) -> float:
         """The forget probability of matched forgetting. Raises ConfigError where the audits of the split do not measure it."""
-        odds = [self.figures(seen).get("probability", {}).get("value") for seen in (self.original, *self.oracles)]
-        if None in odds:
+        cards = [self.figures(seen) for seen in (self.original, *self.oracles)]
+        if "probability" not in cards[0]:
             raise ConfigError(f"the audits of {self.split.name} do not measure the probability of the forget answers: leave out --matched")
-        return at_matched(odds[0], odds[1:])
+        start, *retrained = [card["probability"]["value"] for card in cards]
+        return at_matched(start, retrained)
 
     def cell(self, figures: Mapping[str, Any]) -> dict[str, Any]:
         """A cell of these figures with its ``quality``, ``utility`` and ``level`` (the forget probability)."""

@@ -23,6 +23,7 @@ from unremember.cli.forget import check_parts, forget_run
 from unremember.data.split import Split
 from unremember.engine.checkpoint import write_text
 from unremember.engine.language import Language
+from unremember.engine.loop import Watch
 from unremember.errors import Collapsed, ConfigError, DataError, ModelError
 from unremember.models.load import quiet
 from unremember.observe.store import Store
@@ -107,7 +108,7 @@ def asked(words: Sequence[str], matched: bool) -> tuple[dict[str, Any], dict[str
     for key, value in tree.items():
         if (isinstance(value, list) and key in SETTINGS) or (isinstance(value, str) and RANGE.fullmatch(value)):
             raise ConfigError(f"{key}: the points of a sweep stand under sweep: sweep.{key}={str(value).replace(' ', '')}")
-    if matched and tree.setdefault("schedule", "constant") != "constant":
+    if matched and ("schedule" in given or tree.setdefault("schedule", "constant") != "constant"):
         raise ConfigError("--matched ends a run early, so its rate cannot fall towards the end: schedule=constant, or leave it out")
     return tree, {str(key): sweep.axis(key, value) for key, value in given.items()}
 
@@ -165,15 +166,20 @@ def run_points(there: Workers, shared: Shared, points: Sequence[Point]) -> list[
     return [cell for point in points if (cell := cells[point.folder])]
 
 
+def watch(shared: Shared) -> Watch | None:
+    """What ends a run at matched forgetting."""
+    stop = shared.stop
+    return None if stop is None else lambda model, step: level(model, shared.task, shared.beside.split) <= stop
+
+
 def run_point(shared: Shared, point: Point) -> dict[str, Any]:
     """Forget and measure one point. A collapse, and what the data or the model lack, are recorded results."""
     quiet()
     torch.set_num_threads(1)
     beside, folder, began = shared.beside, point.folder, time.monotonic()
-    look = None if shared.stop is None else lambda model, step: level(model, shared.task, beside.split) <= shared.stop
     cell = {"identity": point.identity, "name": folder.name, "title": point.title, "tree": point.tree, "steps": 0, "note": "", **beside.cell({})}
     try:
-        forget_run(point.config, folder, look, shared.every)
+        forget_run(point.config, folder, watch(shared), shared.every)
     except Collapsed as error:
         cell["note"] = f"collapsed: {error}"
     except (ConfigError, DataError, ModelError) as error:
