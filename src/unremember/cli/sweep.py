@@ -85,7 +85,9 @@ def sweep_run(words: Sequence[str], out: Path, oracles: Sequence[str], original:
         return
     console.print(front.table(found))
     console.print(found.verdict(), markup=False, highlight=False)
-    notice(f"page: {out / 'sweep.md'}" + (f", configuration: {out / 'best.yaml'}" if found.best else ""))
+    notice(f"page: {out / 'sweep.md'}")
+    if found.best:
+        notice(f"configuration: {out / 'best.yaml'}. {front.CONFIRM}")
 
 
 def asked(words: Sequence[str], matched: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -193,6 +195,7 @@ def run_point(shared: Shared, point: Point) -> dict[str, Any]:
     cell["steps"] = len((folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
     if shared.stop is not None and not cell["note"]:
         cell["tree"] = {**point.tree, "max_steps": cell["steps"]}
+        cell["note"] = "" if cell["level"] <= shared.stop else "ended before matched forgetting"
     cell["seconds"] = round(time.monotonic() - began, 1)
     write_text(folder / POINT, json.dumps(cell, indent=1))
     return cell
