@@ -127,7 +127,7 @@ def found() -> front.Found:
 def test_a_page_says_what_is_recommended(found: front.Found, tmp_path: Path) -> None:
     front.write(found, json.dumps(found.tree()), tmp_path)
     page = (tmp_path / "sweep.md").read_text(encoding="utf-8")
-    assert "**Recommended: one: forget quality (log₁₀ p) -1.00, keeps 0.800 (at least 0.765 is asked).**" in page and "0.250 or less" in page
+    assert "**Recommended: one: forget quality (log₁₀ p) -1.00, model utility 0.800 (at least 0.765 is asked).**" in page and "0.250 or less" in page
     rows = [[c.strip() for c in row.strip("|").split("|")] for row in page.splitlines() if row.startswith("|")][2:]
     assert [row[:5] for row in rows] == [
         ["1", "★", "one", "-1.00", "0.800"], ["2", "●", "two", "-2.00", "0.900"], ["3", "", "three", "-4.00", "0.700"],

@@ -15,7 +15,7 @@ from shell import WORLD, Outcome, ran, run_json, shell
 
 from unremember.bench.workers import Workers, workers
 from unremember.cli.sweep import run_point
-from unremember.errors import DataError
+from unremember.errors import ConfigError, DataError
 from unremember.observe import store
 
 SMALL = [WORLD, "batch_size=8", "max_steps=2", "warmup=0", "--floor", "0"]
@@ -42,6 +42,7 @@ class Here:
 def here(monkeypatch: pytest.MonkeyPatch) -> Here:
     made = Here()
     monkeypatch.setattr("unremember.cli.sweep.workers", lambda address: contextlib.nullcontext(made))
+    monkeypatch.setattr("altair.LayerChart.save", lambda *_, **__: None)
     return made
 
 
@@ -146,10 +147,10 @@ def test_matched_points_end_early_and_the_recommended_one_can_be_repeated(swept:
 def test_a_search_carries_on(swept: tuple[Path, Outcome], runs: Path, here: Here) -> None:
     out, _ = swept
     more = ["sweep.lr=1e-5..1e-2", "sweep.method=[npo,simnpo]", "sweep.method.beta=0.1..0.5"]
-    first = ran(*words(runs, out, "--search", 2, *more, "--json")).json
-    assert here.ran == 2
-    second = ran(*words(runs, out, "--search", 4, *more, "--json")).json
-    assert here.ran == 4 and {p["name"] for p in first["points"]} < {p["name"] for p in second["points"]}
+    first = ran(*words(runs, out, "--search", 1, *more, "--json")).json
+    assert here.ran == 1
+    second = ran(*words(runs, out, "--search", 3, *more, "--json")).json
+    assert here.ran == 3 and {p["name"] for p in first["points"]} < {p["name"] for p in second["points"]}
     for point in second["points"]:
         method = point["tree"]["method"]
         assert 1e-5 <= point["tree"]["lr"] <= 1e-2 and method["name"] in ("npo", "simnpo") and 0.1 <= method["beta"] <= 0.5
@@ -206,7 +207,13 @@ def test_an_error_of_a_job_is_its_own_and_results_keep_their_order(on_ray: Worke
         on_ray.run("jobs", fail, None, ["x", "data"])
 
 
-def test_without_ray_and_optuna_it_says_what_to_install(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere"])
+def test_a_cluster_that_is_not_there(address: str) -> None:
+    with pytest.raises(ConfigError, match=f"no Ray cluster answers at {address}"), workers(address):
+        pass
+
+
+def test_without_ray_it_says_what_to_install(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     assert "unremember[cluster]" in shell(*words(runs, tmp_path / "out", "sweep.lr=[1e-4]")).refused()
 

@@ -56,8 +56,9 @@ class Found:
     def verdict(self) -> str:
         """What is recommended, in one sentence."""
         if self.best:
-            kept = f"keeps {self.best['utility']:.3f} (at least {self.least:.3f} is asked)"
-            return f"recommended: {self.best['title']}: {titles(self)[0]} {self.best['quality']:.2f}, {kept}"
+            quality, utility, _ = titles(self)
+            best = f"{quality} {self.best['quality']:.2f}, {utility} {self.best['utility']:.3f} (at least {self.least:.3f} is asked)"
+            return f"recommended: {self.best['title']}: {best}"
         most = max((cell["utility"] or 0.0 for cell in self.points), default=0.0)
         return (f"no point keeps {self.floor:g} of the original's utility ({self.least:.3f}): the most is {most:.3f}; "
                 "lower --floor, or sweep smaller steps")  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -58,6 +59,7 @@ def workers(address: str = "") -> Iterator[Workers]:
         raise ConfigError(INSTALL) from error
     try:
         if address:
+            answers(address)
             ray.init(address, **QUIET)
         else:
             ray.init("local", num_cpus=joblib.cpu_count(), **QUIET)
@@ -70,3 +72,10 @@ def workers(address: str = "") -> Iterator[Workers]:
         yield Workers(gpus or int(there["CPU"]), gpus)
     finally:
         ray.shutdown()
+
+
+def answers(address: str) -> None:
+    """Raise OSError or ValueError where nothing listens at ``host:port``: Ray itself would try for minutes."""
+    if address != "auto":
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        socket.create_connection((host, int(port)), timeout=10).close()
