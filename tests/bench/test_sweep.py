@@ -7,12 +7,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from unremember import api
 from unremember.bench import front, sweep
-from unremember.bench.sweep import Range, axis, crossed, ends, quality, recommended, searched
+from unremember.bench.sweep import Beside, Range, axis, crossed, ends, quality, recommended, searched
+from unremember.data.split import Split, make_split
 from unremember.errors import ConfigError
+from unremember.models.presets import small_llama
+from unremember.observe.records import Seen
+from unremember.observe.store import Store
 
 
 @pytest.mark.parametrize(("given", "wanted", "log"), [
@@ -75,6 +81,47 @@ def test_quality_is_log_p_or_the_distance_to_the_oracle() -> None:
     assert quality({"name": "probability", "position": 0.25}) == -0.25 == quality({"name": "probability", "position": -0.25})
     assert quality({"name": "probability", "position": None}) is None and quality({}) is None
     assert quality({"name": "forget_quality", "extra": {}}) is None
+
+
+ROWS = {
+    "forget": [{"question": f"Who is {i}?", "answer": "the long river"} for i in range(4)],
+    "retain": [{"question": f"Where is {i}?", "answer": "near the harbour"} for i in range(6)],
+}
+
+
+def beside(split: Split, tokenizer: Any) -> Beside:
+    """Two fresh models as original and oracle: their positions are numbers like any others."""
+    models = [small_llama(len(tokenizer), hidden=16, layers=1, heads=2, context=64, seed=seed) for seed in (0, 1)]
+    seen = [Store().observe(m, api.task_for(m, tokenizer), split, sweep.wanted(split), quiet=True) for m in models]
+    return Beside(split, seen[0], (seen[1],))
+
+
+def odds(seen: Seen, role: str) -> float:
+    return float(np.exp(-seen.scores(role).loss).mean())
+
+
+def test_data_of_answers_alone_are_judged_by_their_probabilities(tokenizer: Any) -> None:
+    """By hand: the position is (model − oracle) / (original − oracle); matched forgetting is a tenth of that way from the oracle."""
+    split = make_split(ROWS)
+    made, task_model = beside(split, tokenizer), small_llama(len(tokenizer), hidden=16, layers=1, heads=2, context=64, seed=2)
+    assert made.judges == ("probability", "probability retain")
+    seen = Store().observe(task_model, api.task_for(task_model, tokenizer), split, sweep.wanted(split), quiet=True)
+    before, retrained, mine = (odds(one, "forget") for one in (made.original, made.oracles[0], seen))
+    cell = made.cell(made.figures(seen))
+    assert cell["quality"] == pytest.approx(-abs((mine - retrained) / (before - retrained)))
+    assert (cell["level"], cell["utility"]) == (pytest.approx(mine), pytest.approx(odds(seen, "retain")))
+    assert made.cell({})["note"] == "" == cell["note"], "what has a quality needs no excuse"
+    assert made.cell(made.figures(made.original))["note"].startswith("these are the original's weights")
+    assert made.target == pytest.approx(retrained + 0.1 * (before - retrained))
+
+
+def test_a_split_that_names_its_audits_is_judged_by_them(tokenizer: Any) -> None:
+    made = beside(make_split(ROWS, audits=["extraction_strength"]), tokenizer)
+    assert made.judges == ("extraction_strength", "probability retain")
+    with pytest.raises(ConfigError, match="leave out --matched"):
+        _ = made.target
+    with pytest.raises(ConfigError, match="no measure of forgetting"):
+        _ = beside(make_split({"forget": [{"text": "a river"}], "retain": ROWS["retain"]}), tokenizer).judges
 
 
 def measured(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -145,6 +192,7 @@ def test_where_no_point_keeps_enough_none_is_recommended(found: front.Found, tmp
     page = (tmp_path / "sweep.md").read_text(encoding="utf-8")
     assert "No point keeps 1.2 of the original's utility (1.020): the most is 0.900" in page and "★ |" not in page
     assert not (tmp_path / "best.yaml").exists(), "that of an earlier sweep is gone"
+    assert "no point has figures of both" in front.Found("", found.points[3:], (), found.judges, 0.9, 0.7, None).verdict()
 
 
 def test_the_figure_shows_the_front_between_the_controls(found: front.Found) -> None:

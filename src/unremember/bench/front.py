@@ -59,6 +59,8 @@ class Found:
             quality, utility, _ = titles(self)
             best = f"{quality} {self.best['quality']:.2f}, {utility} {self.best['utility']:.3f} (at least {self.least:.3f} is asked)"
             return f"recommended: {self.best['title']}: {best}"
+        if not any(map(whole, self.points)):
+            return "no point has figures of both forgetting and utility: the notes say why"
         most = max((cell["utility"] or 0.0 for cell in self.points), default=0.0)
         return (f"no point keeps {self.floor:g} of the original's utility ({self.least:.3f}): the most is {most:.3f}; "
                 "lower --floor, or sweep smaller steps")  # fmt: skip

@@ -162,9 +162,11 @@ class Beside:
         return at_matched(start, retrained)
 
     def cell(self, figures: Mapping[str, Any]) -> dict[str, Any]:
-        """A cell of these figures with its ``quality``, ``utility`` and ``level`` (the forget probability)."""
+        """A cell of these figures with its ``quality``, ``utility`` and ``level`` (the forget probability); its note says why it has no quality."""
         forgetting, useful, odds = (figures.get(name, {}) for name in (*self.judges, "probability"))
-        return {"figures": figures, "quality": quality(forgetting), "utility": useful.get("value"), "level": odds.get("value")}
+        found = quality(forgetting)
+        why = "" if found is not None else forgetting.get("reason") or forgetting.get("note") or ""
+        return {"figures": figures, "quality": found, "utility": useful.get("value"), "level": odds.get("value"), "note": why}
 
 
 def named(split: Split) -> list[Any]:

@@ -144,7 +144,7 @@ def controls(beside: Beside) -> list[dict[str, Any]]:
     found = []
     for name, seen, end in (("original", beside.original, -1.0), *(("oracle", one, 0.0) for one in beside.oracles)):
         cell = beside.cell(beside.figures(seen))
-        found.append({"title": name, "steps": 0, "note": "", **cell, "quality": end if cell["quality"] is None else cell["quality"]})
+        found.append({**cell, "title": name, "steps": 0, "note": "", "quality": end if cell["quality"] is None else cell["quality"]})
     return found
 
 
@@ -179,7 +179,7 @@ def run_point(shared: Shared, point: Point) -> dict[str, Any]:
     quiet()
     torch.set_num_threads(1)
     beside, folder, began = shared.beside, point.folder, time.monotonic()
-    cell = {"identity": point.identity, "name": folder.name, "title": point.title, "tree": point.tree, "steps": 0, "note": "", **beside.cell({})}
+    cell = {"identity": point.identity, "name": folder.name, "title": point.title, "tree": point.tree, "steps": 0, **beside.cell({})}
     try:
         forget_run(point.config, folder, watch(shared), shared.every)
     except Collapsed as error:
@@ -193,9 +193,9 @@ def run_point(shared: Shared, point: Point) -> dict[str, Any]:
         write_card(folder)
         cell |= beside.cell(beside.figures(seen))
     cell["steps"] = len((folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
-    if shared.stop is not None and not cell["note"]:
+    if shared.stop is not None and cell["level"] is not None:
         cell["tree"] = {**point.tree, "max_steps": cell["steps"]}
-        cell["note"] = "" if cell["level"] <= shared.stop else "ended before matched forgetting"
+        cell["note"] = cell["note"] or ("" if cell["level"] <= shared.stop else "ended before matched forgetting")
     cell["seconds"] = round(time.monotonic() - began, 1)
     write_text(folder / POINT, json.dumps(cell, indent=1))
     return cell
