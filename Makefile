@@ -20,6 +20,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not full"
 
 acceptance: $(READY)
+	$(BIN)/pip install -q -c constraints.txt -e '.[quant]'
 	$(BIN)/python -m pytest tests/acceptance
 
 lint: $(READY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+import audits
 import evaluate
 import job
 import memory
@@ -16,7 +17,7 @@ from measure import Figure, main, show
 
 def run(chosen: argparse.Namespace) -> list[Figure]:
     figures: list[Figure] = []
-    for part in (startup, world, train, methods, evaluate, job, memory):
+    for part in (startup, world, train, methods, evaluate, audits, job, memory):
         found = part.run(chosen)
         if not chosen.json:
             show(found, False)

@@ -250,7 +250,7 @@ class Separate(Plain):
     raw: ClassVar[bool] = True
 
     def apply(self, measure: Measure, state: State) -> tuple[list[Tensor], State]:
-        forget, retain = (HAMU().clip(g)[0] for g in measure.gradients().values())
+        forget, retain = (HAMU().clip(measure, g)[0] for g in measure.gradients().values())
         return [-measure.lr * (f + r) for f, r in zip(forget, retain)], state
 
 
@@ -361,7 +361,7 @@ def test_a_language_model_in_single_precision(tiny_llama: Any, tokenizer: Any) -
         def apply(self, measure: Measure, state: State) -> tuple[list[Tensor], State]:
             update, state = super().apply(measure, state)
             gradient = measure.gradients("retain")["retain"]
-            for delta, g in zip(update, self.clip(gradient)[0]):
+            for delta, g in zip(update, self.clip(measure, gradient)[0]):
                 assert float(delta.norm()) == pytest.approx(measure.lr * float(g.norm()), rel=1e-3)
             before, after = measure.losses(), measure.losses(at=update)
             self.seen.extend((after[role] - before[role], measure.notes[f"blend/{role}"]) for role in ("forget", "retain"))

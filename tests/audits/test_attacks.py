@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from unremember.audits.attacks import Attacked, Subject
 from unremember.audits.attacks.logit_lens import shortened
 from unremember.audits.attacks.patching import stitched
 from unremember.audits.attacks.pruning import pruned
-from unremember.audits.attacks.quantisation import rounded
+from unremember.audits.attacks.quantisation import rounded, served
 from unremember.audits.attacks.relearning import Relearning
 from unremember.data.split import Split, make_split
 from unremember.data.text import Template
@@ -221,3 +222,29 @@ def test_the_curve_is_kept_by_digest(made: dict[str, api.Result], split: Split, 
     again = api.attack(made["hiding"], split, "pruning", **kept)
     assert count == len(list(tmp_path.iterdir())) >= 9 and [p.measurements[0].value for p in first] == [p.measurements[0].value for p in again]
     assert len({p.measurements[0].artefact for p in first}) == 3 and dataclasses.asdict(first[0])["amount"] == 0.1
+
+
+# --- torchao ---
+
+
+@pytest.mark.parametrize(("bits", "width"), [(8, 32), (4, 32), (3, 24)])
+def test_torchao_serves_what_is_looked_at(bits: int, width: int) -> None:
+    """The copy multiplies with the very weights of torchao's own model; the model stays, so does its embedding."""
+    torchao = pytest.importorskip("torchao.quantization", reason="torchao is not installed: pip install 'unremember[quant]'")
+    model, ids = small_llama(60, hidden=width, layers=2, heads=2, context=16), torch.arange(12)[None]
+    before, plain = weights_digest(model), copy.deepcopy(model)
+    granularity = torchao.PerAxis(0) if width % 32 or model.config.intermediate_size % 32 else torchao.PerGroup(32)
+    torchao.quantize_(plain, torchao.Int8WeightOnlyConfig() if bits == 8 else torchao.IntxWeightOnlyConfig(getattr(torch, f"int{bits}"), granularity))
+    made = served(model, bits)
+    with torch.no_grad():
+        served_logits, exact = made(ids).logits, model(ids).logits
+        assert torch.allclose(served_logits, plain(ids).logits, atol=1e-5)
+    assert weights_digest(model) == before and weights_digest(made) != before
+    assert torch.equal(made.get_input_embeddings().weight, model.get_input_embeddings().weight)
+    assert 1e-5 < (served_logits - exact).abs().max() < (0.05 if bits == 8 else 1.0)
+
+
+def test_without_torchao_it_says_how_to_get_it(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    with pytest.raises(ConfigError, match=r"unremember\[quant\]"):
+        served(model, 8)

@@ -134,6 +134,29 @@ def test_utility_below_half_of_the_originals_vetoes(made: Measurement, vetoed: s
     assert found[1].verdict == "measured" and found[2].note == controls.MAKE_ORACLE, "what is missing is still said"
 
 
+def test_every_figure_of_what_was_to_be_kept_can_veto() -> None:
+    """MUSE's broken model: nothing is said any more, neither of the forget set nor of the rest."""
+    cleared = Measurement("verbatim_memorisation", 0.0, verdict="over-suppressed")
+    fine = utility(0.6, 0.6, 0.6)
+    gone = dataclasses.replace(utility(0.0, 0.5, 0.5), name="knowledge_memorisation knowmem_retain")
+    assert controls.veto([cleared, fine])[0].verdict == "over-suppressed"
+    vetoed = controls.veto([cleared, fine, gone])[0]
+    assert vetoed.verdict == "undetermined" and vetoed.note == "the model collapsed (utility 0.000): a forgetting figure says nothing"
+    lost = dataclasses.replace(gone, value=None)
+    assert controls.veto([cleared, fine, lost])[0].verdict == "over-suppressed", "what has no value vetoes nothing"
+
+
+def test_what_an_audit_says_of_itself_stays_beside_the_verdict() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Warns(Probability):
+        def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+            return dataclasses.replace(super().measure(seen, oracles), note="mind this")
+
+    assert one(model("half", 0.5), audit=Warns()).note == "mind this"
+    assert one(model("half", 0.5), ORACLES[:1], audit=Warns()).note.endswith("; mind this")
+    assert one(ORIGINAL, audit=Warns()).note == f"{controls.THE_ORIGINAL}; mind this"
+
+
 def test_an_oracle_that_never_learned_anything_is_no_control() -> None:
     found = read(model("x", 0.0), oracles=[model("fresh weights", 0.0, useful=0, mute=True)])
     assert verdicts(found) == {"undetermined"}

@@ -122,6 +122,29 @@ def test_privleak_by_hand() -> None:
     assert PrivLeak().measure(HALF, [HALF]).value == 0.0, "an oracle against itself"
 
 
+def test_members_and_others_may_be_any_two_roles() -> None:
+    """The values are those of the same records under the usual names; the measurement's name says whose they are."""
+    renamed = {"forget": "seen", "holdout": "unseen"}
+
+    def moved(made: Any) -> Any:
+        split = make_split({renamed[name]: made.split[name].rows for name in renamed})
+        scored = {dataclasses.replace(want, role=renamed[want.role]): found for want, found in made.scored.items()}
+        return dataclasses.replace(made, split=split, scored=scored)
+
+    roles = {"members": "seen", "others": "unseen"}
+    for usual, named in ((PrivLeak(), PrivLeak(**roles)), (MembershipMinK(), MembershipMinK(**roles))):
+        plain, found = usual.measure(MEMBER, [HALF]), named.measure(moved(MEMBER), [moved(HALF)])
+        assert found.value == plain.value is not None and found.name == f"{plain.name} seen" and (found.low, found.high) == (plain.low, plain.high)
+        assert {want.role for want in named.wants(moved(MEMBER).split)} == {"seen", "unseen"} and named.wants(MEMBER.split) == []
+
+
+def test_an_oracle_that_tells_members_from_others_is_noted() -> None:
+    assert PrivLeak().measure(MEMBER, [HALF]).note == ""
+    apart = two("apart", [1.0, 1.0, 1.0], [2.0, 2.0, 0.5])
+    for oracles, areas in (([apart], "0.67"), ([HALF, apart], "0.67"), ([MEMBER, apart], "0.67")):
+        assert f"tells forget from holdout (AUC {areas})" in PrivLeak().measure(two("x", [1.0] * 3, [1.0] * 3), oracles).note.replace("0.89, ", "")
+
+
 def test_without_an_oracle_there_is_no_privleak_and_no_reference() -> None:
     for audit in (PrivLeak(), MembershipReference()):
         found = audit.measure(MEMBER, [])

@@ -97,8 +97,9 @@ def test_pcgrad_of_two_roles_opposes_neither() -> None:
 def test_gram_holds_the_plain_dot_products() -> None:
     found = gradients(3, 0)
     expected = [[float(flat(a) @ flat(b)) for b in found.values()] for a in found.values()]
-    assert torch.allclose(gram(found), torch.tensor(expected, dtype=torch.float64), atol=1e-5) and gram(found).dtype == torch.float64
-    assert torch.equal(gram(found), gram(found).T)
+    inner = gram(Given(found), found)
+    assert torch.allclose(inner, torch.tensor(expected, dtype=torch.float64), atol=1e-5) and inner.dtype == torch.float64
+    assert torch.equal(inner, inner.T)
 
 
 def test_combine_and_sum_work_parameter_by_parameter() -> None:

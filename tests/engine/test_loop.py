@@ -253,7 +253,7 @@ def test_a_stopped_run_goes_on_exactly(blend: str, sampling: str, selection: Any
     assert 0 < done < len(log(tmp_path / "whole"))
     steps: list[int] = []
     again = run(recipe, tmp_path / "cut", lambda model, step: steps.append(step))
-    assert steps in ([6], [8]), "the first epoch is not run again"
+    assert steps in ([3, 6], [4, 8]), "the first epoch is not run again, only looked at: the stop came as it was"
     assert same(undisturbed, again)
     assert (tmp_path / "cut" / "log.jsonl").read_bytes() == (tmp_path / "whole" / "log.jsonl").read_bytes()
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from unremember.audits.measurement import Measurement, of_examples
+from unremember.audits.measurement import Measurement, of_examples, of_role
 from unremember.audits.probability import has
 from unremember.audits.rouge import scorer, worded
 from unremember.data.split import Split
@@ -38,7 +38,8 @@ class VerbatimMemorisation:
     def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
         values = [agreement(truth, said) for truth, said in zip(seen.truth(self.role, self.limit), seen.generations(self.role, self.limit))]
         groups = seen.split[self.role].groups()
-        return of_examples("verbatim_memorisation", np.array(values), groups, "more_knowledge", seen, self.role, access="text")
+        name = of_role("verbatim_memorisation", self.role, "verbmem")
+        return of_examples(name, np.array(values), groups, "more_knowledge", seen, self.role, access="text")
 
 
 @audits.register("knowledge_memorisation", needs=("knowmem", "oracle"), fidelity="code", default=False, **PAPER)
@@ -60,4 +61,5 @@ class KnowledgeMemorisation:
         rows, said = seen.split[self.role].rows, seen.generations(self.role, self.limit)
         values = [agreement(str(row["answer"]), STOP.split(text)[0].strip()) for row, text in zip(rows, said)]
         groups = seen.split[self.role].groups()
-        return of_examples("knowledge_memorisation", np.array(values), groups, self.higher_is, seen, self.role, access="text")
+        name = of_role("knowledge_memorisation", self.role, "knowmem")
+        return of_examples(name, np.array(values), groups, self.higher_is, seen, self.role, access="text")

@@ -38,7 +38,7 @@ WIDE = "the interval reaches half-way to the original: too few examples, or orac
 NO_INTERVAL = "no interval, so no verdict: the audit has a single example, or gives no bootstrap draws"
 MISSING = "examples without a value differ from those of the controls: what is left does not compare"
 SATURATED = "the truth ratios are disjoint from the oracle's (saturated)"
-UNCHECKED = "model utility was not measured: a collapsed model is not ruled out"
+UNCHECKED = "utility was not measured: a collapsed model is not ruled out"
 NOT_IN_MODEL = "the forget set is not in the model: "
 THE_ORIGINAL, AN_ORACLE = "these are the original's weights, bit for bit", "these are an oracle's weights, bit for bit"
 COLLAPSE = 0.5
@@ -79,20 +79,26 @@ def noted(mine: Measurement, note: str) -> Measurement:
 
 
 def veto(found: Sequence[Measurement]) -> list[Measurement]:
-    """The measurements, *undetermined* where utility collapsed: 0, or below half of the original's.
+    """The measurements, *undetermined* where a utility collapsed: 0, or below half of the original's.
 
-    An oracle whose utility collapsed is no control. Where utility was not measured, a model that is cleared is told so.
+    Every figure of what was to be kept is a utility. An oracle whose utility collapsed is no control. Where none was measured, a
+    model that is cleared is told so.
     """
-    utility = next((m for m in found if m.name == "model_utility"), None)
-    if utility is None or utility.value is None:
+    utilities = [m for m in found if m.higher_is == "better_utility" and m.value is not None]
+    if not utilities:
         return [noted(m, UNCHECKED) if m.verdict == "indistinguishable" else m for m in found]
-    least = COLLAPSE * (utility.controls.get("original") or 0.0)
-    lowest = {"model": utility.value, "oracle": min((value or 0.0 for value in utility.controls["oracle"]), default=1.0)}
-    fallen = [f"the {name} collapsed (utility {value:.3f})" for name, value in lowest.items() if value <= 0 or value < least]
+    fallen = list(dict.fromkeys(line for utility in utilities for line in collapsed(utility)))
     if not fallen:
         return list(found)
     note = f"{' and '.join(fallen)}: a forgetting figure says nothing"
-    return [dataclasses.replace(m, verdict="undetermined", note=note) if m.verdict in FORGETTING or m.note == WIDE else m for m in found]
+    return [dataclasses.replace(m, verdict="undetermined", note=note) if m.verdict in FORGETTING or m.note.startswith(WIDE) else m for m in found]
+
+
+def collapsed(utility: Measurement) -> list[str]:
+    """Who lost this utility: the model, an oracle."""
+    least = COLLAPSE * (utility.controls.get("original") or 0.0)
+    lowest = {"model": utility.value or 0.0, "oracle": min((value or 0.0 for value in utility.controls["oracle"]), default=1.0)}
+    return [f"the {name} collapsed (utility {value:.3f})" for name, value in lowest.items() if value <= 0 or value < least]
 
 
 def in_model(original: Seen, oracles: Sequence[Seen]) -> str:
@@ -124,20 +130,27 @@ def read(audit: Any, seen: Seen, oracles: Sequence[Seen], original: Seen | None,
     retrained = [audit.measure(other, list(oracles)) for other in oracles]
     before = audit.measure(original, list(oracles)) if original else None
     controls = {"oracle": [m.value for m in retrained]} | ({"original": before.value} if before else {})
-    mine = dataclasses.replace(mine, controls=controls)
+    judged = dataclasses.replace(mine, controls=controls, note="")
     if recognise and original and seen.artefact == original.artefact:
-        return dataclasses.replace(mine, verdict="control", note=THE_ORIGINAL)
-    if recognise and seen.artefact in {other.artefact for other in oracles}:
-        return dataclasses.replace(mine, verdict="control", note=AN_ORACLE)
-    if mine.higher_is in ("better_utility", "harm"):
-        return dataclasses.replace(mine, verdict="measured")
-    lacking = MAKE_ORACLE if not oracles else MAKE_ORIGINAL if before is None else mine.reason
+        judged = dataclasses.replace(judged, verdict="control", note=THE_ORIGINAL)
+    elif recognise and seen.artefact in {other.artefact for other in oracles}:
+        judged = dataclasses.replace(judged, verdict="control", note=AN_ORACLE)
+    elif mine.higher_is in ("better_utility", "harm"):
+        judged = dataclasses.replace(judged, verdict="measured")
+    else:
+        judged = judge(judged, retrained, before)
+    return noted(judged, mine.note)
+
+
+def judge(mine: Measurement, retrained: Sequence[Measurement], before: Measurement | None) -> Measurement:
+    """The verdict on a figure of forgetting, as far as its controls bear one."""
+    lacking = MAKE_ORACLE if not retrained else MAKE_ORIGINAL if before is None else mine.reason
     if before is None or lacking:
         return dataclasses.replace(mine, verdict="undetermined", note=lacking)
     if any(m.value is None for m in (*retrained, before)):
         return dataclasses.replace(mine, verdict="undetermined", note="a control has no value")
     placed = (quality_verdict if mine.name == "forget_quality" else place)(mine, retrained, before)
-    return noted(placed, ONE_ORACLE) if len(oracles) == 1 and placed.verdict in FORGETTING else placed
+    return noted(placed, ONE_ORACLE) if len(retrained) == 1 and placed.verdict in FORGETTING else placed
 
 
 def quality_verdict(mine: Measurement, retrained: Sequence[Measurement], before: Measurement) -> Measurement:

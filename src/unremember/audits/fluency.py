@@ -33,14 +33,24 @@ def variety(text: str) -> float:
 class Fluency:
     """Variety of the greedy generations to a role's questions: near 1 in ordinary text, near 0 where words repeat.
 
-    It knows no language: shuffled words pass. An answer of one or two words is skipped; an empty one counts 0.
+    It knows no language: shuffled words pass. An answer of one or two words is skipped; an empty one counts 0. A ``judge``
+    that does know it may be named, by folder or hub name: a language model (the original: the probability per token that it
+    gives to what is said, ``perplexity`` beside it), or a classifier with the ``label`` of clean text, whose probability counts.
     """
 
     role: str = "forget"
+    judge: str = ""
+    label: str = ""
+
+    def want(self) -> Want:
+        return Want("judged", self.role, options=(self.judge, self.label)) if self.judge else Want("generations", self.role)
 
     def wants(self, split: Split) -> list[Want]:
-        return [Want("generations", self.role)] if has(split, self.role, "answer") else []
+        return [self.want()] if has(split, self.role, "answer") else []
 
     def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
-        values = np.array([variety(text) for text in seen.generations(self.role)])
-        return of_examples("fluency", values, seen.split[self.role].groups(), "better_utility", seen, self.role, access="text")
+        values = seen.number(self.want()) if self.judge else np.array([variety(text) for text in seen.generations(self.role)])
+        found = of_examples("fluency", values, seen.split[self.role].groups(), "better_utility", seen, self.role, access="text")
+        if not self.judge or self.label or found.value is None:
+            return found
+        return dataclasses.replace(found, extra={"perplexity": float(np.exp(-np.nanmean(np.log(values))))})

@@ -73,6 +73,11 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def of_role(name: str, role: str, usual: str) -> str:
+    """The name of an audit's measurement, with its role where that is not the usual one: two of a kind are told apart."""
+    return name if role == usual else f"{name} {role}"
+
+
 def of_examples(name: str, values: np.ndarray, groups: Sequence[str], higher_is: Direction, seen: Seen, role: str,
                 **more: Any) -> Measurement:  # fmt: skip
     """The measurement whose value is the mean over the examples of a role that have one; a single example has no interval."""

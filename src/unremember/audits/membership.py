@@ -13,11 +13,17 @@ from typing import Literal
 import numpy as np
 
 from unremember.audits.bootstrap import auc, auc_draws
-from unremember.audits.measurement import NO_ORACLE, Measurement, with_draws
+from unremember.audits.measurement import NO_ORACLE, Measurement, of_role, with_draws
 from unremember.audits.probability import by_row, has
 from unremember.data.split import Split
 from unremember.observe.records import Scores, Seen, Want
 from unremember.registry import audits
+
+ROLES = ("forget", "holdout")
+"""Members and others, where nothing else is named."""
+USUAL = (0.4, 0.6)
+"""An oracle has seen neither side: where its AUC lies outside, the two sides are not of one kind."""
+SHIFT = "the oracle, which saw neither, tells {} from {} (AUC {}): the two are not of one kind, and part of the figure is that difference"
 
 
 def min_k(scores: Scores, k: float) -> np.ndarray:
@@ -47,8 +53,8 @@ def true_positives(members: np.ndarray, others: np.ndarray) -> float:
     return float((members < np.sort(others)[len(others) // 100]).mean())
 
 
-def attack(name: str, seen: Seen, members: np.ndarray, others: np.ndarray) -> Measurement:
-    """AUC of the scores of the forget set and the holdout, with its interval and the rate at 1 % false positives.
+def attack(name: str, seen: Seen, members: np.ndarray, others: np.ndarray, *, roles: tuple[str, str] = ROLES) -> Measurement:
+    """AUC of the scores of members and others (the rows of ``roles``), with its interval and the rate at 1 % false positives.
 
     A score of infinity is a score: a token of probability 0 is as unlikely a member as there can be.
     """
@@ -57,10 +63,10 @@ def attack(name: str, seen: Seen, members: np.ndarray, others: np.ndarray) -> Me
     blank = Measurement(name, None, n=int(kept.sum() + held.sum()), higher_is="more_knowledge", artefact=seen.artefact,
                         data=seen.split.digest, skipped={"no value": missing} if missing else {})  # fmt: skip
     if not kept.any() or not held.any():
-        return dataclasses.replace(blank, reason="no membership score in the forget set or the holdout")
+        return dataclasses.replace(blank, reason=f"no membership score in the roles {' or '.join(roles)}")
     draws = None
     if min(len(members), len(others)) > 1:
-        draws = auc_draws(others, members, seen.split["holdout"].groups(), seen.split["forget"].groups())
+        draws = auc_draws(others, members, seen.split[roles[1]].groups(), seen.split[roles[0]].groups())
     extra = {"tpr_at_1_fpr": true_positives(members[kept], others[held]), "n_forget": int(kept.sum()), "n_holdout": int(held.sum())}
     return dataclasses.replace(with_draws(blank, auc(others[held], members[kept]), draws), extra=extra)
 
@@ -71,8 +77,7 @@ def min_k_pp(scores: Scores, k: float) -> np.ndarray:
     return min_k(dataclasses.replace(scores, logprobs=(scores.logprobs - mean) / np.sqrt(np.maximum(variance, 1e-6))), k)
 
 
-def wanted(split: Split, kind: Literal["scores", "moments", "gradient_norms"] = "scores") -> list[Want]:
-    roles = ("forget", "holdout")
+def wanted(split: Split, kind: Literal["scores", "moments", "gradient_norms"] = "scores", roles: tuple[str, str] = ROLES) -> list[Want]:
     return [Want(kind, role) for role in roles] if all(has(split, role, "answer") for role in roles) else []
 
 
@@ -107,15 +112,19 @@ class MembershipZlib:
                  needs=("forget", "holdout", "oracle"), fidelity="code")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class MembershipMinK:
-    """AUC of the Min-K % attack: the mean of the share ``k`` least likely tokens."""
+    """AUC of the Min-K % attack: the mean of the share ``k`` least likely tokens. ``members`` and ``others`` are its roles."""
 
     k: float = 0.4
+    members: str = "forget"
+    others: str = "holdout"
 
     def wants(self, split: Split) -> list[Want]:
-        return wanted(split)
+        return wanted(split, roles=(self.members, self.others))
 
     def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
-        return attack("membership_mink", seen, min_k(seen.scores("forget"), self.k), min_k(seen.scores("holdout"), self.k))
+        roles = (self.members, self.others)
+        found = [min_k(seen.scores(role), self.k) for role in roles]
+        return attack(of_role("membership_mink", self.members, "forget"), seen, found[0], found[1], roles=roles)
 
 
 @audits.register("membership_minkpp", paper="Min-K%++: Improved Baseline for Detecting Pre-Training Data from Large Language Models",
@@ -178,22 +187,29 @@ def others(seen: Seen, oracles: Sequence[Seen]) -> list[Seen]:
 class PrivLeak:
     """100 · (a - a_oracle) / a_oracle, a = 1 - AUC of the Min-K % attack: below 0 still a member, above 0 over-unlearned.
 
-    Read against the mean of the oracles, never against an assumed ½; without an oracle there is no value.
+    Read against the mean of the oracles, never against an assumed ½; without an oracle there is no value. The note says where the
+    oracles tell ``members`` from ``others``, whom they have never seen either: their kinds differ.
     """
 
     k: float = 0.4
+    members: str = "forget"
+    others: str = "holdout"
 
     def wants(self, split: Split) -> list[Want]:
-        return wanted(split)
+        return wanted(split, roles=(self.members, self.others))
 
     def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
-        mine, *retrained = (MembershipMinK(self.k).measure(one, []) for one in (seen, *others(seen, oracles)))
-        blank = dataclasses.replace(mine, name="privleak", value=None, low=None, high=None, draws=None, higher_is="less_knowledge")
+        audit, name = MembershipMinK(self.k, self.members, self.others), of_role("privleak", self.members, "forget")
+        mine, *retrained = (audit.measure(one, []) for one in (seen, *others(seen, oracles)))
+        blank = dataclasses.replace(mine, name=name, value=None, low=None, high=None, draws=None, higher_is="less_knowledge")
         values = [m.value for m in (mine, *retrained)]
         if not oracles or None in values:
             return dataclasses.replace(blank, reason=NO_ORACLE if not oracles else mine.reason or "an oracle has no membership score")
+        areas = np.array(values, dtype=np.float64)
+        shifted = [f"{area:.2f}" for area in areas[1:] if not USUAL[0] <= area <= USUAL[1]]
+        blank = dataclasses.replace(blank, note=SHIFT.format(self.members, self.others, ", ".join(shifted)) if shifted else "")
         draws = None if any(m.draws is None for m in (mine, *retrained)) else [np.asarray(m.draws) for m in (mine, *retrained)]
-        return with_draws(blank, float(leak(np.array(values, dtype=np.float64))), None if draws is None else leak(np.array(draws)))
+        return with_draws(blank, float(leak(areas)), None if draws is None else leak(np.array(draws)))
 
 
 def leak(areas: np.ndarray) -> np.ndarray:

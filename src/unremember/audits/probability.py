@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from unremember.audits.measurement import Measurement, of_examples
-from unremember.data.split import Split
+from unremember.data.split import Split, value_of
 from unremember.observe.records import Seen, Want
 from unremember.registry import audits
 
@@ -19,7 +19,7 @@ def has(split: Split, role: str, column: str) -> bool:
     One row that has it is enough: rows that lack it are then an error or a skipped example, not a silent change of
     what is measured.
     """
-    return role in split and any(given(row.get(column)) for row in split[role].rows)
+    return role in split and any(given(value_of(row, column)) for row in split[role].rows)
 
 
 def given(value: Any) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from unremember.audits.measurement import Measurement, of_examples
 from unremember.audits.probability import has
-from unremember.data.split import Split
+from unremember.data.split import Split, value_of
 from unremember.observe.records import Seen, Want
 from unremember.registry import audits
 
@@ -38,7 +38,7 @@ def recall(truth: str, said: str) -> float:
 
 def recalls(seen: Seen, role: str) -> np.ndarray:
     """float64[n]: ROUGE-L recall of each generation."""
-    return np.array([recall(str(row["answer"]), said) for row, said in zip(seen.split[role].rows, seen.generations(role))])
+    return np.array([recall(str(value_of(row, "answer")), said) for row, said in zip(seen.split[role].rows, seen.generations(role))])
 
 
 @audits.register("rouge", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",

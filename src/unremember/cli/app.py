@@ -25,6 +25,8 @@ INTERRUPTED = 130
 def main() -> None:
     """Run a command; every error a user can cause is one line and exit code 2."""
     warnings.filterwarnings("ignore", category=FutureWarning)
+    if os.environ.get("RANK", "0") != "0":
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (one process of a job answers)
     warnings.showwarning = lambda message, *_, **__: print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
     try:
         app()

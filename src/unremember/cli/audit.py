@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from unremember.cli.compare import asked, compared, console
 from unremember.cli.config import taken
@@ -18,8 +19,12 @@ def audit_run(model: str, data: str, oracles: Sequence[str], original: str, audi
               keys: Sequence[str]) -> None:  # fmt: skip
     """Print one model's measurements; a run folder keeps them, with the observations and a report beside its controls."""
     run = Path(model) if read_run(model) else None
+    chosen: list[Any] = []
+    for name in dict.fromkeys(audits):
+        parameters, keys = taken(keys, name)
+        chosen.append({"name": name, **parameters})
     parameters, others = taken(keys, "lm_eval")
-    chosen = [*audits, *({"name": "lm_eval", "task": task, **parameters} for task in tasks)]
+    chosen += [{"name": "lm_eval", "task": task, **parameters} for task in tasks]
     comparison = compared([model], asked(data, others), oracles, original, run / "observations" if run else None, chosen)
     rows = comparison.artefacts[-1].measurements
     if run:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from unremember.cli.bench_requests import bench_requests
 from unremember.errors import ConfigError
 
 ARENAS = Annotated[list[str], typer.Argument(metavar="ARENA...", help="people-40, people-100 … (any size from 20), or tofu.")]
@@ -34,6 +35,7 @@ def add_bench(app: typer.Typer) -> None:
     bench.command("methods")(bench_methods)
     bench.command("seams")(bench_seams)
     bench.command("hardness")(bench_hardness)
+    bench.command("requests")(bench_requests)
     app.add_typer(bench, name="bench")
 
 

@@ -68,7 +68,7 @@ def sampled(split: Split) -> list[tuple[str, Row]]:
     found = []
     for role, count in SAMPLES.items():
         if has(split, role, "question") and has(split, role, "answer"):
-            rows = split[role].rows
+            rows = [row for row in split[role].rows if "question" in row]
             found += [(role, rows[i * len(rows) // count]) for i in range(min(count, len(rows)))]
     return found
 

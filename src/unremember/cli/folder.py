@@ -15,6 +15,7 @@ from unremember.cli.config import RunConfig
 from unremember.data.split import Split
 from unremember.data.text import Template
 from unremember.engine.checkpoint import write_text
+from unremember.engine.processes import main, wait
 from unremember.errors import ConfigError, ModelError
 from unremember.models.digest import weights_digest
 from unremember.models.load import load_model, load_tokenizer, quiet, save_model
@@ -91,7 +92,7 @@ def begun(out: Path, kind: str, config: RunConfig, model: Any, split: Split) -> 
     try:
         yield
     except Exception:
-        if not (out / "log.jsonl").exists():
+        if main() and not (out / "log.jsonl").exists():
             (out / "run.json").unlink()
             shutil.rmtree(out / "reference", ignore_errors=True)
             with contextlib.suppress(OSError):
@@ -102,9 +103,11 @@ def begun(out: Path, kind: str, config: RunConfig, model: Any, split: Split) -> 
 def finish(out: Path, result: api.Result, tokenizer: Any, seconds: float) -> None:
     """Save the model, then say in run.json that the run is whole."""
     quiet()
-    save_model(result.model, tokenizer, out / "model")
-    write_text(out / "run.json", json.dumps({**read_run(out), "digest": result.digest, "seconds": round(seconds, 1)}, indent=2))
-    write_card(out)
+    if main():
+        save_model(result.model, tokenizer, out / "model")
+        write_text(out / "run.json", json.dumps({**read_run(out), "digest": result.digest, "seconds": round(seconds, 1)}, indent=2))
+        write_card(out)
+    wait()
 
 
 def write_card(out: Path) -> None:

@@ -1,6 +1,7 @@
 """A split: named roles (forget, retain, holdout, …), each a sequence of rows.
 
-A row is a plain mapping. A row of text has ``question`` and ``answer`` (or ``text`` for a document) and may have
+A row is a plain mapping. A row of text has ``question`` and ``answer`` (or ``text`` for a document, which is then its own answer) and
+may have
 
 * ``paraphrased_question``, ``paraphrased_answer``, ``perturbed_answers`` (wrong answers of the same form),
 * ``alternate`` (what the model shall say instead),
@@ -30,6 +31,11 @@ Row = Mapping[str, Any]
 def row_digest(row: Row) -> str:
     """SHA-256 (hex) of a row's content; arrays and tensors enter by dtype, shape and bytes."""
     return hashlib.sha256(json.dumps(row, sort_keys=True, default=_array_text, ensure_ascii=False).encode()).hexdigest()
+
+
+def value_of(row: Row, column: str) -> Any:
+    """What a row has in a column, else None. The answer of a document is its text."""
+    return row.get("text") if column == "answer" and "answer" not in row else row.get(column)
 
 
 def _array_text(value: Any) -> str:
@@ -64,7 +70,8 @@ class Role:
 
     def column(self, name: str) -> list[Any]:
         """The values of a column in every row. Raises DataError naming the columns there are."""
-        missing = [i for i, row in enumerate(self.rows) if (value := row.get(name)) is None or (isinstance(value, str) and not value)]
+        values = [value_of(row, name) for row in self.rows]
+        missing = [i for i, value in enumerate(values) if value is None or (isinstance(value, str) and not value)]
         if missing:
             there = sorted({key for row in self.rows for key in row})
             hint = "" if len(missing) < len(self) else f" ({nearest(name, there)})"
@@ -72,7 +79,7 @@ class Role:
                 f"role {self.name!r} has no {name!r} in {len(missing)} of {len(self)} rows{hint}; "
                 f"columns there are: {', '.join(there)}"
             )
-        return [row[name] for row in self.rows]
+        return values
 
     def groups(self) -> list[str]:
         """Whom each row is about (``entity``, else the row itself): intervals resample these, not rows."""

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from unremember.data.samplings import Step
 from unremember.data.split import Split
-from unremember.engine import checkpoint
+from unremember.engine import checkpoint, processes
 from unremember.engine.job import Job, prepare
 from unremember.engine.measure import Measure
+from unremember.engine.processes import Weights, same
 from unremember.engine.progress import Progress
-from unremember.engine.seams import Recipe, Selected, Task
+from unremember.engine.seams import Recipe, Task
 from unremember.engine.settings import Settings
 from unremember.errors import Collapsed, DataError
 from unremember.models.causal import PACKED, attending
@@ -42,73 +42,87 @@ def train(model: Any, task: Task, split: Split, recipe: Recipe, settings: Settin
     """
     torch.manual_seed(settings.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        home = folder or Path(scratch)
+        accelerator, home = processes.start(model), folder or same(Path(scratch))
         job = prepare(model, task, split, recipe, settings, home)
+        processes.agree(job.identity)
         torch.manual_seed(settings.seed)
         selected = job.selection.apply(job.context)
         try:
-            loop(job, selected, home, folder is not None, watch, every or job.per_epoch, quiet)
+            loop(job, processes.hold(accelerator, model, selected), home, folder is not None, watch, every or job.per_epoch, quiet)
         finally:
             model.eval()
         return selected.finish(model)
 
 
-def loop(job: Job, selected: Selected, home: Path, keep: bool, watch: Watch | None, every: int, quiet: bool) -> None:
+def loop(job: Job, weights: Weights, home: Path, keep: bool, watch: Watch | None, every: int, quiet: bool) -> None:
     settings = job.settings
-    accelerator = Accelerator()
     if settings.gradient_checkpointing:
-        twice = {"use_reentrant": False, "context_fn": lambda: (contextlib.nullcontext(), attending(job.model, PACKED))}
-        job.model.gradient_checkpointing_enable(twice)
-    optimizer = torch.optim.AdamW(selected.parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay)
-    model, optimizer = accelerator.prepare(job.model, optimizer)
+        twice = {"use_reentrant": False, "context_fn": lambda: (contextlib.nullcontext(), attending(weights.model, PACKED))}
+        weights.model.gradient_checkpointing_enable(twice)
+    optimizer = torch.optim.AdamW(weights.parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+    optimizer = weights.accelerator.prepare_optimizer(optimizer)
     states = {
         "sampling": job.sampling.init(job.context), "blend": job.blend.init(job.context),
         "loss": {str(i): loss.init(job.context) for i, loss in enumerate(job.losses)}, "run": {"ended": False},
     }  # fmt: skip
-    position = resume(home / "checkpoint", job, selected, optimizer, states) if keep else 0
-    log = Log(home / "log.jsonl", position) if keep else None
+    position = resume(home / "checkpoint", job, weights, optimizer, states) if keep else 0
+    log = Log(home / "log.jsonl", position) if keep and processes.main() else None
     saved = time.monotonic()
+
+    def look() -> None:
+        if watch and (position % every == 0 or position == job.total):
+            states["run"]["ended"] |= asked(watch, weights, position)
+
+    if 0 < position < job.total and not states["run"]["ended"]:
+        look()  # a run that was stopped as it looked here has not seen it
     with Progress("training", job.total, start=position, quiet=quiet) as progress:
         try:
             while position < job.total and not states["run"]["ended"]:
                 with undivided():
-                    refresh(job, states, position)
+                    refresh(job, weights, states, position)
                     if states["run"]["ended"]:
                         break
                     step, states["sampling"] = job.sampling.apply(job.context, states["sampling"])
-                    training_mode(model)
-                    figures, tokens = update(job, accelerator, optimizer, selected, step, states, position)
+                    training_mode(weights.model)
+                    figures, tokens = update(job, weights, optimizer, step, states, position)
                     position += 1
                     if log:
                         log.add({"step": position, "epoch": position / job.per_epoch, **figures})
                     progress.advance(1, tokens, " ".join(f"{k} {v:.3g}" for k, v in figures.items()))
-                if watch and (position % every == 0 or position == job.total):
-                    model.eval()
-                    states["run"]["ended"] |= bool(watch(job.model, position))
-                if keep and time.monotonic() - saved > settings.checkpoint_seconds:
+                look()
+                if keep and processes.anywhere(time.monotonic() - saved > settings.checkpoint_seconds):
                     with undivided():
-                        save(home / "checkpoint", job, selected, optimizer, states, position)
+                        save(home / "checkpoint", job, weights, optimizer, states, position)
                     saved = time.monotonic()
         except KeyboardInterrupt:
             if keep:
-                save(home / "checkpoint", job, selected, optimizer, states, position)
+                save(home / "checkpoint", job, weights, optimizer, states, position)
             raise
     if keep:
-        save(home / "checkpoint", job, selected, optimizer, states, position)
+        save(home / "checkpoint", job, weights, optimizer, states, position)
+    with weights.whole():
+        processes.wait()
 
 
-def refresh(job: Job, states: dict[str, Any], position: int) -> None:
+def asked(watch: Watch, weights: Weights, position: int) -> bool:
+    """Whether the watcher ends the run. Several processes hold Ctrl-C back meanwhile: they can only stop together."""
+    with undivided() if processes.world().num_processes > 1 else contextlib.nullcontext(), weights.whole() as model:
+        return same(bool(watch(model, position)))
+
+
+def refresh(job: Job, weights: Weights, states: dict[str, Any], position: int) -> None:
     """Let a sampling that reads the model do so, before the first step and at its interval; ``ended`` in its state ends the run."""
     often = job.sampling.refresh_every
     if often is not None and (position % often == 0 if often else position == 0):
-        job.model.eval()
-        states["sampling"] = job.sampling.refresh(job.context, states["sampling"])
+        with weights.whole():
+            states["sampling"] = same(job.sampling.refresh(job.context, states["sampling"]))
         states["run"]["ended"] |= bool(states["sampling"].get("ended"))
 
 
 @contextlib.contextmanager
 def undivided() -> Iterator[None]:
-    """Ctrl-C inside the block is raised at its end: a step is done or not begun, and no finaliser that runs in it swallows the word."""
+    """Ctrl-C inside the block, on any process, is raised at its end on all: a step is done or not begun, and no finaliser that
+    runs in it swallows the word."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -118,7 +132,7 @@ def undivided() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if pending:
+    if processes.anywhere(bool(pending)):
         raise KeyboardInterrupt
 
 
@@ -130,11 +144,10 @@ def training_mode(model: Any) -> None:
             module.eval()
 
 
-def update(job: Job, accelerator: Accelerator, optimizer: Any, selected: Selected, step: Step, states: dict[str, Any],
-           position: int) -> tuple[dict[str, float], int]:  # fmt: skip
+def update(job: Job, weights: Weights, optimizer: Any, step: Step, states: dict[str, Any], position: int) -> tuple[dict[str, float], int]:
     """One step: what the blend makes of the roles' gradients, through the optimiser or straight to the weights."""
-    parameters, masks = list(selected.parameters.values()), [selected.masks.get(name) for name in selected.parameters]
-    measure = Measure(job, accelerator, optimizer, parameters, masks, states, step, position)
+    parameters, masks = weights.parameters, weights.masks
+    measure = Measure(job, weights, optimizer, states, step, position)
     change, states["blend"] = job.blend.apply(measure, states["blend"])
     norm = finite(measure, change, position)
     before = [p.detach().clone() if job.blend.corrects or mask is not None else p for p, mask in zip(parameters, masks)]
@@ -162,7 +175,7 @@ def update(job: Job, accelerator: Accelerator, optimizer: Any, selected: Selecte
 
 def finite(measure: Measure, change: Sequence[Tensor], position: int) -> Tensor:
     """The norm of the change; raises Collapsed where it or a loss is not finite."""
-    norm = torch.nn.utils.get_total_norm(change)
+    norm = measure.norm(change)
     figures = {**measure.figures, "norm of the change": float(norm)}
     if not all(math.isfinite(value) for value in figures.values()):
         bad = ", ".join(f"{name} = {value}" for name, value in figures.items())
@@ -176,13 +189,24 @@ def buffers(model: Any) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name not in weights}
 
 
-def save(folder: Path, job: Job, selected: Selected, optimizer: Any, states: dict[str, Any], position: int) -> None:
-    tree = {"position": position, "identity": job.identity, "weights": dict(selected.parameters), "buffers": buffers(job.model),
-            "states": states, "optimizer": checkpoint.optimizer_tree(optimizer), "rng": torch.get_rng_state()}  # fmt: skip
-    checkpoint.save(folder, tree, position)
+def save(folder: Path, job: Job, weights: Weights, optimizer: Any, states: dict[str, Any], position: int) -> None:
+    """Write a checkpoint; it holds everything whole, however many processes the run has."""
+    found = checkpoint.optimizer_tree(optimizer)
+    moments = {i: {name: weights.full(int(i), value) for name, value in state.items()} for i, state in found.items()}
+    blend = {name: weights.full_vector(value) if is_vector(job, name, value) else value for name, value in states["blend"].items()}
+    tree = {"position": position, "identity": job.identity, "buffers": buffers(job.model),
+            "weights": {name: weights.full(at, p) for at, (name, p) in enumerate(zip(weights.names, weights.parameters))},
+            "states": {**states, "blend": blend}, "optimizer": moments, "rng": torch.get_rng_state()}  # fmt: skip
+    if processes.main():
+        checkpoint.save(folder, tree, position)
 
 
-def resume(folder: Path, job: Job, selected: Selected, optimizer: Any, states: dict[str, Any]) -> int:
+def is_vector(job: Job, name: str, value: Any) -> bool:
+    """Whether an entry of the blend's state lies along the weights."""
+    return name.startswith(job.blend.vectors) and isinstance(value, Tensor)
+
+
+def resume(folder: Path, job: Job, weights: Weights, optimizer: Any, states: dict[str, Any]) -> int:
     """Load the newest checkpoint, if there is one; returns the step to go on from."""
     flat = checkpoint.latest(folder)
     if flat is None:
@@ -191,14 +215,16 @@ def resume(folder: Path, job: Job, selected: Selected, optimizer: Any, states: d
     other = [part for part, digest in job.identity.items() if there.get(part) != digest]
     if other:
         raise DataError(f"{folder} was written with another {', '.join(other)}: choose another run folder")
-    held: dict[str, Tensor] = {f"weights/{name}": tensor for name, tensor in selected.parameters.items()}
-    held |= {f"buffers/{name}": tensor for name, tensor in buffers(job.model).items()}
     with torch.no_grad():
-        for name, tensor in held.items():
-            tensor.copy_(flat[name])
-    checkpoint.restore_optimizer(optimizer, checkpoint.under(flat, "optimizer"))
+        for at, (name, p) in enumerate(zip(weights.names, weights.parameters)):
+            p.copy_(weights.own(at, flat[f"weights/{name}"]))
+        for name, tensor in buffers(job.model).items():
+            tensor.copy_(flat[f"buffers/{name}"])
+    moments = checkpoint.under(flat, "optimizer")
+    checkpoint.restore_optimizer(optimizer, {name: weights.own(int(name.partition("/")[0]), value) for name, value in moments.items()})
     for seam in ("sampling", "blend", "run"):
         states[seam] = checkpoint.under(flat, f"states/{seam}")
+    states["blend"] = {name: weights.own_vector(value) if is_vector(job, name, value) else value for name, value in states["blend"].items()}
     for i in states["loss"]:
         states["loss"][i] = checkpoint.under(flat, f"states/loss/{i}")
     torch.set_rng_state(flat["rng"])

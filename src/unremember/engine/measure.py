@@ -7,31 +7,31 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from unremember.data.samplings import Step
 from unremember.engine.gradients import backward, forward
 from unremember.engine.job import Job
+from unremember.engine.processes import Weights
 
 
 class Measure:
     """Readings of one step. Every reading replays the same dropout; displaced weights are put back bit for bit.
 
     ``roles`` are the recipe's, in its order; ``parameters`` the weights that may move, to which every list of tensors
-    is aligned; ``lr`` is the scheduled rate of this step. ``figures`` collects each term's loss, ``notes`` what the
-    blend says of itself (both are logged), ``tokens`` the tokens used.
+    is aligned: the entries of them that this process holds, so that what a blend sums over entries goes through ``summed``
+    or ``norm``. ``lr`` is the scheduled rate of this step. ``figures`` collects each term's loss, ``notes`` what the blend
+    says of itself (both are logged), ``tokens`` the tokens used.
     """
 
-    def __init__(self, job: Job, accelerator: Accelerator, optimizer: Any, parameters: Sequence[Tensor], masks: Sequence[Tensor | None],
-                 states: dict[str, Any], step: Step, position: int) -> None:  # fmt: skip
-        self.job, self.accelerator, self.optimizer, self.states, self.step, self.position = job, accelerator, optimizer, states, step, position
-        self.parameters, self.masks, self.roles = parameters, masks, job.recipe.roles
+    def __init__(self, job: Job, weights: Weights, optimizer: Any, states: dict[str, Any], step: Step, position: int) -> None:
+        self.job, self.weights, self.optimizer, self.states, self.step, self.position = job, weights, optimizer, states, step, position
+        self.parameters, self.roles = weights.parameters, job.recipe.roles
         self.lr = job.settings.rate(position, job.total, job.per_epoch)
         self.figures: dict[str, float] = {}
         self.notes: dict[str, float] = {}
         self.tokens = 0
-        self.reached = [False] * len(parameters)
+        self.reached = [False] * len(self.parameters)
 
     def total(self) -> list[Tensor]:
         """The gradient of all weighted terms together, in one backward."""
@@ -46,7 +46,7 @@ class Measure:
         out = {}
         for role in roles or self.roles:
             with self.displaced(at), torch.no_grad():
-                figures, tokens = forward(self.job, self.accelerator, self.step, (role,), dict(self.states["loss"]))
+                figures, tokens = forward(self.job, self.weights, self.step, (role,), dict(self.states["loss"]))
             self.tokens += tokens
             out[role] = sum(self.job.recipe.terms[i].weight * value for i, value in figures.items())
         return out
@@ -54,6 +54,14 @@ class Measure:
     def loss(self, role: str) -> float:
         """The loss of a role's terms without their weights, as the last gradients at the weights found it."""
         return sum(value for name, value in self.figures.items() if name.startswith(f"{role}/"))
+
+    def summed(self, table: Tensor) -> Tensor:
+        """Sums over entries of weights (inner products), from those over the entries that this process holds."""
+        return self.weights.summed(table)
+
+    def norm(self, tensors: Sequence[Tensor]) -> Tensor:
+        """The 2-norm of all tensors together."""
+        return self.weights.joined(torch.nn.utils.get_total_norm(tensors))
 
     def draw(self) -> None:
         """Go on to the sampling's next batch."""
@@ -84,14 +92,15 @@ class Measure:
         states = self.states["loss"] if at is None else dict(self.states["loss"])
         self.optimizer.zero_grad(set_to_none=True)
         with self.displaced(at):
-            figures, tokens = backward(self.job, self.accelerator, self.step, roles, states)
+            figures, tokens = backward(self.job, self.weights, self.step, roles, states)
         self.tokens += tokens
         if at is None:
             self.figures = {**figures, **self.figures}
-        self.reached = [was or p.grad is not None for was, p in zip(self.reached, self.parameters)]
-        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        there = self.weights.gradients()
+        self.reached = [was or g is not None for was, g in zip(self.reached, there)]
+        found = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, there)]
         self.optimizer.zero_grad(set_to_none=True)
-        return [g if mask is None else g * mask for g, mask in zip(found, self.masks)]
+        return [g if mask is None else g * mask for g, mask in zip(found, self.weights.masks)]
 
     @contextlib.contextmanager
     def displaced(self, at: Sequence[Tensor] | None) -> Iterator[None]:

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from unremember.engine.processes import main
+
 
 class Progress:
     """A bar over ``total`` steps: ``advance(steps, tokens, note)``."""
@@ -17,7 +19,7 @@ class Progress:
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                    TextColumn("{task.fields[speed]} tokens/s"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))  # fmt: skip
-        self.bars = Bars(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+        self.bars = Bars(*columns, console=console, transient=True, disable=quiet or not console.is_terminal or not main())
         self.bar = self.bars.add_task(title, total=total, completed=start, speed="–", note="")
         self.tokens, self.began = 0, time.monotonic()
 

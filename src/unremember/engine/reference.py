@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from unremember.engine.checkpoint import disk_errors
+from unremember.engine.processes import main, same, spread, wait
 from unremember.engine.ragged import Ragged
 from unremember.engine.seams import Need, Task
 
@@ -56,10 +57,11 @@ def cache(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.nda
     """
     name = hashlib.sha256(f"{key}{role}{need}{hashlib.sha256(rows.tobytes()).hexdigest()}".encode()).hexdigest()[:24]
     path, index = folder / f"{name}.npy", folder / f"{name}.offsets.npy"
-    if not path.exists():
+    if not same(path.exists()):
         with disk_errors(path):
             folder.mkdir(parents=True, exist_ok=True)
             _compute(model, task, data, role, need, rows, path, index, batch)
+            wait()
     return Cached(np.load(path, mmap_mode="c"), np.load(index) if index.exists() else None, finish)
 
 
@@ -73,18 +75,24 @@ def _compute(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.
     order = rows[np.argsort(work[rows], kind="stable")]
     partial = path.with_suffix(".partial")
     model.eval()
-    for at in range(0, len(order), batch):
-        part = order[at : at + batch]
-        with torch.no_grad():
-            found = task.forward(model, {role: (data, part)}, {role: [need]})[role].read(need)
+
+    @torch.no_grad()
+    def read(part: np.ndarray) -> tuple[bool, np.ndarray]:
+        found = task.forward(model, {role: (data, part)}, {role: [need]})[role].read(need)
         ragged = isinstance(found, Ragged)
-        values = (found.values if ragged else found).float().cpu().numpy()
+        return ragged, (found.values if ragged else found).float().cpu().numpy()
+
+    parts = np.split(order, range(batch, len(order), batch))
+    for part, (ragged, values) in zip(parts, spread(parts, read)):
+        if not main():
+            continue
         if out is None:
             shape = (int(offsets[-1]) if ragged else len(work), *values.shape[1:])
             out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
         where = np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in part]) if ragged else part
         out[where] = values
-    assert out is not None, "a role has at least one row"
+    if out is None:
+        return
     out.flush()
     if ragged:
         np.save(index, offsets)

@@ -24,6 +24,7 @@ def load_model(path: str | Path, *, dtype: Any = None) -> Any:
 
     check_weights(path, files_of(path))
     quiet()
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # else all processes of a job but the first get empty weights
     try:
         options = {"dtype": dtype} if dtype is not None else {}
         loaded: Any = AutoModelForCausalLM.from_pretrained(str(path), use_safetensors=True, output_loading_info=True, **options)
@@ -89,6 +90,7 @@ def first_line(error: Exception) -> str:
 
 def quiet() -> None:
     """No progress bars or notices of the libraries below."""
+    import logging as log
     import warnings
 
     from transformers.utils import logging
@@ -96,6 +98,8 @@ def quiet() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+    for name in ("torchao", "torch.utils._pytree"):  # transformers imports torchao where it is installed
+        log.getLogger(name).setLevel(log.ERROR)
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:

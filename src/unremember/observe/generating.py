@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from transformers import DynamicCache
 
 from unremember.data.text import Texts
+from unremember.engine.processes import spread
 from unremember.engine.progress import Progress
 from unremember.models import causal
 from unremember.observe.scoring import Scored
@@ -54,9 +56,8 @@ def generate(model: Any, texts: Texts, drafted: Scored, end: int, limit: int, ea
             open_lines.append(line)
     open_lines.sort(key=lambda line: len(line.ids) + len(line.draft))
     with Progress("generating", len(texts), start=len(texts) - len(open_lines), quiet=quiet) as progress:
-        for at in range(0, len(open_lines), ROWS):
-            group = open_lines[at : at + ROWS]
-            walk(model, group, end, limit)
+        groups = [open_lines[at : at + ROWS] for at in range(0, len(open_lines), ROWS)]
+        for group in spread(groups, partial(walk, model, end=end, limit=limit)):
             for line in group:
                 done[line.row] = line.ids[line.start :]
             progress.advance(len(group), sum(len(line.ids) for line in group))
@@ -81,8 +82,8 @@ def drafted_line(texts: Texts, drafted: Scored, i: int, end: int, limit: int, ea
 
 
 @torch.no_grad()
-def walk(model: Any, lines: Sequence[Line], end: int, limit: int) -> None:
-    """Decode ``lines`` in place, left-padded: the first forward verifies the drafts, each later one adds a token.
+def walk(model: Any, lines: Sequence[Line], end: int, limit: int) -> Sequence[Line]:
+    """Decode ``lines`` in place and return them, left-padded: the first forward verifies the drafts, each later one adds a token.
 
     Finished rows leave the batch; the rejected end of a draft stays in the cache, and nobody sees it.
     """
@@ -107,7 +108,7 @@ def walk(model: Any, lines: Sequence[Line], end: int, limit: int) -> None:
             if line.ids[-1] != end and len(line.ids) - line.start < limit:
                 stay.append(i)
         if not stay:
-            return
+            return lines
         active = [active[i] for i in stay]
         if len(stay) < len(ids):
             keep = torch.tensor(stay, device=device)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from unremember.data.text import Texts
+from unremember.engine.processes import spread
 from unremember.engine.progress import Progress
 from unremember.models import causal
 
@@ -20,19 +21,23 @@ def gradient_norms(model: Any, texts: Texts, quiet: bool = False) -> np.ndarray:
     model.eval()
     device = next(model.parameters()).device
     weights, flags = list(model.parameters()), [p.requires_grad for p in model.parameters()]
-    found = np.zeros(len(texts))
+    found: list[float] = []
+
+    def one(i: int) -> float:
+        ids = torch.from_numpy(texts.ids[texts.offsets[i] : texts.offsets[i + 1]]).to(device)
+        hidden = causal.last_hidden(model, ids[None])[0, texts.starts[i] - 1 : -1]
+        loss = -causal.token_logprobs(model, hidden, ids[texts.starts[i] :]).mean()
+        norms = torch.stack([g.norm() for g in torch.autograd.grad(loss, weights, allow_unused=True) if g is not None])
+        return float(norms.sum()) / len(weights)
+
     for p in weights:
         p.requires_grad_(True)
     try:
         with Progress("gradients", len(texts), quiet=quiet) as progress:
-            for i in range(len(texts)):
-                ids = torch.from_numpy(texts.ids[texts.offsets[i] : texts.offsets[i + 1]]).to(device)
-                hidden = causal.last_hidden(model, ids[None])[0, texts.starts[i] - 1 : -1]
-                loss = -causal.token_logprobs(model, hidden, ids[texts.starts[i] :]).mean()
-                norms = torch.stack([g.norm() for g in torch.autograd.grad(loss, weights, allow_unused=True) if g is not None])
-                found[i] = float(norms.sum()) / len(weights)
-                progress.advance(1, len(ids))
+            for length, norm in zip(texts.lengths.tolist(), spread(range(len(texts)), one)):
+                found.append(norm)
+                progress.advance(1, length)
     finally:
         for p, flag in zip(weights, flags):
             p.requires_grad_(flag)
-    return found
+    return np.array(found)

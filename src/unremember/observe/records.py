@@ -21,11 +21,12 @@ class Want:
 
     ``moments`` are scores with the mean and the variance of each token's distribution beside them, ``gradient_norms`` a number a
     text. ``harness`` is a task of lm-eval (``role``), its metric (``text``), and the folder and limit it is run with (``options``).
+    ``judged`` is what the model of ``options`` (its name, and its label where it is a classifier) makes of each generation.
     Generations may have at most ``options[0]`` tokens (else as many as TOFU has).
     ``text`` is the column whose tokens are scored: ``answer``, ``paraphrased_answer``, ``perturbed_answers`` …
     """
 
-    kind: Literal["scores", "moments", "generations", "gradient_norms", "harness"]
+    kind: Literal["scores", "moments", "generations", "gradient_norms", "harness", "judged"]
     role: str
     text: str = "answer"
     options: tuple[Any, ...] = ()

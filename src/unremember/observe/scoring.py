@@ -10,12 +10,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from unremember.data.text import Texts
+from unremember.engine import processes
 from unremember.engine.progress import Progress
 from unremember.models import causal
 from unremember.observe.records import Scores
@@ -108,10 +110,10 @@ def score(model: Any, columns: Mapping[str, Texts], end: int, quiet: bool = Fals
     longest = max(int(t.lengths.max()) for t in columns.values())
     asked = questions(columns, shared=longest <= (causal.window(model) or longest))
     with Progress("scoring", len(asked), quiet=quiet) as progress:
-        for batch in batches(asked):
-            answers, values, best, moved = forward(model, batch, moments)
+        made = batches(asked)
+        for batch, (values, best, moved) in zip(made, processes.spread(made, partial(forward, model, moments=moments))):
             at = 0
-            for answer in answers:
+            for answer in answers_of(batch):
                 size, place = len(answer.ids), offsets[answer.column][answer.text]
                 logprobs[answer.column][place : place + size] = values[at : at + size]
                 greedy[answer.column][place : place + size] = best[at : at + size]
@@ -128,13 +130,18 @@ def records(texts: Texts, offsets: np.ndarray, logprobs: np.ndarray, greedy: np.
     return Scores(texts.rows, offsets, logprobs, greedy == labels, ends, texts.answers, moments)
 
 
-def forward(model: Any, batch: Sequence[Question], moments: bool = False) -> tuple[list[Answer], np.ndarray, np.ndarray, np.ndarray]:
-    """(answers in order, log-probabilities float32[M], greedy ids int64[M], moments float32[M, 2]) of a batch of questions."""
+def answers_of(batch: Sequence[Question]) -> list[Answer]:
+    """The answers of a batch, in order."""
+    return [answer for question in batch for answer in question.answers]
+
+
+def forward(model: Any, batch: Sequence[Question], moments: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(log-probabilities float32[M], greedy ids int64[M], moments float32[M, 2]) of the answers of a batch of questions."""
     width = max(q.size for q in batch)
     ids = np.zeros((len(batch), width), dtype=np.int64)
     for line, question in enumerate(batch):
         ids[line, : question.size] = question.ids
-    answers = [answer for question in batch for answer in question.answers]
+    answers = answers_of(batch)
     read = np.concatenate([a.read + line * width for line, question in enumerate(batch) for a in question.answers])
     device = next(model.parameters()).device
     shared = any(len(question.answers) > 1 for question in batch)
@@ -146,7 +153,7 @@ def forward(model: Any, batch: Sequence[Question], moments: bool = False) -> tup
     labels = torch.from_numpy(np.concatenate([a.ids for a in answers])).to(device)
     reads = torch.from_numpy(of_label).to(device)
     values, best, spread = causal.rows_scores(model, flat, reads, labels, moments)
-    return answers, values.cpu().numpy(), best[reads].cpu().numpy(), (spread[reads] if moments else spread).cpu().numpy()
+    return values.cpu().numpy(), best[reads].cpu().numpy(), (spread[reads] if moments else spread).cpu().numpy()
 
 
 def branches(model: Any, batch: Sequence[Question], width: int) -> dict[str, torch.Tensor]:

@@ -18,22 +18,24 @@ from safetensors.torch import save_file
 from unremember.data.split import Split
 from unremember.engine.checkpoint import disk_errors, write_text
 from unremember.engine.language import Language
+from unremember.engine.processes import main, place, same
 from unremember.models.digest import weights_digest
 from unremember.observe.generating import generate
 from unremember.observe.gradient_norms import gradient_norms
 from unremember.observe.harness import harness, harness_digest
+from unremember.observe.judging import judge
 from unremember.observe.records import Scores, Seen, Want
 from unremember.observe.scoring import Scored, score
 
 LIMIT = 200
 """Tokens a generation may have, as TOFU has it."""
-NUMBERS = ("harness", "gradient_norms")
+NUMBERS = ("harness", "gradient_norms", "judged")
 """The kinds that are a number an example."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """Observations under ``folder`` (none: nothing is kept)."""
+    """Observations under ``folder`` (none: nothing is kept). Of several processes each makes a share, and the main one writes."""
 
     folder: Path | None = None
 
@@ -48,7 +50,7 @@ class Store:
         said: dict[Want, Sequence[str]] = {}
         numbers: dict[Want, np.ndarray] = {}
         truths: dict[Want, Sequence[str]] = {}
-        model.eval()
+        place(model).eval()
         for want in wants:
             if want.kind in NUMBERS:
                 numbers[want] = self.number(model, task, split, want, artefact, quiet)
@@ -68,13 +70,17 @@ class Store:
         return Seen(artefact, split, scored, said, numbers, truths)
 
     def number(self, model: Any, task: Language, split: Split, want: Want, artefact: str, quiet: bool) -> np.ndarray:
-        """A number an example: the norms of gradients, or a metric of a task of lm-eval."""
-        outside = want.kind == "harness"
-        data = harness_digest(*want.options) if outside else split[want.role].digest
+        """A number an example: the norms of gradients, a metric of a task of lm-eval, or what another model makes of what is said."""
+        if want.kind == "judged":  # not kept: a name does not say which weights judged
+            prompts = [task.template.render(row, task.tokenizer) for row in split[want.role].rows]
+            said = self.observe(model, task, split, [Want("generations", want.role)], quiet).generations(want.role)
+            name, label = want.options
+            return judge(name, label, prompts, said, quiet)
+        data = harness_digest(*want.options) if want.kind == "harness" else split[want.role].digest
         path = self.path(key(artefact, data, task.digest(), want.kind, want.role, want.text), "json")
-        if path and path.exists():
-            return np.array(json.loads(path.read_text(encoding="utf-8")))
-        if outside:
+        if (kept := same(json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else None)) is not None:
+            return np.array(kept)
+        if want.kind == "harness":
             found = harness(model, task.tokenizer, want.role, want.text, *want.options)
         else:
             found = gradient_norms(model, task.encode(split, want.role, [want.text])[want.text], quiet)
@@ -85,7 +91,7 @@ class Store:
     def scores(self, model: Any, task: Language, split: Split, role: str, columns: Sequence[str], artefact: str,
                quiet: bool, moments: bool = False) -> dict[str, Scored]:  # fmt: skip
         keys = {c: key(artefact, split[role].digest, task.digest(), "moments" if moments else "scores", c) for c in columns}
-        found = {c: read for c in columns if (read := self.read(keys[c]))}
+        found = {c: read for c in columns if (read := same(self.read(keys[c])))}
         missing = [c for c in columns if c not in found]
         if missing:
             made = score(model, task.encode(split, role, missing), task.tokenizer.eos_token_id, quiet, moments)
@@ -100,10 +106,10 @@ class Store:
         role, limit = want.role, want.options[0] if want.options else LIMIT
         asked = (split[role].digest, task.digest(), "generated ids", str(limit))
         mine, last = key(artefact, *asked), key("last", *asked)
-        said = self.read_ids(mine)
+        said = same(self.read_ids(mine))
         if said is None:
             texts = task.encode(split, role, ["answer"])["answer"]
-            earlier = self.read_ids(last) or []
+            earlier = same(self.read_ids(last)) or []
             said = generate(model, texts, drafted, task.tokenizer.eos_token_id, limit, earlier, quiet)
             self.write_ids(mine, said)
             self.write_ids(last, said)
@@ -131,7 +137,7 @@ class Store:
 
     def write(self, name: str, one: Scored) -> None:
         path = self.path(name, "safetensors")
-        if path is None:
+        if path is None or not main():
             return
         fields = ("rows", "offsets", "logprobs", "matches", "ends", "moments")
         arrays = {f: a for f in fields if (a := getattr(one.scores, f)) is not None} | {"greedy": one.greedy}

@@ -27,11 +27,20 @@ def headline(comparison: Comparison) -> str:
         if artefact.kind == "unlearned" and quality.get("verdict") in READS and utility is not None:
             scored.append((quality["extra"]["log10_p"], utility, artefact.name, quality["verdict"]))
     if not scored:
-        return "Undetermined: no unlearned model could be read against a retrained oracle."
+        return counted(comparison)
     log, utility, name, verdict = max(scored)
     before = next((a.figure("model_utility").get("value") for a in comparison.artefacts if a.kind == "original"), None)
     beside = f" (the original's: {before:.2f})" if before is not None else ""
     return f"{name} comes nearest to forgetting: on the forget set it {READS[verdict]} (log₁₀ p = {log:.1f}), at model utility {utility:.2f}{beside}."
+
+
+def counted(comparison: Comparison) -> str:
+    """The same where nothing tests forgetting as a whole: by how many figures which model is like the oracle."""
+    read = {a.name: [m["verdict"] for m in a.measurements if m.get("verdict") in READS] for a in comparison.artefacts if a.kind == "unlearned"}
+    if not any(read.values()):
+        return "Undetermined: no unlearned model could be read against a retrained oracle."
+    name = max(read, key=lambda one: read[one].count("indistinguishable"))
+    return f"{name} {READS['indistinguishable']} by {read[name].count('indistinguishable')} of {len(read[name])} figures: no model by more."
 
 
 def write_report(comparison: Comparison, path: Path) -> Path:

@@ -11,14 +11,22 @@ from rich.table import Table
 
 from unremember.report.comparison import Comparison
 
-COLUMNS = {
+TOFU = {
     "forget_quality": "forget quality (log₁₀ p)", "model_utility": "model utility", "probability": "forget probability",
     "rouge": "forget ROUGE", "truth_ratio": "truth ratio", "extraction_strength": "extraction strength",
     "exact_memorisation": "exact memorisation", "membership_loss": "membership AUC",
 }  # fmt: skip
+MUSE = {
+    "verbatim_memorisation": "VerbMem", "knowledge_memorisation": "KnowMem, forget", "privleak privleak_forget": "PrivLeak",
+    "membership_mink privleak_forget": "membership AUC, Min-K", "knowledge_memorisation knowmem_retain": "KnowMem, retain",
+}  # fmt: skip
+COLUMNS = {**TOFU, **MUSE}
 SHORT = {
     "forget_quality": "forget\nlog₁₀ p", "model_utility": "utility", "probability": "prob", "rouge": "ROUGE", "truth_ratio": "truth\nratio",
     "extraction_strength": "extr.\nstr.", "exact_memorisation": "exact\nmem.", "membership_loss": "member\nAUC",
+    "verbatim_memorisation": "Verb\nMem", "knowledge_memorisation": "Know\nMem", "privleak privleak_forget": "Priv\nLeak",
+    "membership_mink privleak_forget": "member\nAUC",
+    "knowledge_memorisation knowmem_retain": "Know\nretain",
 }  # fmt: skip
 """The same columns where a line has 80 characters: intervals are in the report."""
 COLOURS = {"indistinguishable": "green", "under-forgotten": "yellow", "over-suppressed": "red", "uninformative": "magenta"}
@@ -73,7 +81,7 @@ def card(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """The measurements of one artefact, a line each, between the values of its controls."""
     table = Table(title=title, header_style="bold", title_justify="left", box=None, pad_edge=False, collapse_padding=True)
     for name in ("metric", "value", "95 %", "oracle", "original", "verdict"):
-        table.add_column(name, justify="left" if name in ("metric", "verdict") else "right", no_wrap=name != "verdict")
+        table.add_column(name, justify="left" if name in ("metric", "verdict") else "right", no_wrap=name not in ("metric", "verdict"))
     for row in rows:
         _, interval, verdict = cell(row)
         oracles = ", ".join(number(value) for value in row["controls"].get("oracle", [])) or "–"

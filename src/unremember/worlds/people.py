@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import islice
 
 import numpy as np
 
@@ -74,8 +73,8 @@ class World:
         """Five distinct values of ``attribute`` other than ``true`` and ``person``; any ints choose which."""
         pool = BY_NAME[attribute].values or self.names
         stride = 1 + stride % ((len(pool) - 1) // (WRONG + 1))
-        values = (pool[(start + k * stride) % len(pool)] for k in range(WRONG + 2))
-        return list(islice((value for value in values if value != true and value != person), WRONG))
+        values = [pool[at % len(pool)] for at in range(start, start + (WRONG + 2) * stride, stride)]
+        return [value for value in values if value != true and value != person][:WRONG]
 
 
 def make_world(count: int = 200, seed: int = 0, holdout: int = 0) -> World:

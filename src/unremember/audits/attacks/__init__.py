@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from unremember.data.split import Row, Split
+from unremember.data.split import Row, Split, value_of
 from unremember.engine.language import Language
 
 
@@ -78,4 +78,4 @@ def prompted(row: Row, task: Language, before: str = "", given: str = "", answer
     """
     prompt = before + task.template.render(row, task.tokenizer) + given
     kept = {name: row[name] for name in ("question", "entity") if name in row}
-    return {**kept, "prompt": prompt, "answer": row["answer"] if answer is None else answer}
+    return {**kept, "prompt": prompt, "answer": value_of(row, "answer") if answer is None else answer}

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from unremember.audits.attacks import Attacked, Look, Subject, prompted
+from unremember.data.split import value_of
 from unremember.registry import attacks
 
 NEEDS = ("forget", "oracle", "original")
@@ -27,7 +28,7 @@ class Prefix:
         for share in self.shares:
             made = []
             for row in split["forget"].rows:
-                words = str(row["answer"]).split(" ")
+                words = str(value_of(row, "answer")).split(" ")
                 if len(words) > 1:
                     cut = min(max(1, round(share * len(words))), len(words) - 1)
                     made.append(prompted(row, task, given=" ".join(words[:cut]), answer=" " + " ".join(words[cut:])))
@@ -49,7 +50,7 @@ class FewShot:
             made = []
             for row, key in zip(split["forget"].rows, keys):
                 examples = [kept[(int(key) + i) % len(kept)] for i in range(shots)]
-                before = "".join(f"{task.template.render(one, task.tokenizer)}{one['answer']}\n\n" for one in examples)
+                before = "".join(f"{task.template.render(one, task.tokenizer)}{value_of(one, 'answer')}\n\n" for one in examples)
                 made.append(prompted(row, task, before=before))
             look(Attacked(shots, model, task, split.with_rows(forget=made)))
 

@@ -17,6 +17,7 @@ class Plain:
     raw: ClassVar[bool] = False
     corrects: ClassVar[bool] = False
     draws: ClassVar[int] = 0
+    vectors: ClassVar[str] = "-"
 
     def init(self, context: Context) -> State:
         return {}
@@ -25,15 +26,15 @@ class Plain:
         return change, state
 
 
-def gram(gradients: Mapping[str, Sequence[Tensor]]) -> Tensor:
-    """float64 Tensor[R, R]: all inner products of the role gradients, in the mapping's order."""
+def gram(measure: Any, gradients: Mapping[str, Sequence[Tensor]]) -> Tensor:
+    """float64 Tensor[R, R]: all inner products of the role gradients, in the mapping's order; one sum over the processes."""
     roles = list(gradients)
     out = torch.zeros(len(roles), len(roles), dtype=torch.float64)
     for i, left in enumerate(roles):
         for j, right in enumerate(roles[: i + 1]):
             out[i, j] = sum(torch.dot(a.flatten(), b.flatten()).double() for a, b in zip(gradients[left], gradients[right]))
             out[j, i] = out[i, j]
-    return out
+    return measure.summed(out)
 
 
 def combine(gradients: Mapping[str, Sequence[Tensor]], coefficients: Sequence[float]) -> list[Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from scipy.optimize import nnls
@@ -53,6 +53,7 @@ class GU(Plain):
     tau: float = 0.0
     kappa_cap: float = 0.0
     finite_step: float = 0.0
+    vectors: ClassVar[str] = "retain"
 
     def __post_init__(self) -> None:
         for name, known in (("rule", Rule), ("at", Place), ("metric", Metric)):
@@ -77,7 +78,7 @@ class GU(Plain):
         if not others:
             return forget, state
         retain = [torch.stack(parts).sum(0) for parts in zip(*others)]
-        state |= self.remembered(state, retain)
+        state |= self.remembered(measure, state, retain)
         if self.at == "gradient":
             inverse = self.inverse(measure)
             moved, state = self.moved([-g * w for g, w in zip(forget, inverse)], inverse, measure, state)
@@ -94,12 +95,12 @@ class GU(Plain):
             made = [c - w * m for c, m, w in zip(change, moved, inverse)] if moved else change
         return self.shortened(made, change, measure) if self.finite_step else made, state
 
-    def remembered(self, state: State, retain: Sequence[Tensor]) -> State:
+    def remembered(self, measure: Measure, state: State, retain: Sequence[Tensor]) -> State:
         """The unit gradient of now, as it is, before the last ``history`` ones, in bfloat16."""
         flat = torch.cat([g.flatten() for g in retain])
         held = [state[f"retain{i}"] for i in range(self.history)]
         older = {f"retain{i + 1}": None if h is None else h.bfloat16() for i, h in enumerate(held)}
-        return {"retain0": flat / torch.linalg.vector_norm(flat).clamp(min=torch.finfo(flat.dtype).tiny), **older}
+        return {"retain0": flat / measure.norm([flat]).clamp(min=torch.finfo(flat.dtype).tiny), **older}
 
     def inverse(self, measure: Measure) -> list[Tensor]:
         """The diagonal of M⁻¹; 0 for an entry that never had a gradient, which must not be cheap to move."""
@@ -110,13 +111,13 @@ class GU(Plain):
         """G λ for each weight, empty where nothing is to be taken out."""
         held = [h for i in range(self.history + 1) if (h := state[f"retain{i}"]) is not None]
         columns = list(zip(*(h.to(change[0].device).split([c.numel() for c in change]) for h in held)))
-        gram, along = products(columns, change, inverse)
+        gram, along = (measure.summed(table) for table in products(columns, change, inverse))
         basis = orthonormal(gram, max(1e-12, 10 * torch.finfo(change[0].dtype).eps))
         if self.rule == "cone":
             mix = cone(gram, along, basis)
         else:
             within = basis.T @ along
-            mix = basis @ (within - self.kept(within, basis.T @ gram[:, 0], change, inverse) if self.rule == "paper" else within)
+            mix = basis @ (within - self.kept(measure, within, basis.T @ gram[:, 0], change, inverse) if self.rule == "paper" else within)
         touched = bool(mix.any())
         measure.note(projected=touched, harm=float(along[0]), uncovered=uncovered(gram))
         state = {**state, "projected": state["projected"] + touched}
@@ -125,11 +126,11 @@ class GU(Plain):
         active = mix.nonzero().flatten().tolist()
         return [(mix[active].to(c) @ stacked([parts[i] for i in active], c)).view_as(c) for parts, c in zip(columns, change)], state
 
-    def kept(self, within: Tensor, retain: Tensor, change: Sequence[Tensor], inverse: Sequence[Tensor]) -> Tensor:
+    def kept(self, measure: Measure, within: Tensor, retain: Tensor, change: Sequence[Tensor], inverse: Sequence[Tensor]) -> Tensor:
         """float64[r]: the components of the change on the basis that rule ``paper`` leaves in it."""
         kept = torch.where(within * retain < -self.tau, within, 0.0)
-        size = sum(float((c.square() / w)[w > 0].sum()) for c, w in zip(change, inverse))
-        free = max(0.0, size - float(within @ within)) ** 0.5
+        size = sum((c.square() / w)[w > 0].sum().double() for c, w in zip(change, inverse))
+        free = max(0.0, float(measure.summed(torch.as_tensor(size))) - float(within @ within)) ** 0.5
         return kept * min(1.0, self.kappa_cap * free / max(float(kept.norm()), 1e-300))
 
     def shortened(self, change: list[Tensor], proposal: Sequence[Tensor], measure: Measure) -> list[Tensor]:

@@ -80,11 +80,11 @@ class HAMU(Plain):
     def apply(self, measure: Measure, state: State) -> tuple[list[Tensor], State]:
         forget, *others = (list(parts) for parts in measure.gradients().values())
         if not others:
-            return [-measure.lr * g for g in self.clip(forget)[0]], {**state, "steps": state["steps"] + 1}
-        (forget, cut), (retain, trim) = self.clip(forget), self.clip([torch.stack(parts).sum(0) for parts in zip(*others)])
+            return [-measure.lr * g for g in self.clip(measure, forget)[0]], {**state, "steps": state["steps"] + 1}
+        (forget, cut), (retain, trim) = self.clip(measure, forget), self.clip(measure, [torch.stack(parts).sum(0) for parts in zip(*others)])
         x, y = (retain, forget) if self.variant == "q" else (forget, retain)
         blocks = self.blocks(state, len(x)).to(x[0].device)
-        move = solve(totals(x, y, blocks), self.constraint, self.amount, x[0].dtype)
+        move = solve(measure.summed(totals(x, y, blocks)), self.constraint, self.amount, x[0].dtype)
         toward, along = move.toward[blocks], move.along[blocks]
         update = [measure.lr * (a * gx + b * gy) for a, b, gx, gy in zip(toward, along, x, y)]
         falls = {"q": (move.y_fall, move.x_fall), "u": (move.x_fall, move.y_fall)}[self.variant]
@@ -102,9 +102,9 @@ class HAMU(Plain):
             return [torch.zeros_like(part) for part in update], state
         return update, state
 
-    def clip(self, gradient: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    def clip(self, measure: Measure, gradient: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """The gradient at a norm of at most ``max_grad_norm``, and the factor it was multiplied with."""
-        norm = torch.nn.utils.get_total_norm(gradient)
+        norm = measure.norm(gradient)
         factor = (self.max_grad_norm / norm.clamp(min=torch.finfo(norm.dtype).tiny)).clamp(max=1.0) if self.max_grad_norm else torch.ones_like(norm)
         return [factor * g for g in gradient], factor
 

@@ -82,18 +82,18 @@ class OFMU(Plain):
         near: Move = None
         for _ in range(self.inner_steps):
             slope, cosine, peaks = self.slope(measure, at, peaks)
-            measure.note(phi=length(slope), cosine=cosine)
+            measure.note(phi=length(measure, slope), cosine=cosine)
             near = slope if near is None or self.outer_start == "inner" else near
-            at = moved(at, measure.lr, self.clipped(slope))
+            at = moved(at, measure.lr, self.clipped(measure, slope))
         at = at if self.outer_start == "inner" else None
         for _ in range(self.outer_steps if len(measure.roles) > 1 else 0):
             pull = self.pull(measure, rho, at, near, peaks)
             measure.draw()
             retain = lower(measure, at)
-            measure.note(rho=rho, pull=(share := length(pull) / (length(retain) + TINY)))
+            measure.note(rho=rho, pull=(share := length(measure, pull) / (length(measure, retain) + TINY)))
             if share > 1:
                 warnings.warn("the pull to stationarity outweighs the retain gradient and undoes the forgetting: lower rho", stacklevel=2)
-            at = moved(at, -self.outer_rate * measure.lr, self.clipped([a + b for a, b in zip(retain, pull)]))
+            at = moved(at, -self.outer_rate * measure.lr, self.clipped(measure, [a + b for a, b in zip(retain, pull)]))
         return still(measure) if at is None else at, {"round": state["round"] + 1, "forget_peak": peaks[0], "retain_peak": peaks[1]}
 
     def slope(self, measure: Measure, at: Move, peaks: tuple[float, float]) -> tuple[list[Tensor], float, tuple[float, float]]:
@@ -102,7 +102,7 @@ class OFMU(Plain):
         if not self.beta:
             return forget, 0.0, peaks
         retain = lower(measure, at)
-        inner = gram({"forget": forget, "retain": retain})
+        inner = gram(measure, {"forget": forget, "retain": retain})
         f, r = float(inner[0, 0]) ** 0.5, float(inner[1, 1]) ** 0.5
         peaks = (max(f, peaks[0]), max(r, peaks[1]))
         if f <= VANISHED * peaks[0] or r <= VANISHED * peaks[1]:
@@ -128,10 +128,10 @@ class OFMU(Plain):
 
     def gap(self, measure: Measure) -> float:
         """How far apart the weights of a finite difference are."""
-        return self.fd_scale * length(measure.parameters) + TINY
+        return self.fd_scale * length(measure, measure.parameters) + TINY
 
-    def clipped(self, direction: Sequence[Tensor]) -> list[Tensor]:
-        scale = min(1.0, self.clip / (length(direction) + TINY))
+    def clipped(self, measure: Measure, direction: Sequence[Tensor]) -> list[Tensor]:
+        scale = min(1.0, self.clip / (length(measure, direction) + TINY))
         return [scale * d for d in direction]
 
 
@@ -149,7 +149,7 @@ def lower(measure: Measure, at: Move) -> list[Tensor]:
 
 def curve(measure: Measure, gradient: Callable[[Measure, Move], list[Tensor]], at: Move, along: Sequence[Tensor], gap: float) -> list[Tensor]:
     """The Hessian behind ``gradient``, times ``along``: a central difference over ``gap`` to either side."""
-    size = length(along)
+    size = length(measure, along)
     up, down = (gradient(measure, moved(at, side * gap / (size + TINY), along)) for side in (1, -1))
     return [size / (2 * gap) * (a - b) for a, b in zip(up, down)]
 
@@ -163,6 +163,6 @@ def still(measure: Measure) -> list[Tensor]:
     return [torch.zeros_like(p) for p in measure.parameters]
 
 
-def length(tensors: Sequence[Tensor]) -> float:
-    return float(torch.nn.utils.get_total_norm([t.detach() for t in tensors]))
+def length(measure: Measure, tensors: Sequence[Tensor]) -> float:
+    return float(measure.norm([t.detach() for t in tensors]))
 

@@ -26,7 +26,7 @@ class PCGrad(Plain):
 
     def apply(self, measure: Measure, state: State) -> tuple[list[Tensor], State]:
         gradients = measure.gradients()
-        inner = gram(gradients)
+        inner = gram(measure, gradients)
         mix = torch.eye(len(gradients), dtype=torch.float64)
         for i in range(len(gradients)):
             for j in range(len(gradients)):

@@ -1,0 +1,105 @@
+"""FSDP2: each process holds a shard of every weight, of its gradient and of the optimiser's moments."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from unremember.engine.processes import Weights, main, total, world
+from unremember.engine.reading import Whole
+from unremember.engine.seams import Selected
+from unremember.errors import ModelError
+from unremember.models import causal
+
+Made = TypeVar("Made")
+
+
+class Sharded(Weights):
+    """Steps run on a sharded twin of the model; ``parameters`` are this process's shards, as plain tensors.
+
+    Elementwise work on them needs no other process; a sum over entries is ``summed``. The model itself waits on the CPU
+    and is brought up to date for whoever reads it whole: ``whole`` needs room for all weights, but for no gradients or moments.
+    """
+
+    def __init__(self, accelerator: Accelerator, model: Any, selected: Selected) -> None:
+        super().__init__(accelerator, model, selected)
+        self.original, self.moving = model.cpu(), self.parameters
+        self.model = copy.deepcopy(model)
+        mesh = init_device_mesh(world().device.type, (world().num_processes,))
+        for block in blocks(self.model):
+            fully_shard(block, mesh=mesh, reshard_after_forward=True)
+        self.root = Whole(self.model)
+        fully_shard(self.root, mesh=mesh, reshard_after_forward=True)
+        for module in self.root.modules():
+            if isinstance(module, FSDPModule):
+                module.set_gradient_divide_factor(1.0)
+                module.set_force_sum_reduction_for_comms(True)
+        self.root(lambda _: None)  # the first forward settles where the shards lie
+        named = dict(self.model.named_parameters())
+        self.sharded: list[Any] = [named[name] for name in self.names]
+        self.parameters = [nn.Parameter(p.to_local().detach()) for p in self.sharded]
+        self.masks = [None if mask is None else self.own(at, mask) for at, mask in enumerate(self.masks)]
+
+    def forward(self, read: Callable[[Any], Made]) -> Made:
+        return self.root(read)
+
+    def gradients(self) -> list[Tensor | None]:
+        found = [None if p.grad is None else p.grad.to_local() for p in self.sharded]
+        for p in self.sharded:
+            p.grad = None
+        return found
+
+    def summed(self, table: Tensor) -> Tensor:
+        return total(table)
+
+    def joined(self, norm: Tensor) -> Tensor:
+        return total(norm.double().square()).sqrt().to(norm.dtype)
+
+    def full(self, at: int, mine: Tensor) -> Tensor:
+        if mine.shape != self.parameters[at].shape:
+            return mine
+        like = self.sharded[at]
+        whole = DTensor.from_local(mine, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()).full_tensor()
+        return whole.cpu() if main() else mine
+
+    def own(self, at: int, whole: Tensor) -> Tensor:
+        like = self.sharded[at]
+        if whole.shape != like.shape:
+            return whole
+        return distribute_tensor(whole.contiguous(), like.device_mesh, like.placements, src_data_rank=None).to_local()
+
+    def full_vector(self, mine: Tensor) -> Tensor:
+        parts = mine.split([p.numel() for p in self.parameters])
+        return torch.cat([self.full(at, part.view_as(p)).flatten() for at, (part, p) in enumerate(zip(parts, self.parameters))])
+
+    def own_vector(self, whole: Tensor) -> Tensor:
+        parts = whole.split([p.numel() for p in self.sharded])
+        return torch.cat([self.own(at, part.view(p.shape)).flatten() for at, (part, p) in enumerate(zip(parts, self.sharded))])
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[Any]:
+        with torch.no_grad():
+            for p, shard in zip(self.moving, self.sharded):
+                p.copy_(shard.full_tensor())
+        self.original.to(world().device).eval()
+        try:
+            yield self.original
+        finally:
+            self.original.cpu()
+
+
+def blocks(model: Any) -> list[nn.Module]:
+    """The decoder blocks, each of which is gathered on its own; none where the model has no such list."""
+    try:
+        return list(causal.layers(model))
+    except ModelError:
+        return []

@@ -1,0 +1,77 @@
+"""Another model's opinion of what is said: a language model's probability, a classifier's label."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from unremember.audits.fluency import Fluency
+from unremember.data.split import make_split
+from unremember.data.text import Template
+from unremember.engine.language import Language
+from unremember.errors import ModelError
+from unremember.models.load import save_model
+from unremember.observe import store
+from unremember.observe.judging import judge
+
+TEXTS = ["Bread.", "She was born."]
+PROMPTS, SAID = ["Question: Who sells bread?\nAnswer:\n", "Question: Where?\nAnswer:\n"], ["The baker.", ""]
+
+
+@pytest.fixture(scope="module")
+def language(tiny_llama: Any, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("judges") / "llama"
+    save_model(copy.deepcopy(tiny_llama), tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("judges") / "bert"
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+                        pad_token_id=1, id2label={0: "clean", 1: "mild", 2: "noise"}, label2id={"clean": 0, "mild": 1, "noise": 2})  # fmt: skip
+    save_model(BertForSequenceClassification(config), tokenizer, folder)
+    return folder
+
+
+def test_a_language_model_gives_the_probability_of_what_is_said(language: Path, tiny_llama: Any, tokenizer: Any) -> None:
+    """Against a plain forward; the end token counts as a token that is said, an empty text has no number."""
+    found = judge(str(language), "", PROMPTS, SAID, quiet=True)
+    start, ids = len(tokenizer(PROMPTS[0])["input_ids"]), [*tokenizer(PROMPTS[0] + SAID[0])["input_ids"], tokenizer.eos_token_id]
+    with torch.no_grad():
+        logprobs = tiny_llama(torch.tensor([ids])).logits.log_softmax(-1)[0]
+    expected = np.mean([float(logprobs[at - 1, ids[at]]) for at in range(start, len(ids))])
+    assert found[0] == pytest.approx(np.exp(expected), rel=1e-5) and np.isnan(found[1])
+
+
+def test_a_classifier_gives_the_probability_of_its_label(classifier: Path, tokenizer: Any) -> None:
+    found = judge(str(classifier), "noise", PROMPTS, SAID, quiet=True)
+    model = BertForSequenceClassification.from_pretrained(classifier).eval()
+    with torch.no_grad():
+        expected = model(**tokenizer(SAID[0], return_tensors="pt")).logits.softmax(-1)[0, 2]
+    assert found[0] == pytest.approx(float(expected), rel=1e-5) and len(found) == 2
+
+
+def test_a_judge_that_cannot_judge_says_why(classifier: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no label 'dirty'; it has clean, mild, noise"):
+        judge(str(classifier), "dirty", PROMPTS, SAID, quiet=True)
+    with pytest.raises(ModelError, match="no model folder"):
+        judge(str(tmp_path / "nothing"), "clean", PROMPTS, SAID, quiet=True)
+
+
+def test_fluency_under_a_judge(language: Path, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = iter(tokenizer(TEXTS)["input_ids"])
+    monkeypatch.setattr(store, "generate", lambda *_: [next(said), next(said)])
+    split = make_split({"forget": [{"question": f"Who is {name}?", "answer": "A baker."} for name in ("Ida", "Ole")]})
+    audit, task = Fluency(judge=str(language)), Language(tokenizer)
+    found = audit.measure(store.Store().observe(model, task, split, audit.wants(split), quiet=True), [])
+    expected = judge(str(language), "", [Template().render(row, tokenizer) for row in split["forget"].rows], TEXTS, quiet=True)
+    assert found.n == 2 and found.value == pytest.approx(expected.mean())
+    assert found.extra["perplexity"] == pytest.approx(np.exp(-np.log(found.per_example).mean()))
