@@ -10,7 +10,7 @@ from shell import ran, shell
 
 from unremember.registry import ALL, FIDELITIES
 
-COMMANDS = ["demo", "train", "plan", "alternates", "forget", "audit", "attack", "compare", "report", "benchmark", "push"]
+COMMANDS = ["demo", "train", "plan", "alternates", "forget", "audit", "attack", "compare", "report", "benchmark", "sweep", "push"]
 
 
 @pytest.mark.parametrize("words", [["--help"], ["forget", "--help"], ["methods"], ["methods", "--json"]], ids=" ".join)

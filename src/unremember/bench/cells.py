@@ -60,8 +60,7 @@ class Arena:
     def target(self) -> float:
         """The forget probability at which a run ends."""
         start = level(self.original.model, self.original.task, self.split)
-        end = sum(level(o.model, o.task, self.split) for o in self.oracles) / len(self.oracles)
-        return end + LEFT * (start - end)
+        return at_matched(start, [level(o.model, o.task, self.split) for o in self.oracles])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +77,12 @@ class Plan:
     @property
     def file(self) -> str:
         return f"{self.name} seed {self.seed} rate {self.rate:g}.json"
+
+
+def at_matched(original: float, oracles: Sequence[float]) -> float:
+    """The forget probability of matched forgetting, from the original's and the oracles'."""
+    end = sum(oracles) / len(oracles)
+    return end + LEFT * (original - end)
 
 
 def level(model: Any, task: Language, split: Split, role: str = "forget") -> float:

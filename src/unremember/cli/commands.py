@@ -120,6 +120,31 @@ def attack(model: Annotated[str, typer.Argument(help="Model folder or run folder
     attack_run(model, name, data, oracle or [], original, audits or [], as_json, keys or [])
 
 
+def sweep(words: Annotated[list[str], typer.Argument(metavar="[CONFIG] [KEY=VALUE]...", help="A YAML file as of `forget -c`, settings, and "
+                                                     "what is swept: sweep.lr=[1e-4,1e-3], sweep.method=[npo,simnpo].")],
+          out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the points and the page; what is finished there is not run again.")],
+          oracle: ORACLE = None,
+          original: Annotated[str, typer.Option("--original", help="The model before forgetting, if it is not the configuration's.")] = "",
+          floor: Annotated[float, typer.Option(min=0, help="Share of the original's utility that a recommended point keeps.")] = 0.9,
+          search: Annotated[int, typer.Option(min=0, help="Search so many points with Optuna, in ranges (sweep.lr=1e-5..1e-3) as in lists; "
+                                              "else all points are crossed.")] = 0,
+          matched: Annotated[bool, typer.Option("--matched", help="End each point at matched forgetting (its schedule is constant).")] = False,
+          every: Annotated[int, typer.Option(min=0, help="With --matched: steps between two looks (0: an epoch).")] = 0,
+          cluster: Annotated[str, typer.Option(help="Address of a Ray cluster, host:port or auto; else Ray starts on this machine's cores.")] = "",
+          as_json: JSON = False) -> None:  # fmt: skip
+    """Many configurations: forget with each, measure all beside the same controls, recommend one.
+
+    unremember sweep run.yaml -o runs/sweep --oracle runs/oracle sweep.lr=[1e-4,3e-4,1e-3] sweep.method=[npo,simnpo]
+
+    unremember sweep run.yaml -o runs/search --oracle runs/oracle --search 30 sweep.lr=1e-5..1e-3 sweep.method.beta=0.05..0.5
+
+    unremember forget -c runs/sweep/best.yaml -o runs/best
+    """
+    from unremember.cli.sweep import sweep_run
+
+    sweep_run(words, out, oracle or [], original, floor, search, matched, every, cluster, as_json)
+
+
 def push(model: Annotated[str, typer.Argument(help="Run folder, or a model folder with its card.")],
          name: Annotated[str, typer.Argument(help="Name on the hub: owner/name.")],
          private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False) -> None:  # fmt: skip
@@ -191,5 +216,5 @@ def demo(out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the de
 
 
 def add_commands(app: typer.Typer) -> None:
-    for command in (demo, train, plan, alternates, forget, audit, attack, compare, report, benchmark, push):
+    for command in (demo, train, plan, alternates, forget, audit, attack, compare, report, benchmark, sweep, push):
         app.command()(command)

@@ -43,6 +43,11 @@ def read_config(file: Path | None, flags: dict[str, Any], overrides: Sequence[st
 
     Raises ConfigError for an unknown key (with the nearest known one) and for a value of the wrong kind.
     """
+    return checked(read_tree(file, flags, overrides))
+
+
+def read_tree(file: Path | None, flags: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The keys and values of a configuration, not yet checked."""
     tree = read_yaml(file) if file is not None else {}
     tree.update({key: value for key, value in flags.items() if value})
     for override in overrides:
@@ -50,7 +55,7 @@ def read_config(file: Path | None, flags: dict[str, Any], overrides: Sequence[st
         if not equals:
             raise ConfigError(f"{override!r} is not key=value")
         put(tree, key.split("."), read_value(key, text))
-    return checked(numbered(tree))
+    return dict(numbered(tree))
 
 
 def read_value(key: str, text: str) -> Any:
