@@ -121,7 +121,7 @@ def test_a_split_that_names_its_audits_is_judged_by_them(tokenizer: Any) -> None
     with pytest.raises(ConfigError, match="leave out --matched"):
         _ = made.target
     with pytest.raises(ConfigError, match="no measure of forgetting"):
-        _ = beside(make_split({"forget": [{"text": "a river"}], "retain": ROWS["retain"]}), tokenizer).judges
+        _ = beside(make_split({"retain": ROWS["retain"]}), tokenizer).judges
 
 
 def measured(points: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -101,7 +101,9 @@ def distribution(some: Any) -> Any:
 
     if not isinstance(some, Range):
         return CategoricalDistribution(range(len(some)))
-    return (IntDistribution if isinstance(some.low, int) and isinstance(some.high, int) else FloatDistribution)(some.low, some.high, log=some.log)
+    if isinstance(some.low, int) and isinstance(some.high, int):
+        return IntDistribution(some.low, some.high, log=some.log)
+    return FloatDistribution(some.low, some.high, log=some.log)
 
 
 def said(value: Any) -> str:

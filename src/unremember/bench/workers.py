@@ -16,7 +16,7 @@ from unremember.errors import ConfigError, RunError
 from unremember.models.load import first_line
 
 INSTALL = "a sweep runs on Ray: pip install 'unremember[cluster]'"
-QUIET = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+QUIET: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
 
 
 @dataclasses.dataclass(frozen=True)
