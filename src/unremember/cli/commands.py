@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 MODEL = Annotated[str, typer.Option("--model", "-m", help="Model folder, run folder or hub name.")]
-DATA = Annotated[str, typer.Option("--data", "-d", help="Benchmark that gives the data: people, articles, tofu, muse, files (data.path=… as key=value).")]
+DATA = Annotated[str, typer.Option("--data", "-d", help="Benchmark of the data: people, articles, tofu, muse, files (data.path=… as key=value).")]
 OUT = Annotated[Path, typer.Option("--out", "-o", help="Run folder; an interrupted run there is resumed.")]
 CONFIG = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with the same names as the flags.")]
 KEYS = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, e.g. lr=1e-4 epochs=5 method.beta=0.2")]
