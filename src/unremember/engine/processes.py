@@ -7,6 +7,7 @@ losses and the blends know nothing of it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -30,7 +31,12 @@ UNSUPPORTED = {DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, Distribut
 
 def world() -> PartialState:
     """Which process this is, of how many, and its device."""
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
+    return PartialState(cpu=on_cpu())
+
+
+@functools.cache
+def on_cpu() -> bool:
+    return parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
 
 
 def main() -> bool:
@@ -59,7 +65,7 @@ def total(mine: Tensor) -> Tensor:
 
 def anywhere(flag: bool) -> bool:
     """Whether the flag is set on any process."""
-    return bool(total(torch.tensor(int(flag))))
+    return bool(total(torch.tensor(int(flag)))) if world().num_processes > 1 else flag
 
 
 def agree(found: Any) -> None:
