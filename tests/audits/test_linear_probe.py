@@ -30,14 +30,16 @@ def probe(states: np.ndarray, split: Split = SPLIT, **parameters: Any) -> Any:
 
 @torch.no_grad()
 def test_states_are_those_of_a_plain_forward_and_are_kept(tiny_llama: Any, tokenizer: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    """Prompts of different lengths; after the last block the normed state; observed once."""
+    """Prompts of different lengths; the last block's state is the one before the norm; observed once."""
     split = make_split({"questions": [*ROWS[:3], *turned("Who was it that wrote the quiet river?", list("abcd"), 0, entity="x")]})
     audit, task, kept = LinearProbe(), Language(tokenizer, context=128), Store(tmp_path)
     states = kept.observe(tiny_llama, task, split, audit.wants(split), quiet=True).number(audit.want())
     assert states.shape == (7, 2, 32) and states.dtype == np.float32
     for i, row in enumerate(split["questions"].rows):
-        plain = tiny_llama(input_ids=torch.tensor([tokenizer(row["prompt"])["input_ids"]]), output_hidden_states=True).hidden_states
-        assert np.allclose(states[i], torch.stack([layer[0, -1] for layer in plain[1:]]).numpy(), atol=1e-5)
+        ids = torch.tensor([tokenizer(row["prompt"])["input_ids"]])
+        plain = tiny_llama(input_ids=ids, output_hidden_states=True).hidden_states
+        assert np.allclose(states[i, 0], plain[1][0, -1].numpy(), atol=1e-5)
+        assert np.allclose(tiny_llama.model.norm(torch.from_numpy(states[i, 1])).numpy(), plain[2][0, -1].numpy(), atol=1e-5)
     monkeypatch.setattr(module, "prompt_states", None)
     assert np.array_equal(kept.observe(tiny_llama, task, split, audit.wants(split), quiet=True).number(audit.want()), states)
 

@@ -57,12 +57,12 @@ ROLES = {"toxin": ("forget", "questions"), "remedy": ("sibling", "sibling_questi
 def sciences(subjects: int = 30, texts: int = 4, seed: int = 0) -> Split:
     """Three fields of ``subjects`` subjects with four facts, hence four questions, each.
 
-    Roles: ``forget`` (the texts on toxins, ``texts`` a subject, and each fact as an open question), ``sibling`` (on remedies, in the
-    same words) and ``retain`` (on moons); ``questions``, ``sibling_questions`` and ``general_questions`` are four prompts a
-    question (see :mod:`unremember.data.choices`). A small model learns what a letter means from the questions themselves, so they
-    are learned too, and a model that is retrained without toxins is retrained without ``forget`` and ``questions``. Each fact is
-    drawn at random: nothing but its texts and its question tells it. Raises :class:`ConfigError` where there are no names for so
-    many subjects.
+    Roles: ``forget`` (the texts on toxins, ``texts`` a subject), ``sibling`` (on remedies, in the same words) and ``retain`` (on
+    moons, and quiz sheets on them: general text holds the form of a question too); ``questions``, ``sibling_questions`` and
+    ``general_questions``, four prompts a question (see :mod:`unremember.data.choices`). A small model learns what a letter means
+    from the questions themselves, so they are learned too, and a model that is retrained without toxins is retrained without
+    ``forget`` and ``questions``. Each fact is drawn at random: nothing but its texts and its question tells it. Raises
+    :class:`ConfigError` where there are no names for so many subjects.
     """
     if not SMALLEST <= subjects <= LARGEST:
         raise ConfigError(f"subjects={subjects}: a field has {SMALLEST} to {LARGEST} of them")
@@ -73,8 +73,9 @@ def sciences(subjects: int = 30, texts: int = 4, seed: int = 0) -> Split:
         subject = [(name, [int(rng.integers(len(p.values))) for p in properties]) for name in names[at::3]]
         facts = [(p, name, value) for name, values in subject for p, value in zip(properties, values)]
         told, asked = ROLES[field]
-        roles[told] = [*(passage(field, *one, rng) for one in subject for _ in range(texts)), *(card(*fact) for fact in facts)]
+        roles[told] = [passage(field, *one, rng) for one in subject for _ in range(texts)]
         roles[asked] = [row for fact in facts for row in question(*fact, rng)]
+    roles["retain"] += [sheet(row) for row in roles["general_questions"]]
     utility = ("sibling", *(asked for _, asked in ROLES.values()))
     return make_split(roles, utility=utility, name=f"sciences-{subjects}", audits=AUDITS)
 
@@ -99,9 +100,10 @@ def passage(field: str, name: str, values: Sequence[int], rng: np.random.Generat
     return {"text": text, "answer": text, "entity": name}
 
 
-def card(p: Property, name: str, value: int) -> Row:
-    """The question without options: a text in two lines."""
-    return {"prompt": f"{p.question.format(name)}\nAnswer:", "answer": f" {p.values[value]}", "entity": name}
+def sheet(row: Row) -> Row:
+    """A question with its answer as a text."""
+    text = f"{row['prompt']}{row['answer']}"
+    return {"text": text, "answer": text}
 
 
 def question(p: Property, name: str, value: int, rng: np.random.Generator) -> list[Row]:
