@@ -169,6 +169,7 @@ def worker(folder: Path, names: list[str]) -> None:
     assert interrupted(CUT, folder / "cut", cut, max_steps=4)
     assert interrupted(Recipe(PAIR, Stopped()), folder / "stopped", max_steps=4)
     outcome(run(CUT, folder / "begun", max_steps=4), folder, "begun")
+    outcome(run("npo", folder / "again" / "npo", gradient_checkpointing=True), folder / "again", "npo")
     with pytest.raises(DataError, match="did not begin with the same"):
         run("npo", lr=1e-3 * (1 + processes.world().process_index))
     normed = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))

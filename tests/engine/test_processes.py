@@ -100,6 +100,10 @@ def test_whole_weights_end_where_one_process_does(name: str, one: Callable[[str]
     assert_alike(one(name), two / "whole", name)
 
 
+def test_blocks_are_gathered_again_for_checkpointed_gradients(one: Callable[[str], Path], two: Path) -> None:
+    assert_alike(one("npo"), two / "again", "npo")
+
+
 @pytest.mark.full
 def test_every_method_sharded_over_three_processes(one: Callable[[str], Path], tmp_path: Path) -> None:
     assert several.interrupted(several.CUT, tmp_path / "begun", several.cut, max_steps=4)
