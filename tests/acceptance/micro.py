@@ -121,6 +121,12 @@ class Fixed:
     def gradients(self, *roles: str) -> dict[str, list[Tensor]]:
         return {role: list(self.given[role]) for role in roles or self.roles}
 
+    def summed(self, table: Tensor) -> Tensor:
+        return table
+
+    def norm(self, tensors: Sequence[Tensor]) -> Tensor:
+        return torch.nn.utils.get_total_norm(tensors)
+
     def note(self, **figures: float) -> None:
         self.notes |= figures
 

@@ -21,6 +21,8 @@ Place = Literal["delta", "gradient"]
 Metric = Literal["adam", "euclid"]
 FLOOR = 2e-8
 SCALES = [2.0**-i for i in range(7)]
+ROUNDING = 1e-6
+"""A share of the greatest product that gradients of single precision could make: below it a sign is noise."""
 
 
 @blends.register("gu", paper="Geometric-disentanglement Unlearning", arxiv="2511.17100", fidelity="code")
@@ -127,8 +129,9 @@ class GU(Plain):
         return [(mix[active].to(c) @ stacked([parts[i] for i in active], c)).view_as(c) for parts, c in zip(columns, change)], state
 
     def kept(self, measure: Measure, within: Tensor, retain: Tensor, change: Sequence[Tensor], inverse: Sequence[Tensor]) -> Tensor:
-        """float64[r]: the components of the change on the basis that rule ``paper`` leaves in it."""
-        kept = torch.where(within * retain < -self.tau, within, 0.0)
+        """float64[r]: the components of the change on the basis that rule ``paper`` leaves in it; rounding is no conflict."""
+        noise = ROUNDING * float(within.norm() * retain.norm())
+        kept = torch.where(within * retain < -max(self.tau, noise), within, 0.0)
         size = sum((c.square() / w)[w > 0].sum().double() for c, w in zip(change, inverse))
         free = max(0.0, float(measure.summed(torch.as_tensor(size))) - float(within @ within)) ** 0.5
         return kept * min(1.0, self.kappa_cap * free / max(float(kept.norm()), 1e-300))
