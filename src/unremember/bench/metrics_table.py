@@ -21,7 +21,6 @@ from unremember.bench.cells import Arena
 from unremember.bench.meta import Ratio
 from unremember.bench.metrics import BITS, RANDOM, RELEARN_RATE, STATES, UTILITY, Found, attacks_on
 from unremember.bench.pools import IGNORANT, KNOWING
-from unremember.bench.table import spans
 from unremember.engine.checkpoint import write_text
 
 NOT_FAITHFUL = "no more faithful than pools dealt at random"
@@ -136,17 +135,16 @@ def markdown(rows: Sequence[Judged]) -> str:
 
 
 def draw(rows: Sequence[Judged], title: str, path: Path) -> None:
-    """Faithfulness against robustness: a point a metric, with its two intervals."""
-    points = [{"name": row.name, "x": row.faithfulness, "x0": row.low, "x1": row.high, "y": row.robustness, "y0": row.span[0], "y1": row.span[1]}
-              for row in rows if row.span]  # fmt: skip
-    base = alt.Chart(pd.DataFrame(points, columns=["name", "x", "x0", "x1", "y", "y0", "y1"])).encode(
-        x=alt.X("x:Q", title="faithfulness: AUC of models with and without the knowledge", scale=alt.Scale(zero=False, padding=20)),
-        y=alt.Y("y:Q", title="robustness: HM of R (relearning) and Q (quantisation)", scale=alt.Scale(zero=False, padding=20)),
-    )
-    names = base.mark_text(align="left", dx=8, dy=-7, fontSize=11).encode(text="name:N")
-    drawn = alt.layer(*spans(base), base.mark_point(filled=True, size=90), names)
+    """A line a metric: its faithfulness, and its robustness where it has one, with their intervals."""
+    points = [(row.name, "faithfulness", row.faithfulness, row.low, row.high) for row in rows]
+    points += [(row.name, "robustness", row.robustness, *row.span) for row in rows if row.span]
+    base = alt.Chart(pd.DataFrame(points, columns=["metric", "figure", "value", "low", "high"]))
+    base = base.encode(y=alt.Y("metric:N", sort=[row.name for row in rows], title=None))
+    bars = base.mark_rule().encode(x=alt.X("low:Q", title=None, scale=alt.Scale(domain=[0, 1])), x2="high:Q")
+    dots = base.mark_point(filled=True, size=80, opacity=1).encode(x="value:Q")
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawn.properties(width=620, height=420, title=title).save(str(path), scale_factor=2)
+    drawn = alt.layer(bars, dots).properties(width=320)
+    drawn.facet(column=alt.Column("figure:N", title=None), title=title).save(str(path), scale_factor=2)
 
 
 def compared(rows: Sequence[Judged], which: int, what: str) -> str:
