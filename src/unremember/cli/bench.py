@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -136,12 +136,12 @@ def arena(name: str, work: Path, tofu: str, original: str, oracles: Sequence[str
     return Arena(name, split_of(data), first, tuple(retrained), 16, 80, 4, (3e-4, 1e-3))
 
 
-def trained(data: dict[str, Any], folder: Path) -> list[Path]:
+def trained(data: dict[str, Any], folder: Path, training: Mapping[str, Any] = TRAINING) -> list[Path]:
     """Run folders of the original and two oracles."""
     from unremember.cli.config import checked
     from unremember.cli.train import train_run
 
     runs: dict[str, dict[str, Any]] = {"original": {}, "oracle-0": {"without": ["forget"]}, "oracle-1": {"without": ["forget"], "seed": 1}}
     for name, more in runs.items():
-        train_run(checked({"data": data, **TRAINING, **more}), folder / name)
+        train_run(checked({"data": data, **training, **more}), folder / name)
     return [folder / name for name in runs]

@@ -13,6 +13,8 @@ from unremember.data.split import Split, identity
 from unremember.errors import ConfigError
 
 METHODS = ("gradient_ascent", "npo", "simnpo")
+TRAINING = {"epochs": 20, "lr": 4e-3, "batch_size": 16}
+"""What teaches a small model the documents by heart, where none is given."""
 PUBLISHED = ("schedule=constant", "warmup=0")
 """How MUSE runs its methods; ten epochs at most are the default."""
 
@@ -45,7 +47,7 @@ def bench_requests(name: Annotated[str, typer.Argument(metavar="BENCHMARK", help
         raise ConfigError("give both --original and --oracle (a model retrained without any of the requests), or neither")
     if not original:
         check_learned(splits, benchmarks.make(config.data).split())
-    first, *retrained = (original, *(oracle or ())) if original else map(str, trained(data_of(config.data), work / name / "models"))
+    first, *retrained = (original, *(oracle or ())) if original else map(str, trained(data_of(config.data), work / name / "models", TRAINING))
     stream = requests.Stream(f"{name} {kind}", splits, kind == "sust", result_of(first, config.template),
                              tuple(result_of(one, config.template) for one in retrained), config.settings, not all_epochs)  # fmt: skip
     streams = [(one, requests.run(stream, one, work / name / kind)) for one in method or METHODS]

@@ -37,7 +37,8 @@ def train(model: Any, task: Task, split: Split, recipe: Recipe, settings: Settin
 
     With ``folder`` the run writes ``log.jsonl`` and checkpoints there and, called again, carries on where it
     stopped: the final weights equal an undisturbed run's bit for bit on CPU. ``watch(model, step)`` is called after
-    ``every`` steps (0: after every epoch) and at the end; where it returns True the run ends there. Raises
+    ``every`` steps (0: after every epoch) and at the end; where it returns True the run ends there; a run that carries
+    on looks first where it stopped. Raises
     :class:`Collapsed` when a loss or gradient is not finite (the last checkpoint stays).
     """
     torch.manual_seed(settings.seed)
