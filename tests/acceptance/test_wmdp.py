@@ -116,7 +116,7 @@ class Lab:
 
 SMALL = Lab(subjects=8, width=64, blocks=3, steps=500, more=200, toxins=0.5, moons=0.06,
             rmu={"name": "rmu", "layer": 1, "coefficient": 100.0, "alpha": 10.0}, rmu_steps=300, rmu_rate=5e-3)  # fmt: skip
-FULL = Lab(subjects=30, width=96, blocks=4, steps=1800, more=600, toxins=0.35, moons=0.03,
+FULL = Lab(subjects=30, width=96, blocks=4, steps=1800, more=1000, toxins=0.35, moons=0.03,
            rmu={"name": "rmu", "layer": 2, "coefficient": 100.0, "alpha": 10.0}, rmu_steps=300, rmu_rate=5e-3)  # fmt: skip
 
 

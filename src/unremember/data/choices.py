@@ -37,8 +37,8 @@ def questions(rows: Sequence[Row], name: str, lead: str = "") -> list[Row]:
     place of a row that is not of this form.
     """
     for i, row in enumerate(rows):
-        options: Any = row.get("choices")
-        whole = isinstance(row.get("question"), str) and isinstance(options, Sequence) and not isinstance(options, str)
-        if not whole or len(options) != OPTIONS or row.get("answer") not in range(OPTIONS):
+        options = row.get("choices")
+        four = isinstance(options, list | tuple) and len(options) == OPTIONS
+        if not (four and isinstance(row.get("question"), str) and row.get("answer") in range(OPTIONS)):
             raise DataError(f"{name}: row {i} is no question with four choices and an answer from 0 to 3")
     return [made for i, row in enumerate(rows) for made in turned(lead + row["question"], row["choices"], int(row["answer"]), entity=f"{name} {i}")]
