@@ -21,7 +21,6 @@ from unremember.bench.cells import Arena
 from unremember.bench.meta import Ratio
 from unremember.bench.metrics import BITS, RANDOM, RELEARN_RATE, STATES, UTILITY, Found, attacks_on
 from unremember.bench.pools import IGNORANT, KNOWING
-from unremember.bench.table import spans
 from unremember.engine.checkpoint import write_text
 
 NOT_FAITHFUL = "no more faithful than pools dealt at random"
@@ -136,16 +135,16 @@ def markdown(rows: Sequence[Judged]) -> str:
 
 
 def draw(rows: Sequence[Judged], title: str, path: Path) -> None:
-    """Faithfulness against robustness: a point a metric, with its two intervals."""
+    """Faithfulness against robustness: a colour a metric, with its two intervals."""
     points = [{"name": row.name, "x": row.faithfulness, "x0": row.low, "x1": row.high, "y": row.robustness, "y0": row.span[0], "y1": row.span[1]}
               for row in rows if row.span]  # fmt: skip
+    colour = alt.Color("name:N", title=None, sort=[point["name"] for point in points], scale=alt.Scale(scheme="category20"))
     base = alt.Chart(pd.DataFrame(points, columns=["name", "x", "x0", "x1", "y", "y0", "y1"])).encode(
-        x=alt.X("x:Q", title="faithfulness: AUC of models with and without the knowledge", scale=alt.Scale(zero=False, padding=20)),
-        y=alt.Y("y:Q", title="robustness: HM of R (relearning) and Q (quantisation)", scale=alt.Scale(zero=False, padding=20)),
-    )
-    names = base.mark_text(align="left", dx=8, dy=-7, fontSize=11).encode(text="name:N")
-    drawn = alt.layer(*spans(base), base.mark_point(filled=True, size=90), names)
+        x=alt.X("x:Q", title="faithfulness: AUC of models with and without the knowledge", scale=alt.Scale(zero=False)),
+        y=alt.Y("y:Q", title="robustness: HM of R (relearning) and Q (quantisation)", scale=alt.Scale(domain=[0, 1])), color=colour,
+    )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
+    drawn = alt.layer(*spans(base), base.mark_point(filled=True, size=90, clip=False))
     drawn.properties(width=620, height=420, title=title).save(str(path), scale_factor=2)
 
 
@@ -195,13 +194,16 @@ pushed (*robustness*). Every figure is turned so that higher = more knowledge of
 **Faithfulness** is the AUC of {len(found.knowing)} small models that were trained from scratch with the knowledge (the question/answer pairs,
 biographies of the same people, the pairs in other words) over {len(found.ignorant)} that were trained without it (nothing in their place, wrong
 answers, biographies of people from another world), at several learning rates and epochs. In brackets stands the 95 % interval over models,
-which has no width where the pools do not overlap. Mean forget probability by form: {taught(found)}.
+which has no width where the pools do not overlap.
+
+Mean forget probability by form: {taught(found)}.
 
 **Robustness** is HM(R, Q). R: what one epoch of the forget set ({steps} steps at {RELEARN_RATE:g}) teaches the retrained models, over what it
 brings out of an unlearned one. Q: the figure before the weights are rounded to {BITS} bits, over the figure after. Both are clipped to [0, 1];
 1 is best. In brackets stands the 95 % interval over methods. The symmetric variants count a fall as they count a rise. Overall is
-HM(faithfulness, robustness). {excluded(found)} Of these a metric's *models* are those that it takes for models that do not know: up to the
-value that parts the pools best.
+HM(faithfulness, robustness).
+
+{excluded(found)} Of these a metric's *models* are those that it takes for models that do not know: up to the value that parts the pools best.
 
 **Controls.** `{RANDOM}` is a number that knows nothing of the model: {control.faithfulness:.2f}. Models dealt to the pools at random give
 {low} … {high} (95 %); a metric that is no more faithful than that has no robustness. Q of the oracles is what rounding does to models that
