@@ -193,13 +193,16 @@ pushed (*robustness*). Every figure is turned so that higher = more knowledge of
 **Faithfulness** is the AUC of {len(found.knowing)} small models that were trained from scratch with the knowledge (the question/answer pairs,
 biographies of the same people, the pairs in other words) over {len(found.ignorant)} that were trained without it (nothing in their place, wrong
 answers, biographies of people from another world), at several learning rates and epochs. In brackets stands the 95 % interval over models,
-which has no width where the pools do not overlap. Mean forget probability by form: {taught(found)}.
+which has no width where the pools do not overlap.
+
+Mean forget probability by form: {taught(found)}.
 
 **Robustness** is HM(R, Q). R: what one epoch of the forget set ({steps} steps at {RELEARN_RATE:g}) teaches the retrained models, over what it
 brings out of an unlearned one. Q: the figure before the weights are rounded to {BITS} bits, over the figure after. Both are clipped to [0, 1];
 1 is best. In brackets stands the 95 % interval over methods. The symmetric variants count a fall as they count a rise. Overall is
-HM(faithfulness, robustness). {excluded(found)} Of these a metric's *models* are those that it takes for models that do not know: up to the
-value that parts the pools best.
+HM(faithfulness, robustness).
+
+{excluded(found)} Of these a metric's *models* are those that it takes for models that do not know: up to the value that parts the pools best.
 
 **Controls.** `{RANDOM}` is a number that knows nothing of the model: {control.faithfulness:.2f}. Models dealt to the pools at random give
 {low} … {high} (95 %); a metric that is no more faithful than that has no robustness. Q of the oracles is what rounding does to models that
