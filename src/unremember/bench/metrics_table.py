@@ -136,7 +136,7 @@ def markdown(rows: Sequence[Judged]) -> str:
 
 def draw(rows: Sequence[Judged], title: str, path: Path) -> None:
     """A line a metric: its faithfulness, and its robustness where it has one, with their intervals."""
-    points = [(row.name, "faithfulness", row.faithfulness, row.low, row.high) for row in rows]
+    points: list[tuple[Any, ...]] = [(row.name, "faithfulness", row.faithfulness, row.low, row.high) for row in rows]
     points += [(row.name, "robustness", row.robustness, *row.span) for row in rows if row.span]
     base = alt.Chart(pd.DataFrame(points, columns=["metric", "figure", "value", "low", "high"]))
     base = base.encode(y=alt.Y("metric:N", sort=[row.name for row in rows], title=None))
