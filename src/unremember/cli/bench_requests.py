@@ -13,7 +13,7 @@ from unremember.data.split import Split, identity
 from unremember.errors import ConfigError
 
 METHODS = ("gradient_ascent", "npo", "simnpo")
-TRAINING = {"epochs": 20, "lr": 4e-3, "batch_size": 16}
+TRAINING = {"epochs": 60, "lr": 4e-3, "batch_size": 16}
 """What teaches a small model the documents by heart, where none is given."""
 PUBLISHED = ("schedule=constant", "warmup=0")
 """How MUSE runs its methods; ten epochs at most are the default."""
@@ -29,7 +29,7 @@ def bench_requests(name: Annotated[str, typer.Argument(metavar="BENCHMARK", help
                    keys: KEYS = None) -> None:  # fmt: skip
     """Requests one after another, or ever larger, each measured again after every later one.
 
-    unremember bench requests articles --method npo --method gradient_difference lr=5e-4 batch_size=16
+    unremember bench requests articles data.count=40 --method npo --method gradient_difference lr=5e-4 batch_size=16
 
     unremember bench requests muse --kind scal --original MODEL --oracle RETRAINED data.path=MUSE-News lr=1e-5
     """
