@@ -21,6 +21,7 @@ from unremember.bench.cells import Arena
 from unremember.bench.meta import Ratio
 from unremember.bench.metrics import BITS, RANDOM, RELEARN_RATE, STATES, UTILITY, Found, attacks_on
 from unremember.bench.pools import IGNORANT, KNOWING
+from unremember.bench.table import spans
 from unremember.engine.checkpoint import write_text
 
 NOT_FAITHFUL = "no more faithful than pools dealt at random"
@@ -138,13 +139,13 @@ def draw(rows: Sequence[Judged], title: str, path: Path) -> None:
     """Faithfulness against robustness: a colour a metric, with its two intervals."""
     points = [{"name": row.name, "x": row.faithfulness, "x0": row.low, "x1": row.high, "y": row.robustness, "y0": row.span[0], "y1": row.span[1]}
               for row in rows if row.span]  # fmt: skip
-    colour = alt.Color("name:N", title=None, sort=[point["name"] for point in points], scale=alt.Scale(scheme="category20"))
+    colour = alt.Color("name:N", title=None, sort=[row.name for row in rows], scale=alt.Scale(scheme="category20"))
     base = alt.Chart(pd.DataFrame(points, columns=["name", "x", "x0", "x1", "y", "y0", "y1"])).encode(
         x=alt.X("x:Q", title="faithfulness: AUC of models with and without the knowledge", scale=alt.Scale(zero=False)),
         y=alt.Y("y:Q", title="robustness: HM of R (relearning) and Q (quantisation)", scale=alt.Scale(domain=[0, 1])), color=colour,
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawn = alt.layer(*spans(base), base.mark_point(filled=True, size=90, clip=False))
+    drawn = alt.layer(*spans(base), base.mark_point(filled=True, size=90))
     drawn.properties(width=620, height=420, title=title).save(str(path), scale_factor=2)
 
 
