@@ -1,1 +1,1 @@
-"""Methods compared at matched forgetting, and the tables and figures of it: what `unremember bench` runs."""
+"""What `unremember bench` and `sweep` run: methods at matched forgetting, seams crossed, hardness, metrics, streams of requests, sweeps."""
