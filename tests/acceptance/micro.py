@@ -110,7 +110,17 @@ class Descent(Plain):
         return self.inner.correct(change, measure, state)
 
 
-class Fixed:
+class Alone:
+    """What a measurement in one process does of itself."""
+
+    def summed(self, table: Tensor) -> Tensor:
+        return table
+
+    def norm(self, tensors: Sequence[Tensor]) -> Tensor:
+        return torch.nn.utils.get_total_norm(tensors)
+
+
+class Fixed(Alone):
     """Answers what a blend asks from gradients and denominators that are already there."""
 
     def __init__(self, gradients: Mapping[str, Sequence[Tensor]], **more: Any) -> None:
@@ -120,12 +130,6 @@ class Fixed:
 
     def gradients(self, *roles: str) -> dict[str, list[Tensor]]:
         return {role: list(self.given[role]) for role in roles or self.roles}
-
-    def summed(self, table: Tensor) -> Tensor:
-        return table
-
-    def norm(self, tensors: Sequence[Tensor]) -> Tensor:
-        return torch.nn.utils.get_total_norm(tensors)
 
     def note(self, **figures: float) -> None:
         self.notes |= figures

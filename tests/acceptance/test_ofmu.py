@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import torch.nn.functional as F
-from micro import UNLEARN, accuracy, learned, unlearn
+from micro import UNLEARN, Alone, accuracy, learned, unlearn
 from torch import Tensor
 
 from unremember.data.split import Split, make_split
@@ -37,7 +37,7 @@ FRESH = (0.0, 0.0)
 Weights = list[Tensor]
 
 
-class Closed:
+class Closed(Alone):
     """A measurement of losses in closed form; ``after`` replaces the losses when a further batch is drawn."""
 
     def __init__(self, parameters: Weights, losses: Mapping[str, Callable[[Weights], Tensor]], lr: float = 1.0,
