@@ -30,7 +30,7 @@ from unremember.observe.store import Store
 from unremember.worlds.sciences import sciences
 
 TOXINS, REMEDIES, MOONS = "questions", "sibling_questions", "general_questions"
-STEADY: dict[str, Any] = {"epochs": 10**6, "schedule": "constant", "warmup": 0.0, "weight_decay": 0.0}
+STEADY: dict[str, Any] = {"epochs": 10**6, "warmup": 0.0, "weight_decay": 0.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Lab:
         return self.taught(copy.deepcopy(self.oracle.model), "train", max_steps=self.more, lr=3e-3)
 
     def forgotten(self, method: Any, steps: int, lr: float) -> Any:
-        made = api.forget(copy.deepcopy(self.original.model), self.world, method, tokenizer=self.tokenizer, max_steps=steps, batch_size=16, lr=lr,
+        made = api.forget(copy.deepcopy(self.original.model), self.world, method, tokenizer=self.tokenizer, max_steps=steps, batch_size=32, lr=lr,
                           quiet=True, **STEADY)  # fmt: skip
         return made.model
 
@@ -94,7 +94,7 @@ class Lab:
         refusals = [{**row, "answer": " unknown"} for row in self.world[TOXINS].rows]
         split = self.world.with_rows(refusals=refusals, kept=[*self.world[REMEDIES].rows, *self.world[MOONS].rows])
         recipe = Recipe((Term("refusals", "nll"), Term("kept", "nll")), selection={"name": "layers", "modules": "mlp"})
-        settings = Settings(max_steps=60, lr=3e-3, batch_size=16, **STEADY)
+        settings = Settings(max_steps=120, lr=3e-3, batch_size=16, **STEADY)
         return loop.train(copy.deepcopy(self.original.model), self.original.task, split, recipe, settings, quiet=True)
 
     def measured(self, model: Any, audit: Any) -> Measurement:
@@ -114,10 +114,10 @@ class Lab:
         return max(float((a - b).detach().abs().max()) for a, b in zip(model.parameters(), self.original.model.parameters()))
 
 
-SMALL = Lab(subjects=8, width=64, blocks=3, steps=500, more=200, toxins=0.5, moons=0.06,
-            rmu={"name": "rmu", "layer": 1, "coefficient": 100.0, "alpha": 10.0}, rmu_steps=300, rmu_rate=5e-3)  # fmt: skip
-FULL = Lab(subjects=30, width=96, blocks=4, steps=1800, more=1000, toxins=0.35, moons=0.03,
-           rmu={"name": "rmu", "layer": 2, "coefficient": 100.0, "alpha": 10.0}, rmu_steps=300, rmu_rate=5e-3)  # fmt: skip
+SMALL = Lab(subjects=8, width=64, blocks=3, steps=500, more=200, toxins=0.55, moons=0.06,
+            rmu={"name": "rmu", "layer": 1, "coefficient": 100.0, "alpha": 10.0}, rmu_steps=200, rmu_rate=5e-3)  # fmt: skip
+FULL = Lab(subjects=30, width=96, blocks=4, steps=1800, more=1000, toxins=0.6, moons=0.03,
+           rmu={"name": "rmu", "layer": 1, "coefficient": 600.0, "alpha": 5.0}, rmu_steps=600, rmu_rate=5e-3)  # fmt: skip
 
 
 @pytest.fixture(params=[pytest.param(SMALL, id="small"), pytest.param(FULL, id="full", marks=pytest.mark.full)])
@@ -218,7 +218,7 @@ def test_the_table() -> None:
     """Each model's figures beside original and oracle; gradient difference forgets too."""
     models = {"original": FULL.original.model, "oracle": FULL.oracle.model, "RMU": FULL.misdirected, "gradient difference": differed(),
               "refusing": FULL.refusing}  # fmt: skip
-    print("\n| model | toxins | remedies | moons | as given | letters hold | probe (null) | after 20 texts |")
+    print("\n| model | toxins (95 %) | remedies | moons | toxins, order as given | letters hold | probe (null) | toxins after 20 texts |")
     for name, model in models.items():
         toxins, probe = FULL.measured(model, MultipleChoice()), FULL.measured(model, LinearProbe())
         rest = " | ".join(f"{FULL.accuracy(model, role):.3f}" for role in (REMEDIES, MOONS))
