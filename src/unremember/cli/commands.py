@@ -121,7 +121,7 @@ def attack(model: Annotated[str, typer.Argument(help="Model folder or run folder
 
 
 def sweep(words: Annotated[list[str], typer.Argument(metavar="[CONFIG] [KEY=VALUE]...", help="A YAML file as of `forget -c`, settings, and "
-                                                     "what is swept: sweep.lr=[1e-4,1e-3], sweep.method=[npo,simnpo].")],
+                                                     "what is swept: sweep.lr=[1e-4,1e-3], sweep.method=\\[npo,simnpo].")],
           out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the points and the page; what is finished there is not run again.")],
           oracle: ORACLE = None,
           original: Annotated[str, typer.Option("--original", help="The model before forgetting, if it is not the configuration's.")] = "",
@@ -134,7 +134,7 @@ def sweep(words: Annotated[list[str], typer.Argument(metavar="[CONFIG] [KEY=VALU
           as_json: JSON = False) -> None:  # fmt: skip
     """Many configurations: forget with each, measure all beside the same controls, recommend one.
 
-    unremember sweep run.yaml -o runs/sweep --oracle runs/oracle sweep.lr=[1e-4,3e-4,1e-3] sweep.method=[npo,simnpo]
+    unremember sweep run.yaml -o runs/sweep --oracle runs/oracle sweep.lr=[1e-4,3e-4,1e-3] sweep.method=\\[npo,simnpo]
 
     unremember sweep run.yaml -o runs/search --oracle runs/oracle --search 30 sweep.lr=1e-5..1e-3 sweep.method.beta=0.05..0.5
 
