@@ -46,7 +46,7 @@ def test_roles_pieces_and_questions(folder: Path) -> None:
     texts = [row["text"] for row in split["forget"].rows]
     assert texts == ["On lamps Short. one", "two three four five", "alpha beta gamma", "delta"]
     assert split["forget"].groups() == ["bio-forget-corpus 0", "bio-forget-corpus 0", "cyber-forget-corpus 0", "cyber-forget-corpus 1"]
-    assert [row["answer"] for row in split["retain"].rows] == ["The river flows ."]
+    assert split["retain"].column("answer") == ["The river flows ."], "a document is its own answer"
     for role, subject in (("bio_questions", "biology"), ("cyber_questions", "cybersecurity")):
         rows = split[role].rows
         assert len(rows) == 20 and [row["turn"] for row in rows[:4]] == [0, 1, 2, 3] and rows[4]["entity"] == f"{role.split('_')[0]} 1"

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from unremember.benchmarks.tofu import read_rows
+from unremember.benchmarks.reading import read_table
 from unremember.data.split import Split, make_split
-from unremember.errors import ConfigError, DataError
+from unremember.errors import ConfigError
 from unremember.registry import benchmarks
 
 
@@ -32,25 +32,3 @@ class Files:
         for role in self.utility:
             made[role]
         return made
-
-
-def read_table(file: Path) -> list[Mapping[str, object]]:
-    """The rows of a file; a cell that is empty is a column that its row does not have."""
-    if not file.is_file():
-        raise DataError(f"no file {file}")
-    if file.suffix in (".json", ".jsonl"):
-        return read_rows(file)
-    import pandas
-
-    readers = {".csv": pandas.read_csv, ".parquet": pandas.read_parquet}
-    if file.suffix not in readers:
-        raise DataError(f"{file}: cannot read {file.suffix or 'a file without ending'}; give .json, .jsonl, .csv or .parquet")
-    try:
-        rows = readers[file.suffix](file).to_dict("records")
-    except Exception as error:
-        raise DataError(f"cannot read {file}: {str(error).splitlines()[0]}") from error
-    return [{str(key): value.tolist() if hasattr(value, "tolist") else value for key, value in row.items() if not missing(value)} for row in rows]
-
-
-def missing(value: object) -> bool:
-    return value is None or (isinstance(value, float) and value != value)

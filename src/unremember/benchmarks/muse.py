@@ -7,7 +7,6 @@ that the split names. Scaling (C5) and sustainability (C6) are the streams of ``
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import json
 import re
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unremember.audits.continuation import PAPER
+from unremember.benchmarks.reading import UNREADABLE, from_hub, text_of
 from unremember.data.split import Row, Split, identity, make_split
 from unremember.errors import ConfigError, DataError, above_zero
 from unremember.registry import benchmarks
@@ -144,7 +144,7 @@ class MUSE:
     def rows(self, config: str, part: str) -> list[Row]:
         """One file. Raises DataError where it is not there or cannot be read."""
         if not self.is_folder():
-            return from_hub(self.path, config, part)
+            return from_hub(self.path, config, part, f"{config}/{part}", "download it and give the folder as data.path")
         file = next((file for file in self.files(config, part) if file.exists()), None)
         if file is None:
             there = ", ".join(sorted(p.name for p in Path(self.path).glob("*.json*"))) or "none"
@@ -152,22 +152,11 @@ class MUSE:
         return read(file)
 
 
-def from_hub(path: str, config: str, part: str) -> list[Row]:
-    import datasets
-
-    try:
-        return list(datasets.load_dataset(path, config, split=part))
-    except Exception as error:
-        kind = type(error).__name__
-        raise DataError(f"cannot load {config}/{part} of {path} from the hub ({kind}): download it and give the folder as data.path") from error
-
-
 def read(file: Path) -> list[Row]:
     """The rows of a JSON array, gzipped or not; a bare text is a document."""
     try:
-        raw = file.read_bytes()
-        listed = json.loads(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
-    except (OSError, EOFError, ValueError) as error:
+        listed = json.loads(text_of(file))
+    except UNREADABLE as error:
         raise DataError(f"{file} is no JSON array: {error}") from error
     rows: list[Row] = [{"text": row} if isinstance(row, str) else row for row in listed] if isinstance(listed, list) else []
     if not rows or not all(isinstance(row, dict) for row in rows):

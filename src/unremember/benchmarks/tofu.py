@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Any
 
+from unremember.benchmarks.reading import from_hub, read_rows
 from unremember.data.split import Role, Row, Split, identity, make_split
 from unremember.errors import DataError, nearest
 from unremember.registry import benchmarks
@@ -67,33 +66,11 @@ class TOFU:
         elif self.path.startswith((".", "/")):
             raise DataError(f"no folder {self.path}: give TOFU's folder or the hub name locuslab/TOFU")
         else:
-            listed = self.from_hub(name)
+            listed = from_hub(self.path, name, "train", repr(name), "download it and give the folder as path")
         role = Role(name, listed)
         for column in ("question", "answer", *(["perturbed_answer"] if name.endswith("_perturbed") else [])):
             role.column(column)
         return [{COLUMNS.get(key, key): value for key, value in row.items()} for row in listed]
-
-    def from_hub(self, name: str) -> list[Any]:
-        import datasets
-
-        try:
-            return list(datasets.load_dataset(self.path, name, split="train"))
-        except Exception as error:
-            kind = type(error).__name__
-            raise DataError(f"cannot load {name!r} of {self.path} from the hub ({kind}): download it and give the folder as path") from error
-
-
-def read_rows(file: Path) -> list[Any]:
-    """The objects of a JSON array, or of JSON lines."""
-    try:
-        text = file.read_text(encoding="utf-8")
-        listed = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file} is neither a JSON array nor JSON lines: {error}") from error
-    odd = [i for i, row in enumerate(listed) if not isinstance(row, dict)]
-    if odd or not listed:
-        raise DataError(f"{file}: entry {odd[0]} is no object of column and value" if odd else f"{file} holds no rows")
-    return listed
 
 
 def merge(plain: list[Row], extra: list[Row], name: str) -> list[Row]:

@@ -7,9 +7,7 @@ the utility with the average of losses throughout.
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import numpy as np
 
 from unremember.audits.forget_quality import ks
 from unremember.audits.model_utility import harmonic
+from unremember.benchmarks.reading import UNREADABLE, text_of
 from unremember.errors import DataError, nearest
 
 RETAIN, FORGET = "eval_log.json", "eval_log_forget.json"
@@ -68,9 +67,8 @@ def read_log(path: Path) -> Log:
 
 def load(file: Path) -> Any:
     try:
-        raw = file.read_bytes()
-        return json.loads(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+        return json.loads(text_of(file))
+    except UNREADABLE as error:
         raise DataError(f"{file} is not JSON: {error}") from error
 
 

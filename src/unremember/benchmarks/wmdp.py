@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from unremember.benchmarks.files import read_table
+from unremember.benchmarks.reading import from_hub, read_table
 from unremember.data.choices import questions
 from unremember.data.split import Row, Split, make_split
 from unremember.errors import ConfigError, DataError
@@ -72,8 +72,8 @@ class WMDP:
         return [*ours, *hazards, *utility] if self.lm_eval else ours
 
     def corpus(self, names: Sequence[str]) -> list[Row]:
-        """The pieces of some corpora: ``text`` (which is also the ``answer`` to an empty prompt) and ``entity``, the document."""
-        return [{"text": piece, "answer": piece, "entity": f"{name} {i}"}
+        """The pieces of some corpora: ``text`` and ``entity``, the document."""
+        return [{"text": piece, "entity": f"{name} {i}"}
                 for name in names for i, text in enumerate(self.texts(name)) for piece in pieces(text, self.words)]  # fmt: skip
 
     def texts(self, name: str) -> list[str]:
@@ -89,19 +89,14 @@ class WMDP:
     def rows(self, name: str) -> list[Row]:
         """The rows of a file of the folder, or else of the hub."""
         files = [file for end in ENDINGS if self.path and (file := Path(self.path) / f"{name}{end}").is_file()]
-        return list(read_table(files[0])) if files else from_hub(name)
+        return list(read_table(files[0])) if files else published(name)
 
 
-def from_hub(name: str) -> list[Row]:
+def published(name: str) -> list[Row]:
     """The rows that the hub has for ``name``. Raises DataError where they cannot be had, with what to do."""
-    import datasets
-
     path, configuration, split = HUB[name]
-    try:
-        return list(datasets.load_dataset(path, configuration, split=split))
-    except Exception as error:
-        how = f"ask for access to {path} and log in, or put {name}.jsonl" if name == "bio-forget-corpus" else f"put {name}.jsonl"
-        raise DataError(f"cannot load {name} ({path}) from the hub ({type(error).__name__}): {how} into a folder and give it as path") from error
+    how = f"ask for access to {path} and log in, or put {name}.jsonl" if name == "bio-forget-corpus" else f"put {name}.jsonl"
+    return from_hub(path, configuration, split, name, f"{how} into a folder and give it as path")
 
 
 def pieces(text: str, words: int) -> list[str]:
