@@ -107,11 +107,11 @@ def test_data_of_answers_alone_are_judged_by_their_probabilities(tokenizer: Any)
     assert made.judges == ("probability", "probability retain")
     seen = Store().observe(task_model, api.task_for(task_model, tokenizer), split, sweep.wanted(split), quiet=True)
     before, retrained, mine = (odds(one, "forget") for one in (made.original, made.oracles[0], seen))
-    cell = made.cell(made.figures(seen))
+    cell = made.cell(made.figures(made.card(seen)))
     assert cell["quality"] == pytest.approx(-abs((mine - retrained) / (before - retrained)))
     assert (cell["level"], cell["utility"]) == (pytest.approx(mine), pytest.approx(odds(seen, "retain")))
     assert made.cell({})["note"] == "" == cell["note"], "what has a quality needs no excuse"
-    assert made.cell(made.figures(made.original))["note"].startswith("these are the original's weights")
+    assert made.cell(made.ends[0])["note"].startswith("these are the original's weights")
     assert made.target == pytest.approx(retrained + 0.1 * (before - retrained))
 
 

@@ -30,11 +30,8 @@ from unremember.engine.settings import Settings
 from unremember.errors import Collapsed
 from unremember.models.load import load_model, save_model
 from unremember.observe.store import Store
-from unremember.report.table import COLUMNS, number
+from unremember.report.table import COLUMNS, MARKS, READ, fallen, number
 
-MARKS = {"indistinguishable": " ≈", "under-forgotten": " ↑", "over-suppressed": " ↓", "undetermined": " ?", "uninformative": " –"}
-LEGEND = "≈ cannot be told from the oracle, ↑ not forgotten enough, ↓ suppressed beyond it, ? undetermined (the note says why), " \
-         "– original and oracle cannot be told apart."  # fmt: skip
 Cell = Mapping[str, Any]
 
 
@@ -167,9 +164,8 @@ def lines_of(method: str, cell: Cell, shown: Mapping[str, str]) -> list[list[str
     lines = []
     for at, figures in enumerate(cell["figures"].values()):
         of = [figures.get(name, {"value": None, "verdict": "", "note": ""}) for name in shown]
-        fallen = next((row["note"].split(":")[0] for row in of if "collapsed" in row["note"]), "")
         values = [number(row["value"]) + MARKS.get(row["verdict"], "") for row in of]
-        lines.append([method, str(cell["step"]), str(at + 1), str(cell["epochs"]), *values, fallen])
+        lines.append([method, str(cell["step"]), str(at + 1), str(cell["epochs"]), *values, fallen(of)])
     return lines
 
 
@@ -205,7 +201,7 @@ Requests {how}. A step ends {ends}, at most {stream.settings.epochs}; learning r
 
 {table(streams)}
 
-{LEGEND}
+{READ}
 
 ![{stream.name}](requests-{name}.png)
 """

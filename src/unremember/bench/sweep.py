@@ -138,14 +138,19 @@ class Beside:
     def card(self, seen: Seen) -> list[Measurement]:
         return controls.card([audits.make(spec) for spec in self.specs], seen, self.oracles, self.original)
 
-    def figures(self, seen: Seen) -> dict[str, dict[str, Any]]:
-        """The rows of the card by name; a probability of another role than ``forget`` is called after it."""
-        return {name_of(spec): m.row() for spec, m in zip(self.specs, self.card(seen))}
+    def figures(self, card: Sequence[Measurement]) -> dict[str, dict[str, Any]]:
+        """The rows of a card by name; a probability of another role than ``forget`` is called after it."""
+        return {name_of(spec): m.row() for spec, m in zip(self.specs, card)}
+
+    @cached_property
+    def ends(self) -> list[dict[str, dict[str, Any]]]:
+        """The figures of the original, then of each oracle."""
+        return [self.figures(self.card(seen)) for seen in (self.original, *self.oracles)]
 
     @cached_property
     def judges(self) -> tuple[str, str]:
         """The names of the figures that measure forgetting and utility. Raises ConfigError where the split has none."""
-        found = self.figures(self.original)
+        found = self.ends[0]
         knowing = [n for n, row in found.items() if row["higher_is"] in ("more_knowledge", "less_knowledge") and n != name_of(RETAIN)]
         forgetting = [name for name in found if name == "forget_quality"] or knowing
         utility = [name for name, row in found.items() if row["higher_is"] == "better_utility" or name == name_of(RETAIN)]
@@ -157,10 +162,9 @@ class Beside:
     @cached_property
     def target(self) -> float:
         """The forget probability of matched forgetting. Raises ConfigError where the audits of the split do not measure it."""
-        cards = [self.figures(seen) for seen in (self.original, *self.oracles)]
-        if "probability" not in cards[0]:
+        if "probability" not in self.ends[0]:
             raise ConfigError(f"the audits of {self.split.name} do not measure the probability of the forget answers: leave out --matched")
-        start, *retrained = [card["probability"]["value"] for card in cards]
+        start, *retrained = [card["probability"]["value"] for card in self.ends]
         return at_matched(start, retrained)
 
     def cell(self, figures: Mapping[str, Any]) -> dict[str, Any]:

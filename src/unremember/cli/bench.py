@@ -136,7 +136,7 @@ def arena(name: str, work: Path, tofu: str, original: str, oracles: Sequence[str
     return Arena(name, split_of(data), first, tuple(retrained), 16, 80, 4, (3e-4, 1e-3))
 
 
-def trained(data: dict[str, Any], folder: Path, training: Mapping[str, Any] = TRAINING) -> list[Path]:
+def trained(data: Any, folder: Path, training: Mapping[str, Any] = TRAINING) -> list[Path]:
     """Run folders of the original and two oracles."""
     from unremember.cli.config import checked
     from unremember.cli.train import train_run

@@ -42,12 +42,13 @@ def bench_requests(name: Annotated[str, typer.Argument(metavar="BENCHMARK", help
     for one in method or METHODS:
         methods.entry(one)
     config = read_config(None, {"data": name}, [*PUBLISHED, *(keys or [])])
-    splits = stream_of(benchmarks.make(config.data), kind)
+    benchmark = benchmarks.make(config.data)
+    splits = stream_of(benchmark, kind)
     if bool(original) != bool(oracle):
         raise ConfigError("give both --original and --oracle (a model retrained without any of the requests), or neither")
     if not original:
-        check_learned(splits, benchmarks.make(config.data).split())
-    first, *retrained = (original, *(oracle or ())) if original else map(str, trained(data_of(config.data), work / name / "models", TRAINING))
+        check_learned(splits, benchmark.split())
+    first, *retrained = (original, *(oracle or ())) if original else map(str, trained(config.data, work / name / "models", TRAINING))
     stream = requests.Stream(f"{name} {kind}", splits, kind == "sust", result_of(first, config.template),
                              tuple(result_of(one, config.template) for one in retrained), config.settings, not all_epochs)  # fmt: skip
     streams = [(one, requests.run(stream, one, work / name / kind)) for one in method or METHODS]
@@ -68,7 +69,3 @@ def check_learned(requests: Sequence[Split], whole: Split) -> None:
         if any(identity(row) not in learned for row in request["forget"].rows):
             raise ConfigError(f"{whole.name} does not hold the request {request.name}: join the files of the stream as data.forget=a+b, "
                               "or give --original and --oracle")  # fmt: skip
-
-
-def data_of(data: Any) -> dict[str, Any]:
-    return {"name": data} if isinstance(data, str) else dict(data)

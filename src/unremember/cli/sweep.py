@@ -142,8 +142,8 @@ def observed(split: Split, original: str, oracles: Sequence[str], template: str,
 def controls(beside: Beside) -> list[dict[str, Any]]:
     """The cells of the original and the oracles. On an axis of positions they are its ends."""
     found = []
-    for name, seen, end in (("original", beside.original, -1.0), *(("oracle", one, 0.0) for one in beside.oracles)):
-        cell = beside.cell(beside.figures(seen))
+    for (name, end), figures in zip((("original", -1.0), *(("oracle", 0.0) for _ in beside.oracles)), beside.ends):
+        cell = beside.cell(figures)
         found.append({**cell, "title": name, "steps": 0, "note": "", "quality": end if cell["quality"] is None else cell["quality"]})
     return found
 
@@ -189,9 +189,10 @@ def run_point(shared: Shared, point: Point) -> dict[str, Any]:
     else:
         result = result_of(str(folder), point.config.template)
         seen = Store(folder / "observations").observe(result.model, result.task, beside.split, sweep.wanted(beside.split), quiet=True)
-        write_text(folder / "measurements.json", plain([m.row() for m in beside.card(seen)]))
+        card = beside.card(seen)
+        write_text(folder / "measurements.json", plain([m.row() for m in card]))
         write_card(folder)
-        cell |= beside.cell(beside.figures(seen))
+        cell |= beside.cell(beside.figures(card))
     cell["steps"] = len((folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
     if shared.stop is not None and cell["level"] is not None:
         cell["tree"] = {**point.tree, "max_steps": cell["steps"]}

@@ -40,7 +40,8 @@ def classified(name: str, label: str, texts: Sequence[str]) -> np.ndarray:
 
     check_weights(name, files_of(name))
     try:
-        classifier: Any = pipeline("text-classification", model=name, top_k=None, truncation=True, batch_size=32)
+        classifier: Any = pipeline("text-classification", model=name, top_k=None, truncation=True, batch_size=32,
+                                   model_kwargs={"use_safetensors": True})  # fmt: skip
     except Exception as error:
         raise ModelError(f"cannot load a classifier from {name}: {first_line(error)}") from error
     labels = list(classifier.model.config.id2label.values())

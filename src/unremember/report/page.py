@@ -12,7 +12,7 @@ import vl_convert
 from unremember.engine.checkpoint import write_text
 from unremember.report.comparison import Comparison
 from unremember.report.figures import figures, save_png
-from unremember.report.table import cell, columns
+from unremember.report.table import cell, columns, markdown
 
 READS = {"indistinguishable": "cannot be told from the retrained oracle", "under-forgotten": "can still be told from the retrained oracle",
          "over-suppressed": "knows less than the retrained oracle"}  # fmt: skip
@@ -44,13 +44,14 @@ def counted(comparison: Comparison) -> str:
 
 
 def write_report(comparison: Comparison, path: Path) -> Path:
-    """Write the page and, in ``figures/`` beside it, the PNGs. Returns the page's path."""
+    """Write the page, beside it its table in Markdown (``report.md``) and, in ``figures/``, the PNGs. Returns the page's path."""
     charts = figures(comparison)
     for name, chart in charts.items():
         save_png(chart, path.parent / "figures" / f"{name}.png")
     shown = columns(comparison)
     rows = [(a, [(*cell(a.figure(name)), a.figure(name).get("note") or a.figure(name).get("reason") or "") for name in shown])
             for a in comparison.artefacts]  # fmt: skip
+    write_text(path.with_suffix(".md"), f"# {comparison.title}\n\n{markdown(comparison)}\n")
     template = jinja2.Environment(autoescape=True).from_string(resources.files("unremember.report").joinpath("report.html").read_text("utf-8"))
     specs = {name: json.dumps(chart.to_dict()).replace("</", "<\\/") for name, chart in charts.items()}
     script = vl_convert.javascript_bundle(EMBED) if specs else ""

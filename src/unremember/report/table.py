@@ -32,6 +32,10 @@ SHORT = {
 COLOURS = {"indistinguishable": "green", "under-forgotten": "yellow", "over-suppressed": "red", "uninformative": "magenta"}
 LEGEND = "[green]green[/]: cannot be told from the oracle · [yellow]yellow[/]: not forgotten enough · [red]red[/]: suppressed beyond it · " \
          "?: undetermined · ⊥: saturated"  # fmt: skip
+MARKS = {"indistinguishable": " ≈", "under-forgotten": " ↑", "over-suppressed": " ↓", "undetermined": " ?", "uninformative": " –"}
+READ = "≈ cannot be told from the oracle, ↑ not forgotten enough, ↓ suppressed beyond it, ? undetermined (the note says why), " \
+       "– original and oracle cannot be told apart."  # fmt: skip
+"""Verdicts where there are no colours."""
 
 
 def number(value: float | None) -> str:
@@ -90,10 +94,17 @@ def card(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def markdown(comparison: Comparison) -> str:
-    """The same table in Markdown."""
+    """The same table in Markdown, with intervals and marks for verdicts; what notes say of a collapse stands beside the name."""
     shown = columns(comparison)
     lines = ["| model | " + " | ".join(shown.values()) + " |", "| --- |" + " ---: |" * len(shown)]
     for artefact in comparison.artefacts:
         found = [cell(artefact.figure(name)) for name in shown]
-        lines.append(f"| {artefact.name} ({artefact.kind}) | " + " | ".join(f"{v} ({i})" if i else v for v, i, _ in found) + " |")
-    return "\n".join(lines)
+        told = [f"{value} ({interval})" if interval else value for value, interval, _ in found]
+        name = f"{artefact.name} ({fallen(artefact.measurements) or artefact.kind})"
+        lines.append(f"| {name} | " + " | ".join(text + MARKS.get(verdict, "") for text, (*_, verdict) in zip(told, found)) + " |")
+    return "\n".join([*lines, "", READ])
+
+
+def fallen(measurements: Sequence[Mapping[str, Any]]) -> str:
+    """Who collapsed, as the notes of one model's measurements say it; "" where nobody did."""
+    return next((str(m["note"]).split(":")[0] for m in measurements if "collapsed" in str(m.get("note", ""))), "")
