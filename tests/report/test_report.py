@@ -119,6 +119,7 @@ def test_markdown(comparison: Comparison) -> None:
     lines = markdown(comparison).splitlines()
     assert len(lines) == 2 + 6 + 2 and {line.count("|") for line in lines[:-2]} == {len(TOFU) + 2} and lines[-1] == READ
     assert lines[4].startswith("| npo (unlearned) | -0.5 ≈ | 0.700 (0.69–0.72) | 0.250 (0.20–0.30) ≈ |")
+    assert sum(line.startswith("| wreck (the model collapsed) | -239.0⊥ ? |") for line in lines) == 1
 
 
 # --- figures ---
