@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alone import Alone
 from unremember.data.samplings import Draw, Drawn, State, Steady, Step
 from unremember.data.samplings.paired import Paired
 from unremember.data.split import Split
@@ -108,16 +109,6 @@ class Descent(Plain):
 
     def correct(self, change: list[Tensor], measure: Measure, state: State) -> tuple[list[Tensor], State]:
         return self.inner.correct(change, measure, state)
-
-
-class Alone:
-    """What a measurement in one process does of itself."""
-
-    def summed(self, table: Tensor) -> Tensor:
-        return table
-
-    def norm(self, tensors: Sequence[Tensor]) -> Tensor:
-        return torch.nn.utils.get_total_norm(tensors)
 
 
 class Fixed(Alone):

@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import torch.nn.functional as F
-from micro import UNLEARN, Alone, accuracy, learned, unlearn
+from micro import UNLEARN, accuracy, learned, unlearn
 from torch import Tensor
 
+from alone import Alone
 from unremember.data.split import Split, make_split
 from unremember.engine import loop
 from unremember.engine.blends import Plain

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alone import Alone
 
-class Given:
+
+class Given(Alone):
     """Answers what a blend asks from fixed role gradients."""
 
     def __init__(self, gradients: Mapping[str, Sequence[Tensor]], **more: Any) -> None:
@@ -25,12 +27,6 @@ class Given:
 
     def loss(self, role: str) -> float:
         return self.of_losses[role] if "of_losses" in self.__dict__ else 1.0  # type: ignore[no-any-return]
-
-    def summed(self, table: Tensor) -> Tensor:
-        return table
-
-    def norm(self, tensors: Sequence[Tensor]) -> Tensor:
-        return torch.nn.utils.get_total_norm(tensors)
 
     def draw(self) -> None: ...
 
