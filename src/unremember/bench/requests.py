@@ -14,7 +14,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -62,29 +62,29 @@ def run(stream: Stream, method: str, folder: Path) -> list[Cell]:
     A collapse is a recorded result; a sequential stream ends there.
     """
     cells: list[Cell] = []
-    start = stream.original
+    digest, start = stream.original.digest, partial(copy.deepcopy, stream.original.model)
     for at in range(len(stream.requests)):
-        cell, model = step(stream, method, at, start, folder)
+        cell, model = step(stream, method, at, digest, start, folder)
         cells.append(cell)
         if stream.sequential:
             if not cell["digest"]:
                 break
-            start = api.Result(load_model(model), stream.original.task, cell["digest"])
+            digest, start = cell["digest"], partial(load_model, model)
     return cells
 
 
-def step(stream: Stream, method: str, at: int, start: api.Result, folder: Path) -> tuple[Cell, Path]:
-    """Step ``at`` (0-based) of a method from ``start``: its cell, and the folder of its model."""
+def step(stream: Stream, method: str, at: int, digest: str, start: Callable[[], Any], folder: Path) -> tuple[Cell, Path]:
+    """Step ``at`` (0-based) of a method from the model that ``start`` makes, of this digest: its cell, and the folder of its model."""
     asked = stream.requests[: at + 1]
-    identity = hashlib.sha256(f"{stream.digest} {method} {start.digest} {[split.digest for split in asked]}".encode()).hexdigest()
+    identity = hashlib.sha256(f"{stream.digest} {method} {digest} {[split.digest for split in asked]}".encode()).hexdigest()
     home = folder / f"{method}-{at + 1}-{identity[:12]}"
     if there := kept(home / "cell.json", identity):
         return there, home / "model"
-    task, split, began = start.task, asked[-1], time.monotonic()
+    task, split, began = stream.original.task, asked[-1], time.monotonic()
     enough = known_as_to_the_oracles(stream, split, folder)
     cell: dict[str, Any] = {"identity": identity, "method": method, "step": at + 1, "request": split.name, "digest": "", "figures": {}, "note": ""}
     try:
-        made = api.forget(copy.deepcopy(start.model), split, method, tokenizer=task.tokenizer, template=task.template, folder=home,
+        made = api.forget(start(), split, method, tokenizer=task.tokenizer, template=task.template, folder=home,
                           watch=lambda model, _: stream.stops and enough(model), **dataclasses.asdict(stream.settings))  # fmt: skip
         save_model(made.model, task.tokenizer, home / "model")
         cell |= {"digest": made.digest, "epochs": epochs(home), "reached": enough(made.model),
