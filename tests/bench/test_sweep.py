@@ -53,7 +53,8 @@ def test_the_cross_product_keeps_the_order() -> None:
 
 
 def cell(name: str, quality: float | None, utility: float | None, **more: Any) -> dict[str, Any]:
-    return {"name": name, "title": name, "quality": quality, "utility": utility, "level": 0.1, "steps": 4, "note": "", "tree": {"lr": 1.0}, **more}
+    return {"name": name, "title": name, "quality": quality, "utility": utility, "level": 0.1, "steps": 4, "note": "", "tree": {"lr": 1.0},
+            "figures": {}, **more}  # fmt: skip
 
 
 CELLS = [
@@ -165,7 +166,8 @@ def test_a_point_has_a_folder_one_can_read(tmp_path: Path) -> None:
 
 @pytest.fixture
 def found() -> front.Found:
-    points = [cell("one", -1.0, 0.8, tree={"model": "m", "lr": 1e-4}), cell("two", -2.0, 0.9), cell("three", -4.0, 0.7),
+    useful = {"model_utility": {"name": "model_utility", "value": 0.8, "low": 0.75, "high": 0.85}}
+    points = [cell("one", -1.0, 0.8, tree={"model": "m", "lr": 1e-4}, figures=useful), cell("two", -2.0, 0.9), cell("three", -4.0, 0.7),
               cell("four", None, None, note="collapsed: a|b", steps=0)]  # fmt: skip
     controls = [cell("original", -20.0, 0.85, steps=0), cell("oracle", 0.0, 0.9, steps=0)]
     return front.Found("Sweep", points, controls, ("forget_quality", "model_utility"), 0.9, 0.765, 0.25)
@@ -177,8 +179,11 @@ def test_a_page_says_what_is_recommended(found: front.Found, tmp_path: Path) -> 
     assert "**Recommended: one: forget quality (log₁₀ p) -1.00, model utility 0.800 (at least 0.765 is asked).**" in page and "0.250 or less" in page
     rows = [[c.strip() for c in row.strip("|").split("|")] for row in page.splitlines() if row.startswith("|")][2:]
     assert [row[:5] for row in rows] == [
-        ["1", "★", "one", "-1.00", "0.800"], ["2", "●", "two", "-2.00", "0.900"], ["3", "", "three", "-4.00", "0.700"],
+        ["1", "★", "one", "-1.00", "0.800 (0.75–0.85)"], ["2", "●", "two", "-2.00", "0.900"], ["3", "", "three", "-4.00", "0.700"],
         ["4", "", "four (collapsed: a/b)", "–", "–"], ["", "", "original", "-20.00", "0.850"], ["", "", "oracle", "0.00", "0.900"]]  # fmt: skip
+    placed = {"rouge": {"name": "rouge", "position_low": -0.1, "position_high": 0.3}}
+    by_rouge = front.Found("", [cell("p", -0.1, 0.8, figures=placed)], (), ("rouge", "model_utility"), 0.9, 0.7, None)
+    assert "| -0.10 (position -0.10–0.30) | 0.800 |" in front.page(by_rouge), "the distance stands beside the interval it is taken from"
     assert yaml.safe_load((tmp_path / "best.yaml").read_text()) == {"model": "m", "lr": 1e-4}
     tree = json.loads((tmp_path / "sweep.json").read_text())
     assert tree["front"] == ["one", "two"] and tree["recommended"] == "one" and len(tree["points"]) == 4

@@ -17,6 +17,7 @@ from unremember.bench.sweep import Cell, front, recommended, whole
 from unremember.bench.table import KINDS, TITLES
 from unremember.engine.checkpoint import write_text
 from unremember.report.table import SHORT, number
+from unremember.report.table import cell as shown
 
 MARKS = {"recommended": "★", "on the front": "●", "point": ""}
 SHADES = {"original": KINDS["original"], "oracle": KINDS["oracle"], "recommended": "#D55E00", "on the front": "#0072B2", "point": "#BBBBBB"}
@@ -73,17 +74,32 @@ def titles(found: Found, names: Mapping[str, str] = TITLES) -> list[str]:
     return [first, *(names.get(name, name) for name in (*rest, "probability"))]
 
 
-def lines(found: Found) -> list[list[str]]:
-    """A line a point, then a line a control."""
-    rows = [[str(i), MARKS[found.kind(cell)], *line(cell)] for i, cell in enumerate(found.points, 1)]
-    return [*rows, *(["", "", *line(cell)] for cell in found.controls)]
+def lines(found: Found, spans: bool = False) -> list[list[str]]:
+    """A line a point, then a line a control; with ``spans`` intervals stand beside what has one."""
+    rows = [[str(i), MARKS[found.kind(cell)], *line(found, cell, spans)] for i, cell in enumerate(found.points, 1)]
+    return [*rows, *(["", "", *line(found, cell, spans)] for cell in found.controls)]
 
 
-def line(cell: Cell) -> list[str]:
+def line(found: Found, cell: Cell, spans: bool) -> list[str]:
     """A cell's own columns; what kept it from having figures stands beside its title."""
     note = f" ({cell['note']})" if cell["note"] else ""
     quality = "–" if cell["quality"] is None else f"{cell['quality']:.2f}"
-    return [cell["title"] + note, quality, number(cell["utility"]), number(cell["level"]), str(cell["steps"] or "–")]
+    return [cell["title"] + note, quality + position(cell, found.judges[0]) * spans,
+            number(cell["utility"]) + span(cell, found.judges[1]) * spans, number(cell["level"]) + span(cell, "probability") * spans,
+            str(cell["steps"] or "–")]  # fmt: skip
+
+
+def span(cell: Cell, name: str) -> str:
+    """The interval of a figure, where it has one."""
+    interval = shown(cell["figures"].get(name, {}))[1]
+    return f" ({interval})" if interval else ""
+
+
+def position(cell: Cell, name: str) -> str:
+    """The interval of the position that the quality is the distance of; a test (forget quality) has none."""
+    row = cell["figures"].get(name, {})
+    ends = row.get("position_low"), row.get("position_high")
+    return "" if name == "forget_quality" or None in ends else f" (position {ends[0]:.2f}–{ends[1]:.2f})"
 
 
 def table(found: Found) -> Table:
@@ -129,7 +145,7 @@ def write(found: Found, text: str, folder: Path) -> None:
 
 def page(found: Found) -> str:
     """The page in Markdown."""
-    rows = [["", "", "point", *titles(found), "steps"], ["---", "---", "---", *["---:"] * 4], *lines(found)]
+    rows = [["", "", "point", *titles(found), "steps"], ["---", "---", "---", *["---:"] * 4], *lines(found, spans=True)]
     told = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
     ended = f"A point ended where the forget answers' probability was {found.target:.3f} or less. " if found.target is not None else ""
     use = f"`unremember forget -c best.yaml -o …` runs it again. {CONFIRM}" if found.best else ""
