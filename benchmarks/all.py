@@ -1,8 +1,9 @@
-"""Every benchmark, one after another, and one table at the end (some minutes; ratios hold within one run only)."""
+"""Every benchmark, one after another: a line a figure (about half an hour; ratios hold within one run only)."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 
 import audits
 import evaluate
@@ -12,18 +13,12 @@ import methods
 import startup
 import train
 import world
-from measure import Figure, main, show
+from measure import Figure, main
 
 
-def run(chosen: argparse.Namespace) -> list[Figure]:
-    figures: list[Figure] = []
+def run(chosen: argparse.Namespace) -> Iterator[Figure]:
     for part in (startup, world, train, methods, evaluate, audits, job, memory):
-        found = part.run(chosen)
-        if not chosen.json:
-            show(found, False)
-            print(flush=True)
-        figures += found
-    return figures
+        yield from part.run(chosen)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import copy
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,10 @@ def relearning(split: Any, repeats: int) -> Figure:
     return Figure(f"relearning, {LOOKS + 1} points", curve, apart, 1.1)
 
 
-def run(chosen: argparse.Namespace) -> list[Figure]:
+def run(chosen: argparse.Namespace) -> Iterator[Figure]:
     split = tofu(8 if chosen.quick else 1)
-    return [*whole(split, chosen.repeats), relearning(split, chosen.repeats)]
+    yield from whole(split, chosen.repeats)
+    yield relearning(split, chosen.repeats)
 
 
 if __name__ == "__main__":

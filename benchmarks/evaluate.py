@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import copy
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,12 @@ def compare(name: str, model: Any, tokenizer: Any, split: Any, repeats: int) -> 
             Figure(f"share of generations that differ, {name}", differ, None, 0.005, "")]  # fmt: skip
 
 
-def run(chosen: argparse.Namespace) -> list[Figure]:
+def run(chosen: argparse.Namespace) -> Iterator[Figure]:
     split, tokenizer = tofu(8 if chosen.quick else 1), original()[1]
     with torch.no_grad():
         floor.score(original()[0], [([0, 1, 2], 1)])  # warms the libraries up
-    return [figure for name, model in models(split, chosen.quick).items() for figure in compare(name, model, tokenizer, split, chosen.repeats)]
+    for name, model in models(split, chosen.quick).items():
+        yield from compare(name, model, tokenizer, split, chosen.repeats)
 
 
 if __name__ == "__main__":

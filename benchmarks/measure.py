@@ -9,10 +9,12 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+WIDE = 68
+"""Characters of what a figure is called."""
 FOLDER = Path(os.environ.get("UNREMEMBER_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
@@ -40,25 +42,24 @@ def options(text: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=text)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--quick", action="store_true", help="an eighth of the work: noisier figures")
-    parser.add_argument("--repeats", type=int, default=3, help="interleaved runs of product and floor (median)")
+    parser.add_argument("--repeats", type=int, default=1, help="interleaved runs of product and floor (median)")
     return parser.parse_args()
 
 
-def main(text: str, run: Callable[[argparse.Namespace], list[Figure]]) -> None:
-    """Run one benchmark from the command line."""
+def main(text: str, run: Callable[[argparse.Namespace], Iterable[Figure]]) -> None:
+    """Run one benchmark from the command line; each figure is printed as soon as it is measured."""
     chosen = options(text)
-    show(run(chosen), chosen.json)
-
-
-def show(figures: Sequence[Figure], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps([{**dataclasses.asdict(f), "value": f.value, "verdict": f.verdict} for f in figures], indent=2))
+    if chosen.json:
+        print(json.dumps([{**dataclasses.asdict(f), "value": f.value, "verdict": f.verdict} for f in run(chosen)], indent=2))
         return
-    wide = max(len(f.what) for f in figures)
-    print(f"{'what':{wide}}  {'product':>12}  {'floor':>12}  {'ratio':>6}  {'target':>8}")
-    for f in figures:
-        floor, ratio = (f"{f.floor:9.4g} {f.unit:2}", f"{f.value:6.3f}") if f.floor else ("–", "–")
-        print(f"{f.what:{wide}}  {f.product:9.4g} {f.unit:2}  {floor:>12}  {ratio:>6}  {f.target:8.4g}  {f.verdict}")
+    print(f"{'what':{WIDE}}  {'product':>12}  {'floor':>12}  {'ratio':>6}  {'target':>8}", flush=True)
+    for figure in run(chosen):
+        print(line(figure), flush=True)
+
+
+def line(f: Figure) -> str:
+    floor, ratio = (f"{f.floor:9.4g} {f.unit:2}", f"{f.value:6.3f}") if f.floor else ("–", "–")
+    return f"{f.what:{WIDE}}  {f.product:9.4g} {f.unit:2}  {floor:>12}  {ratio:>6}  {f.target:8.4g}  {f.verdict}"
 
 
 def data_folder() -> Path:

@@ -51,6 +51,27 @@ def test_a_run_ends_at_the_first_look_below_the_target(arena: Arena, tmp_path: P
         cells.run(dataclasses.replace(arena, limit=6), plan, tmp_path)
 
 
+def test_cells_behind_a_page_are_gone_on_from_elsewhere(arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, page = Plan("ascent", "gradient_ascent", cells.EXPLORATORY, 3e-3), tmp_path / "methods.json"
+    cell = cells.run(arena, plan, tmp_path / "here")
+    cells.publish(arena, tmp_path / "here", page)
+    cells.publish(dataclasses.replace(arena, name="other"), tmp_path / "nothing", page)
+    cells.restore(arena, tmp_path / "there", page)
+    cells.restore(dataclasses.replace(arena, limit=6), tmp_path / "another", page)
+    monkeypatch.setattr(api, "forget", None)
+    assert cells.run(arena, plan, tmp_path / "there") == cell, "read, not run"
+    assert not (tmp_path / "another").exists(), "cells of another arena are not taken over"
+    with pytest.raises(TypeError):
+        cells.run(arena, dataclasses.replace(plan, method={"name": "simnpo", "beta": 3.0}), tmp_path / "there")
+
+
+def test_an_exploratory_run_is_read_for_its_utility_alone(arena: Arena, tmp_path: Path) -> None:
+    there, not_there = (cells.run(dataclasses.replace(arena, limit=limit), Plan("ascent", "gradient_ascent", cells.EXPLORATORY, 3e-3), tmp_path)
+                        for limit in (arena.limit, 2))  # fmt: skip
+    assert set(there["figures"]) == {"model_utility"} and not_there["figures"] == {}
+    assert cells.best([there, not_there]) is there
+
+
 def test_the_control_takes_as_many_steps_as_it_is_told(arena: Arena, tmp_path: Path) -> None:
     cell = cells.run(arena, Plan("retain_descent", "retain_descent", 0, 1e-3, {}, 3), tmp_path)
     assert cell["steps"] == 3 and not cell["reached"]

@@ -24,7 +24,7 @@ from unremember.errors import Collapsed, UnrememberError
 from unremember.models.load import quiet
 from unremember.observe.records import Want
 from unremember.observe.store import Store
-from unremember.registry import blends
+from unremember.registry import blends, losses, samplings, selections
 
 LEFT = 0.1
 """Methods are compared once this share of the way from the oracle's forget probability to the original's is left."""
@@ -78,6 +78,14 @@ class Plan:
     def file(self) -> str:
         return f"{self.name} seed {self.seed} rate {self.rate:g}.json"
 
+    @cached_property
+    def digest(self) -> str:
+        """Of everything that the run is made of, the defaults of its parts included."""
+        recipe = api.recipe_of(self.method, **self.seams)
+        terms = [(term.role, losses.make(term.loss), term.weight) for term in recipe.terms]
+        seams = blends.make(recipe.blend), samplings.make(recipe.sampling), selections.make(recipe.selection)
+        return hashlib.sha256(f"{terms} {seams} {self.seed} {self.rate} {self.steps}".encode()).hexdigest()[:16]
+
 
 def at_matched(original: float, oracles: Sequence[float]) -> float:
     """The forget probability of matched forgetting, from the original's and the oracles'."""
@@ -89,6 +97,13 @@ def level(model: Any, task: Language, split: Split, role: str = "forget") -> flo
     """Mean per-token probability of a role's answers."""
     seen = Store().observe(model, task, split, [Want("scores", role)], quiet=True)
     return float(api.audit_registry.make({"name": "probability", "role": role}).measure(seen, []).value)
+
+
+def measured(plan: Plan, reached: bool) -> Sequence[str]:
+    """The audits of a run: an exploratory one is read only for what `best` asks of it."""
+    if plan.seed == EXPLORATORY:
+        return ("model_utility",) if reached else ()
+    return KEPT
 
 
 def kept(path: Path, identity: str) -> dict[str, Any] | None:
@@ -131,12 +146,28 @@ def forgotten(arena: Arena, plan: Plan, seen: dict[str, Any]) -> api.Result:
     )  # fmt: skip
 
 
+def restore(arena: Arena, folder: Path, page: Path) -> None:
+    """Put the cells behind an earlier page (``page``, JSON) into ``folder``, where a run finds them: another machine goes on from there."""
+    there = json.loads(page.read_text(encoding="utf-8")).get(arena.name, {}) if page.exists() else {}
+    for name, cell in there.items():
+        if not (folder / name).exists() and cell["identity"].startswith(arena.digest):
+            write_text(folder / name, json.dumps(cell, indent=1))
+
+
+def publish(arena: Arena, folder: Path, page: Path) -> None:
+    """Keep the arena's finished cells in ``page``, beside those of other arenas."""
+    there = json.loads(page.read_text(encoding="utf-8")) if page.exists() else {}
+    done = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("* seed * rate *.json"))}
+    there[arena.name] = {name: cell for name, cell in done.items() if cell["identity"].startswith(arena.digest)}
+    write_text(page, json.dumps(there, indent=0) + "\n")
+
+
 def run(arena: Arena, plan: Plan, folder: Path) -> dict[str, Any]:
     """The cell of a plan: read from ``folder`` where it is there, else run, measured and written.
 
     What a run cannot do (a role that is missing, a collapse) is a recorded result.
     """
-    path, identity = folder / plan.file, f"{arena.digest} {plan}"
+    path, identity = folder / plan.file, f"{arena.digest} {plan.digest}"
     if there := kept(path, identity):
         return there
     quiet()
@@ -145,8 +176,10 @@ def run(arena: Arena, plan: Plan, folder: Path) -> dict[str, Any]:
     began = time.monotonic()
     try:
         made = forgotten(arena, plan, cell)
-        card = api.audit(made, arena.split, oracle=arena.oracles, original=arena.original, audits=KEPT, store=folder / "observations", quiet=True)
-        cell |= {"figures": {m.name: m.row() for m in card}, "digest": made.digest}
+        cell["digest"] = made.digest
+        if wanted := measured(plan, cell["reached"]):
+            card = api.audit(made, arena.split, oracle=arena.oracles, original=arena.original, audits=wanted, store=folder / "observations", quiet=True)
+            cell["figures"] = {m.name: m.row() for m in card}
     except Collapsed as error:
         cell["note"] = f"collapsed: {error}"
     except UnrememberError as error:

@@ -55,6 +55,20 @@ def table(arena: Arena, recipes: Mapping[str, tuple[Any, Mapping[str, Any]]], fo
     return [*controls(arena, folder), (CONTROL, retain), *rows]
 
 
+def tables(arenas: Sequence[Arena], recipes: Mapping[str, tuple[Any, Mapping[str, Any]]], work: Path, page: Path,
+           leader: Callable[[str], str] = str) -> list[tuple[Arena, list[tuple[str, Cells]]]]:  # fmt: skip
+    """The table of every arena. The cells lie in ``work`` while it runs and beside the page for good, also when it is stopped."""
+    parts = []
+    for arena in arenas:
+        folder, kept = work / arena.name / "cells", page.with_suffix(".json")
+        cells.restore(arena, folder, kept)
+        try:
+            parts.append((arena, table(arena, recipes, folder, leader)))
+        finally:
+            cells.publish(arena, folder, kept)
+    return parts
+
+
 def every_method() -> dict[str, tuple[Any, Mapping[str, Any]]]:
     """All registered methods that start from the original and forget."""
     return {e.name: (e.name, {}) for e in methods.all() if not e.facts.get("fresh") and e.name != CONTROL}

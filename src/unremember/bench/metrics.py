@@ -144,7 +144,7 @@ def of_unlearned(arena: Arena, plan: Plan, references: Sequence[Seen], least: fl
         except UnrememberError as error:
             return found | {"counts": False, "note": f"does not run here: {error}"}
 
-    return pools.once(home / "figures.json", f"{arena.digest} {plan} {attacks_on(arena.split)} {least} {basis(arena, references)}", find)
+    return pools.once(home / "figures.json", f"{arena.digest} {plan.digest} {attacks_on(arena.split)} {least} {basis(arena, references)}", find)
 
 
 @dataclasses.dataclass(frozen=True)

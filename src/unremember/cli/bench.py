@@ -19,10 +19,12 @@ OUT = Annotated[Path, typer.Option("--out", "-o", help="Folder of the page and i
 WORK = Annotated[Path, typer.Option("--work", "-w", help="Folder of models and finished cells; what is there is not run again.")]
 TOFU = Annotated[str, typer.Option("--tofu", help="For the arena tofu: TOFU's folder, or its name on the hub.")]
 ORIGINAL = Annotated[str, typer.Option("--original", help="For the arena tofu: the model that knows the forget set.")]
-ORACLE = Annotated[list[str] | None, typer.Option("--oracle", help="For the arena tofu: a model retrained without it; may be given twice.")]
+ORACLE = Annotated[list[str] | None, typer.Option("--oracle", help="For the arena tofu: a model retrained without it; given once, a second one is trained.")]
 METHOD = Annotated[list[str] | None, typer.Option("--method", help="Only these methods; may be given several times.")]
 TABLE = Annotated[Path | None, typer.Option("--table", help="Also write the calibration that `plan` reads to this file.")]
 TRAINING = {"epochs": 24, "lr": 2e-3, "batch_size": 32}
+RETRAINING = {"method": "retrain", "epochs": 19, "lr": 1e-3, "batch_size": 16, "seed": 1}
+"""TOFU's second oracle, where only one is given."""
 LEAD = (
     "Each method runs from the original until the forget set's answers are no more likely than a tenth of the way from the oracles' level to the "
     "original's; figures are then read at *matched forgetting*. Its learning rate is the best of the arena's on an "
@@ -53,7 +55,7 @@ def bench_methods(arenas: ARENAS, out: OUT = Path("docs/results"), work: WORK = 
 
     recipes = {name: (name, {}) for name in method} if method else compare.every_method()
     made = [arena(name, work, tofu, original, oracle or []) for name in arenas]
-    parts = [(a, compare.table(a, recipes, work / a.name / "cells")) for a in made]
+    parts = compare.tables(made, recipes, work, out / "methods.md")
     if not method:
         compare.spotlights(parts[0][1], out / "spotlight")
     typer.echo(compare.page("Methods", LEAD, parts, out / "methods.md"))
@@ -70,7 +72,7 @@ def bench_seams(arenas: ARENAS, loss: Annotated[str, typer.Option(help="The meth
     from unremember.bench.table import crossing
 
     made = [arena(name, work, tofu, original, oracle or []) for name in arenas]
-    parts = [(a, compare.table(a, compare.crossed(loss), work / a.name / "cells", compare.paired)) for a in made]
+    parts = compare.tables(made, compare.crossed(loss), work, out / "seams.md", compare.paired)
     lead = f"The loss of `{loss}` with every blend · sampling · selection. {LEAD} The rate of a blend and selection is chosen with paired rows."
     typer.echo(compare.page("The four seams crossed", lead, parts, out / "seams.md", crossing, compare.margins))
 
@@ -128,12 +130,23 @@ def arena(name: str, work: Path, tofu: str, original: str, oracles: Sequence[str
     if name == "tofu":
         if not (original and oracles):
             raise ConfigError("the arena tofu needs --original and --oracle (a model retrained without the forget set)")
-        split = split_of({"name": "tofu", "path": tofu})
-        return Arena(name, split, result_of(original), tuple(result_of(o) for o in oracles), 16, 80, 10, (3e-4, 1e-3))
+        data = {"name": "tofu", "path": tofu}
+        if len(oracles) == 1:
+            oracles = [*oracles, str(second_oracle(data, original, work / name / "oracle-1"))]
+        return Arena(name, split_of(data), result_of(original), tuple(result_of(o) for o in oracles), 16, 80, 10, (3e-4, 1e-3))
     data = people(name)
     folders = trained(data, work / name)
     first, *retrained = [result_of(str(folder)) for folder in folders]
     return Arena(name, split_of(data), first, tuple(retrained), 16, 80, 4, (3e-4, 1e-3))
+
+
+def second_oracle(data: Any, original: str, folder: Path) -> Path:
+    """The run folder of an oracle with the original's architecture and another seed's weights."""
+    from unremember.cli.config import checked
+    from unremember.cli.forget import forget_run
+
+    forget_run(checked({"data": data, "model": original, **RETRAINING}), folder)
+    return folder
 
 
 def trained(data: Any, folder: Path, training: Mapping[str, Any] = TRAINING) -> list[Path]:
