@@ -178,7 +178,8 @@ def run(arena: Arena, plan: Plan, folder: Path) -> dict[str, Any]:
         made = forgotten(arena, plan, cell)
         cell["digest"] = made.digest
         if wanted := measured(plan, cell["reached"]):
-            card = api.audit(made, arena.split, oracle=arena.oracles, original=arena.original, audits=wanted, store=folder / "observations", quiet=True)
+            card = api.audit(made, arena.split, oracle=arena.oracles, original=arena.original, audits=wanted,
+                             store=folder / "observations", quiet=True)  # fmt: skip
             cell["figures"] = {m.name: m.row() for m in card}
     except Collapsed as error:
         cell["note"] = f"collapsed: {error}"
