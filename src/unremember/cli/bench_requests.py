@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from unremember.cli.commands import KEYS, ORACLE, ORIGINAL
-from unremember.data.split import Split, identity
 from unremember.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unremember.data.split import Split
 
 METHODS = ("gradient_ascent", "npo", "simnpo")
 TRAINING = {"epochs": 60, "lr": 4e-3, "batch_size": 16}
@@ -64,6 +66,8 @@ def stream_of(benchmark: Any, kind: str) -> Any:
 
 def check_learned(requests: Sequence[Split], whole: Split) -> None:
     """Raise ConfigError where a model that learns ``whole`` would not learn every request."""
+    from unremember.data.split import identity
+
     learned = {identity(row) for row in whole["forget"].rows}
     for request in requests:
         if any(identity(row) not in learned for row in request["forget"].rows):
