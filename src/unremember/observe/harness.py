@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from unremember.errors import ConfigError, DataError
+from unremember.models.load import first_line
 
 INSTALL = "lm-eval is not installed: pip install 'unremember[eval]'"
 
@@ -18,7 +19,8 @@ def harness(model: Any, tokenizer: Any, task: str, metric: str, folder: str = ""
     """float64[n]: a metric of each question of an lm-eval task, or of all tasks of a group in lm-eval's order.
 
     ``folder`` holds task files of one's own; ``limit`` takes the first questions of each task (0: all). Raises
-    ConfigError where lm-eval is not installed or does not know the task, DataError where the task has no such metric.
+    ConfigError where lm-eval is not installed or does not know the task, DataError where it cannot run it (its data are not
+    there) or the task has no such metric.
     """
     try:
         from lm_eval import simple_evaluate
@@ -33,7 +35,10 @@ def harness(model: Any, tokenizer: Any, task: str, metric: str, folder: str = ""
         raise ConfigError(f"lm-eval has no task {task!r}; a task of your own lies in a folder that you name")
     model.eval()
     wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=32)
-    found = simple_evaluate(wrapped, tasks=[task], task_manager=tasks, limit=limit or None, log_samples=True, bootstrap_iters=0)
+    try:
+        found = simple_evaluate(wrapped, tasks=[task], task_manager=tasks, limit=limit or None, log_samples=True, bootstrap_iters=0)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(f"lm-eval cannot run {task}: {first_line(error)}. Its data come from the hub, or from the files that the task names") from error
     samples = [sample for name in sorted(found["samples"]) for sample in found["samples"][name]]
     known = sorted({key for sample in samples for key in sample.get("metrics", ())})
     if not all(metric in sample for sample in samples):
