@@ -91,5 +91,5 @@ def test_what_it_cannot_do_is_one_line(folder: Path, tiny_llama: Any, tokenizer:
     with pytest.raises(ConfigError, match="no folder of tasks"):
         see(LmEval("towns", folder=str(folder / "nowhere")))
     (folder / "docs.jsonl").unlink()
-    with pytest.raises(DataError, match="lm-eval cannot run towns: .*docs.jsonl"):
+    with pytest.raises(DataError, match=r"lm-eval cannot run towns: .*docs\.jsonl"):
         see(LmEval("towns", folder=str(folder)))

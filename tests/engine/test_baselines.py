@@ -19,6 +19,7 @@ from unremember.engine.losses.flatten import Flatten
 from unremember.engine.losses.kl import KL
 from unremember.engine.losses.nll import NLL, Ascent
 from unremember.engine.losses.random_labels import RandomLabels
+from unremember.engine.losses.soft import soft_cross_entropy
 from unremember.engine.losses.undial import UNDIAL
 from unremember.engine.losses.weighted import WGA, SatImp
 from unremember.engine.ragged import Ragged
@@ -163,3 +164,32 @@ def test_an_example_without_answer_tokens_changes_nothing(loss: Loss, seen: Text
     state = {"seed": 0, "drawn": 0}
     plain, more = loss.apply(seen, old, state)[0], loss.apply(with_empty(seen), with_empty(old), state)[0]
     assert more.tolist() == [*plain.tolist(), 0.0]
+
+
+@pytest.mark.parametrize("divergence", [False, True])
+def test_soft_cross_entropy_and_its_gradient_are_the_plain_formulas(divergence: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In chunks of two rows of eleven, with one entry of the teacher struck out where it is no divergence."""
+    monkeypatch.setattr("unremember.engine.losses.soft.READ_BUDGET", 22)
+    generator = torch.Generator().manual_seed(0)
+    logits, teacher = (3 * torch.randn(5, 11, generator=generator, dtype=torch.float64) for _ in range(2))
+    if not divergence:
+        teacher[1, 4] = -torch.inf
+    logits.requires_grad_()
+    wanted = teacher.softmax(-1)
+    own = -torch.special.xlogy(wanted, wanted).sum(-1) if divergence else 0.0
+    plain = -(wanted * logits.log_softmax(-1)).sum(-1) - own
+    weights = torch.randn(5, generator=generator, dtype=torch.float64)
+    (expected,) = torch.autograd.grad(plain @ weights, logits)
+    found = soft_cross_entropy(logits, teacher, divergence)
+    (gradient,) = torch.autograd.grad(found @ weights, logits)
+    torch.testing.assert_close(found, plain, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(soft_cross_entropy(logits, teacher, divergence), plain.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_a_model_that_is_its_own_teacher_stays_exactly_where_it_is() -> None:
+    logits = torch.randn(4, 9, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    found = soft_cross_entropy(logits, logits.detach().clone(), divergence=True)
+    (gradient,) = torch.autograd.grad(found.sum(), logits)
+    assert not found.any() and not gradient.any()

@@ -22,7 +22,7 @@ ORIGINAL = Annotated[str, typer.Option("--original", help="For the arena tofu: t
 ORACLE = Annotated[list[str] | None, typer.Option("--oracle", help="For the arena tofu: a model retrained without it; of one, a second is made.")]
 METHOD = Annotated[list[str] | None, typer.Option("--method", help="Only these methods; may be given several times.")]
 TABLE = Annotated[Path | None, typer.Option("--table", help="Also write the calibration that `plan` reads to this file.")]
-TRAINING = {"epochs": 24, "lr": 2e-3, "batch_size": 32}
+TRAINING = {"epochs": 12, "lr": 2e-3, "batch_size": 32}
 RETRAINING = {"method": "retrain", "epochs": 19, "lr": 1e-3, "batch_size": 16, "seed": 1}
 """TOFU's second oracle, where only one is given."""
 LEAD = (

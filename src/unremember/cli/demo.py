@@ -11,7 +11,7 @@ from unremember.cli.folder import notice
 from unremember.cli.forget import forget_run
 from unremember.cli.train import train_run
 
-TRAINING = {"epochs": 18, "lr": 2e-3, "batch_size": 32, "warmup": 1.0}
+TRAINING = {"epochs": 9, "lr": 2e-3, "batch_size": 32, "warmup": 1.0}
 METHODS = {
     "gradient_difference": {"batch_size": 16, "lr": 3e-4, "epochs": 6},
     "npo": {"batch_size": 16, "lr": 5e-4, "epochs": 8},

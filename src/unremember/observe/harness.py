@@ -38,7 +38,7 @@ def harness(model: Any, tokenizer: Any, task: str, metric: str, folder: str = ""
     try:
         found = simple_evaluate(wrapped, tasks=[task], task_manager=tasks, limit=limit or None, log_samples=True, bootstrap_iters=0)
     except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"lm-eval cannot run {task}: {first_line(error)}. Its data come from the hub, or from the files that the task names") from error
+        raise DataError(f"lm-eval cannot run {task}: {first_line(error)}. Its data come from the hub, or from files that it names") from error
     samples = [sample for name in sorted(found["samples"]) for sample in found["samples"][name]]
     known = sorted({key for sample in samples for key in sample.get("metrics", ())})
     if not all(metric in sample for sample in samples):

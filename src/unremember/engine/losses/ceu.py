@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unremember.engine.losses import LABELS, LOGITS, Plain
+from unremember.engine.losses.soft import soft_cross_entropy
 from unremember.engine.ragged import Ragged
 from unremember.engine.seams import Need, State, View
 from unremember.registry import losses
@@ -32,8 +33,8 @@ class CEU(Plain):
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
         logits, labels = view.read(LOGITS), view.read(LABELS).values[:, None]
-        target = logits.values.detach().scatter(-1, labels, -torch.inf).softmax(-1)
-        rows = -(target * logits.values.log_softmax(-1)).sum(-1)
+        target = logits.values.detach().scatter(-1, labels, -torch.inf)
+        rows = soft_cross_entropy(logits.values, target)
         return dataclasses.replace(logits, values=rows * later(logits, self.skip)).sum(), state
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Literal
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from unremember.engine.losses import LOGITS, Plain
+from unremember.engine.losses.soft import soft_cross_entropy
 from unremember.engine.seams import Need, State, View
 from unremember.registry import losses
 
@@ -28,5 +28,5 @@ class KL(Plain):
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
         logits, original = view.read(LOGITS), reference.read(LOGITS)
-        rows = F.kl_div(logits.values.log_softmax(-1), original.values.log_softmax(-1), reduction="none", log_target=True).sum(-1)
+        rows = soft_cross_entropy(logits.values, original.values, divergence=True)
         return dataclasses.replace(logits, values=rows).sum(), state

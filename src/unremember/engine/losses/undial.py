@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unremember.engine.losses import LABELS, LOGITS, Plain
+from unremember.engine.losses.soft import soft_cross_entropy
 from unremember.engine.seams import Need, State, View
 from unremember.registry import losses
 
@@ -30,5 +31,5 @@ class UNDIAL(Plain):
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
         logits, labels = view.read(LOGITS), view.read(LABELS).values[:, None]
         original = reference.read(LOGITS).values
-        teacher = original.scatter_add(-1, labels, torch.full_like(original[:, :1], -self.beta)).softmax(-1)
-        return dataclasses.replace(logits, values=-(teacher * logits.values.log_softmax(-1)).sum(-1)).sum(), state
+        teacher = original.scatter_add(-1, labels, torch.full_like(original[:, :1], -self.beta))
+        return dataclasses.replace(logits, values=soft_cross_entropy(logits.values, teacher)).sum(), state
