@@ -236,6 +236,11 @@ def test_the_headline_names_the_best(comparison: Comparison) -> None:
                                     "(log₁₀ p = -0.5), at model utility 0.70 (the original's: 0.80).")  # fmt: skip
     without = dataclasses.replace(comparison, artefacts=(*comparison.artefacts[:2], *comparison.artefacts[3:]))
     assert "gradient_difference comes nearest" in headline(without) and "can still be told" in headline(without)
+    assert headline(without).endswith("(the original's: 0.80). It is not forgotten enough by forget probability, forget ROUGE, truth ratio, "
+                                      "extraction strength, exact memorisation, membership AUC.")  # fmt: skip
+    beyond = [{**m, "verdict": "over-suppressed"} if m["name"] in ("rouge", "membership_loss") else m for m in comparison.artefacts[2].measurements]
+    silent = dataclasses.replace(comparison, artefacts=(dataclasses.replace(comparison.artefacts[2], measurements=beyond),))
+    assert headline(silent).endswith("at model utility 0.70. It is suppressed beyond the oracle by forget ROUGE, membership AUC.")
     vetoed = dataclasses.replace(comparison, artefacts=comparison.artefacts[4:])
     figures_alone = dataclasses.replace(comparison, artefacts=tuple(
         dataclasses.replace(a, measurements=[m for m in a.measurements if m["name"] != "forget_quality"]) for a in comparison.artefacts))  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import jinja2
 import vl_convert
 
 from unremember.engine.checkpoint import write_text
-from unremember.report.comparison import Comparison
+from unremember.report.comparison import Artefact, Comparison
 from unremember.report.figures import figures, save_png
 from unremember.report.table import cell, columns, markdown
 
@@ -20,18 +21,27 @@ EMBED = "window.vegaEmbed = vegaEmbed;"
 
 
 def headline(comparison: Comparison) -> str:
-    """One sentence: which model comes nearest to the oracle, and at what utility; or that nothing can be said."""
+    """Which model comes nearest to the oracle, at what utility, and by which figures it is unlike it; or that nothing can be said."""
     scored = []
     for artefact in comparison.artefacts:
         quality, utility = artefact.figure("forget_quality"), artefact.figure("model_utility").get("value")
         if artefact.kind == "unlearned" and quality.get("verdict") in READS and utility is not None:
-            scored.append((quality["extra"]["log10_p"], utility, artefact.name, quality["verdict"]))
+            scored.append((quality["extra"]["log10_p"], utility, artefact.name, quality["verdict"], other_figures(artefact, columns(comparison))))
     if not scored:
         return counted(comparison)
-    log, utility, name, verdict = max(scored)
+    log, utility, name, verdict, others = max(scored)
     before = next((a.figure("model_utility").get("value") for a in comparison.artefacts if a.kind == "original"), None)
     beside = f" (the original's: {before:.2f})" if before is not None else ""
-    return f"{name} comes nearest to forgetting: on the forget set it {READS[verdict]} (log₁₀ p = {log:.1f}), at model utility {utility:.2f}{beside}."
+    return f"{name} comes nearest to forgetting: on the forget set it {READS[verdict]} (log₁₀ p = {log:.1f}), at model utility {utility:.2f}{beside}.{others}"
+
+
+def other_figures(artefact: Artefact, shown: Mapping[str, str]) -> str:
+    """A sentence on the table's other figures by which a model is not like the oracle, else ""."""
+    parts = []
+    for verdict, words in (("under-forgotten", "not forgotten enough by"), ("over-suppressed", "suppressed beyond the oracle by")):
+        names = [title for name, title in shown.items() if name != "forget_quality" and artefact.figure(name).get("verdict") == verdict]
+        parts += [f"{words} {', '.join(names)}"] if names else []
+    return f" It is {' and '.join(parts)}." if parts else ""
 
 
 def counted(comparison: Comparison) -> str:
