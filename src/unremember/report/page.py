@@ -32,7 +32,8 @@ def headline(comparison: Comparison) -> str:
     log, utility, name, verdict, others = max(scored)
     before = next((a.figure("model_utility").get("value") for a in comparison.artefacts if a.kind == "original"), None)
     beside = f" (the original's: {before:.2f})" if before is not None else ""
-    return f"{name} comes nearest to forgetting: on the forget set it {READS[verdict]} (log₁₀ p = {log:.1f}), at model utility {utility:.2f}{beside}.{others}"
+    return (f"{name} comes nearest to forgetting: on the forget set it {READS[verdict]} (log₁₀ p = {log:.1f}), "
+            f"at model utility {utility:.2f}{beside}.{others}")  # fmt: skip
 
 
 def other_figures(artefact: Artefact, shown: Mapping[str, str]) -> str:
