@@ -72,6 +72,15 @@ def test_an_exploratory_run_is_read_for_its_utility_alone(arena: Arena, tmp_path
     assert cells.best([there, not_there]) is there
 
 
+def test_a_method_that_turns_the_weights_round_at_its_end_is_read_there(arena: Arena, tmp_path: Path) -> None:
+    """A task vector learns the forget set ever better, and is subtracted after the last look."""
+    seen: dict[str, Any] = {}
+    made = cells.forgotten(dataclasses.replace(arena, limit=12), Plan("task_vector", "task_vector", 0, 3e-3), seen)
+    start = cells.level(arena.original.model, arena.original.task, arena.split)
+    assert seen["steps"] == 12 and seen["level"] == cells.level(made.model, made.task, arena.split) < start - 0.1
+    assert seen["reached"] == (seen["level"] <= arena.target)
+
+
 def test_the_control_takes_as_many_steps_as_it_is_told(arena: Arena, tmp_path: Path) -> None:
     cell = cells.run(arena, Plan("retain_descent", "retain_descent", 0, 1e-3, {}, 3), tmp_path)
     assert cell["steps"] == 3 and not cell["reached"]

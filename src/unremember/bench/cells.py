@@ -139,11 +139,14 @@ def forgotten(arena: Arena, plan: Plan, seen: dict[str, Any]) -> api.Result:
         seen.update(steps=step, level=found, reached=found <= arena.target)
         return found <= arena.target and not plan.steps
 
-    return api.forget(
+    made = api.forget(
         copy.deepcopy(arena.original.model), arena.split, plan.method, tokenizer=task.tokenizer, template=task.template,
         watch=look, every=plan.steps or arena.every, quiet=True, seed=plan.seed, lr=plan.rate, schedule="constant", warmup=0.0,
         batch_size=arena.batch_size, max_steps=plan.steps or arena.limit, **plan.seams,
     )  # fmt: skip
+    if not seen["reached"]:  # a method may turn the weights round at its end, where no look was
+        look(made.model, seen["steps"])
+    return made
 
 
 def restore(arena: Arena, folder: Path, page: Path) -> None:
