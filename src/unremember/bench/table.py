@@ -20,6 +20,7 @@ BLENDS = ["#0072B2", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D1F", "#7B4FA3"]
 Cells = Sequence[Mapping[str, Any]]
 X = alt.X("x:Q", title="model utility", scale=alt.Scale(zero=False, padding=20))
 Y = alt.Y("y:Q", title="forget quality, log₁₀ p (0: like the oracle)")
+FAINT = "faint: not every seed reached the target"
 SEAM = " · "
 """Between the blend, the sampling and the selection in the name of a crossed recipe."""
 
@@ -61,24 +62,30 @@ def bars_of(name: str, cells: Cells) -> dict[str, Any] | None:
             "y": np.mean(quality), "y0": min(quality), "y1": max(quality)}  # fmt: skip
 
 
+def clear(name: str, cells: Cells) -> float:
+    """How opaque a point is: a control, or a recipe that every seed brought to the target, or another one."""
+    return 1.0 if name in KINDS or all(cell["reached"] for cell in cells) else 0.25
+
+
 def tradeoff(rows: Sequence[tuple[str, Cells]], title: str, path: Path, spotlight: str = "") -> None:
     """Forget quality against utility: a point a recipe, its bars from the least to the greatest of the seeds.
 
-    With ``spotlight`` every other method is grey and has no name.
+    With ``spotlight`` every other method is grey and has no name. Faint is what not every seed brought to the target.
     """
     points = []
     for name, cells in rows:
         shown = name in KINDS or spotlight in ("", name)
         kind = name if name in KINDS else "method" if shown else "other methods"
         if point := bars_of(name, cells):
-            points.append({**point, "name": name if shown else "", "kind": kind})
+            points.append({**point, "name": name if shown else "", "kind": kind, "seen": clear(name, cells)})
     kinds = [kind for kind in KINDS if any(point["kind"] == kind for point in points)]
     colour = alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=[KINDS[kind] for kind in kinds]))
-    base = alt.Chart(pd.DataFrame(points)).encode(x=X, y=Y, color=colour)
+    base = alt.Chart(pd.DataFrame(points)).encode(x=X, y=Y, color=colour, opacity=alt.Opacity("seen:Q", scale=None))
     names = base.mark_text(align="left", dx=8, dy=-7, fontSize=11).encode(text="name:N")
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = alt.layer(*spans(base), base.mark_point(filled=True, size=90), names)
-    drawn.properties(width=620, height=420, title=title).save(str(path), scale_factor=1 if spotlight else 2)
+    above = alt.Title(title, subtitle=FAINT, subtitleColor="#777777")
+    drawn.properties(width=620, height=420, title=above).save(str(path), scale_factor=1 if spotlight else 2)
 
 
 def spans(base: alt.Chart) -> list[alt.Chart]:
@@ -96,8 +103,7 @@ def crossing(rows: Sequence[tuple[str, Cells]], title: str, path: Path) -> None:
     for name, cells in rows:
         blend, sampling, selection = name.split(SEAM) if SEAM in name else (name, "control", "")
         if point := bars_of(name, cells):
-            seen = 1.0 if all(cell["reached"] for cell in cells) else 0.25
-            points.append({**point, "blend": blend, "sampling": sampling, "selection": selection, "seen": seen})
+            points.append({**point, "blend": blend, "sampling": sampling, "selection": selection, "seen": clear(name, cells)})
     panels = [selection for selection in dict.fromkeys(point["selection"] for point in points) if selection]
     data = pd.DataFrame([{**point, "selection": panel} for point in points for panel in panels if point["selection"] in ("", panel)])
     blends, palette = list(dict.fromkeys(data["blend"])), iter(BLENDS)
