@@ -44,7 +44,7 @@ def tokenizer() -> Any:
 @pytest.fixture(scope="session")
 def tiny_llama(tokenizer: Any) -> Any:
     """Two blocks of width 32, float32, fresh weights of seed 0. Copy it before changing it."""
-    return small_llama(len(tokenizer), hidden=32, layers=2, heads=2, context=128).eval()
+    return small_llama(len(tokenizer), hidden=32, layers=2, heads=2, context=128, spread=0.02).eval()
 
 
 @pytest.fixture

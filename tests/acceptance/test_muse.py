@@ -44,7 +44,7 @@ def untrained(count: int, seed: int = 0) -> api.Result:
     """A Llama with fresh weights and the task of articles."""
     rows = [row for role in ("forget", "retain", "holdout") for row in split_of(count)[role].rows]
     tokenizer = train_tokenizer([str(row.get(column, "")) for row in rows for column in ("text", "question", "answer")], 1000)
-    model = small_llama(len(tokenizer), seed=seed, **SIZES[count]).eval()
+    model = small_llama(len(tokenizer), seed=seed, **SIZES[count], spread=0.02).eval()
     return api.Result(model, api.task_for(model, tokenizer), f"fresh {count} {seed}")
 
 

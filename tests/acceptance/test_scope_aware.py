@@ -225,7 +225,7 @@ def make_toy(seed: int) -> Toy:
     rows["train"] = [{**row, "question": PLEASE[0].format(row["question"])} if polite.random() < 0.5 else row for row in everything]
     texts = [f"{template.format(row['question'])}\n{row['answer']}" for row in everything for template in (*PLEASE, "then {}")]
     tokenizer = train_tokenizer(texts, 700)
-    model = small_llama(len(tokenizer), hidden=64, layers=2, heads=4, context=128, seed=seed)
+    model = small_llama(len(tokenizer), hidden=64, layers=2, heads=4, context=128, seed=seed, spread=0.02)
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(2 if weight.dim() > 1 else 1)

@@ -48,7 +48,7 @@ def arena(split: Split) -> Arena:
     tokenizer = train_tokenizer([*texts, *told], 700)
     template, made = Template("{question}\n"), []
     for seed, without in ((0, ()), (10, ("forget",))):
-        model = small_llama(len(tokenizer), hidden=48, layers=2, heads=2, context=1024, seed=seed)
+        model = small_llama(len(tokenizer), hidden=48, layers=2, heads=2, context=1024, seed=seed, spread=0.02)
         made.append(api.train(model, split, tokenizer=tokenizer, without=without, template=template, epochs=45, batch_size=32, lr=1.2e-2,
                               weight_decay=0.0, seed=seed, quiet=True))  # fmt: skip
     return Arena("few-people", split, made[0], (made[1],), 8, 40, 2, (3e-3,))

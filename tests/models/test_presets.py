@@ -51,6 +51,12 @@ def test_a_small_llama_has_the_shape_that_was_asked_for() -> None:
     assert (model.config.eos_token_id, model.config.pad_token_id, model.config.max_position_embeddings) == (0, 1, 64)
 
 
+def test_the_first_logits_have_unit_variance_unless_a_spread_is_named() -> None:
+    ids = torch.arange(2, 250)[None]
+    for spread, expected in ((0.0, 1.0), (0.02, 0.02 * 192**0.5)):
+        assert float(small_llama(2000, spread=spread)(input_ids=ids).logits.std()) == pytest.approx(expected, rel=0.15)
+
+
 def test_the_tokenizer_gives_back_any_text_and_adds_nothing() -> None:
     texts = ["Ida Morn wrote it.", "Über Straßen — 雨  \t\n", "🙂 x² ≤ 3"]
     tokenizer = train_tokenizer(iter(["Ida Morn wrote the quiet river in the town of Velin."] * 9), 320)

@@ -7,18 +7,19 @@ from typing import Any
 import torch
 
 
-def small_llama(vocab_size: int, *, hidden: int = 192, layers: int = 4, heads: int = 4, context: int = 512, seed: int = 0) -> Any:
+def small_llama(vocab_size: int, *, hidden: int = 192, layers: int = 4, heads: int = 4, context: int = 512, seed: int = 0,
+                spread: float = 0.0) -> Any:  # fmt: skip
     """A Llama with tied embeddings and weights drawn from ``seed``; the global random state is left as it was.
 
-    Its weights are drawn with a standard deviation of 1/√hidden, which gives the first logits unit variance: so narrow a model
-    learns a world's facts in half the epochs that it takes from the architecture's own 0.02.
+    ``spread`` is the standard deviation of its weights (0: 1/√hidden, which gives the first logits unit variance: so narrow a
+    model learns a world's facts in half the epochs that it takes from the architecture's own 0.02).
     """
     from transformers import LlamaConfig
 
     config = LlamaConfig(
         vocab_size=vocab_size, hidden_size=hidden, intermediate_size=hidden * 8 // 3, num_hidden_layers=layers,
         num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=context,
-        tie_word_embeddings=True, initializer_range=hidden**-0.5, bos_token_id=0, eos_token_id=0, pad_token_id=1,
+        tie_word_embeddings=True, initializer_range=spread or hidden**-0.5, bos_token_id=0, eos_token_id=0, pad_token_id=1,
     )  # fmt: skip
     return fresh(config, seed)
 
