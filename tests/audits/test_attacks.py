@@ -49,7 +49,7 @@ def made(split: Split) -> dict[str, api.Result]:
     tokenizer = train_tokenizer(texts * 2, 600)
     found = {}
     for name, seed, without in (("original", 0, ()), ("oracle", 1, ("forget",)), ("oracle 2", 2, ("forget",)), ("third", 3, ("forget",))):
-        model = small_llama(len(tokenizer), hidden=64, layers=3, heads=4, context=128, seed=seed)
+        model = small_llama(len(tokenizer), hidden=64, layers=3, heads=4, context=128, seed=seed, spread=0.02)
         found[name] = api.train(model, split, tokenizer=tokenizer, template=Template("{question}\n"), without=without, epochs=80, lr=4e-3,
                                 batch_size=20, seed=seed, weight_decay=0.0, quiet=True)  # fmt: skip
     found["hiding"] = api.forget(copy.deepcopy(found["original"].model), split, "gradient_difference", tokenizer=tokenizer,
@@ -185,7 +185,7 @@ def test_relearning_tells_one_that_hides_from_one_that_never_knew(made: dict[str
     for m in hiding:
         print(f"forget {m.value:.2f}, oracles {m.controls['oracle']}, original {m.controls['original']:.2f}, share {m.position:.2f}")
     assert hiding[0].value < 0.05 and hiding[0].verdict == "indistinguishable", "before the attack it looks forgotten"
-    assert all(m.verdict == "under-forgotten" for m in hiding[1:]) and all(m.position > 0.25 for m in hiding[2:]), "found at once, and ever more"
+    assert all(m.position > 0.25 and m.verdict == "under-forgotten" for m in hiding[1:])
     assert all(m.verdict == "indistinguishable" for m in third) and all(abs(m.position) < 0.2 for m in third)
 
 
@@ -205,8 +205,7 @@ def test_patching_tells_a_model_that_only_lost_its_last_block(made: dict[str, ap
     plain = api.audit(mute, split, oracle=[made["oracle"], made["oracle 2"]], original=made["original"], audits=["probability"], quiet=True)
     found = attacked({**made, "mute": mute}, split, "mute", "patching")
     assert plain[0].value < 0.2 and found[1].measurements[0].value > 0.9 and found[1].measurements[0].verdict == "under-forgotten"
-    third = [p.measurements[0] for p in attacked(made, split, "third", "patching")]
-    assert all(m.verdict != "under-forgotten" and abs(m.position) < 0.02 for m in third), "two oracles may agree to a thousandth, a third does not"
+    assert {p.measurements[0].verdict for p in attacked(made, split, "third", "patching")} == {"indistinguishable"}
 
 
 def test_a_model_that_is_its_own_control_has_no_verdict(made: dict[str, api.Result], split: Split) -> None:

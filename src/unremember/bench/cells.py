@@ -144,7 +144,7 @@ def forgotten(arena: Arena, plan: Plan, seen: dict[str, Any]) -> api.Result:
         watch=look, every=plan.steps or arena.every, quiet=True, seed=plan.seed, lr=plan.rate, schedule="constant", warmup=0.0,
         batch_size=arena.batch_size, max_steps=plan.steps or arena.limit, **plan.seams,
     )  # fmt: skip
-    if not seen["reached"]:  # a method may turn the weights round at its end, where no look was
+    if not (seen["reached"] or plan.steps):  # a method may turn the weights round at its end, where no look was
         look(made.model, seen["steps"])
     return made
 

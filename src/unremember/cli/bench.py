@@ -19,7 +19,7 @@ OUT = Annotated[Path, typer.Option("--out", "-o", help="Folder of the page and i
 WORK = Annotated[Path, typer.Option("--work", "-w", help="Folder of models and finished cells; what is there is not run again.")]
 TOFU = Annotated[str, typer.Option("--tofu", help="For the arena tofu: TOFU's folder, or its name on the hub.")]
 ORIGINAL = Annotated[str, typer.Option("--original", help="For the arena tofu: the model that knows the forget set.")]
-ORACLE = Annotated[list[str] | None, typer.Option("--oracle", help="For the arena tofu: a model retrained without it; of one, a second is made.")]
+ORACLE = Annotated[list[str] | None, typer.Option("--oracle", help="For the arena tofu: one retrained without it; give two, or a second is trained.")]
 METHOD = Annotated[list[str] | None, typer.Option("--method", help="Only these methods; may be given several times.")]
 TABLE = Annotated[Path | None, typer.Option("--table", help="Also write the calibration that `plan` reads to this file.")]
 TRAINING = {"epochs": 12, "lr": 2e-3, "batch_size": 32}
