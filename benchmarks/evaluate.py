@@ -79,8 +79,7 @@ def compare(name: str, model: Any, tokenizer: Any, split: Any, repeats: int) -> 
 
 def run(chosen: argparse.Namespace) -> Iterator[Figure]:
     split, tokenizer = tofu(8 if chosen.quick else 1), original()[1]
-    with torch.no_grad():
-        floor.score(original()[0], [([0, 1, 2], 1)])  # warms the libraries up
+    compare("warming up", original()[0], tokenizer, tofu(100), 1)
     for name, model in models(split, chosen.quick).items():
         yield from compare(name, model, tokenizer, split, chosen.repeats)
 

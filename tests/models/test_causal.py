@@ -166,6 +166,14 @@ def test_gradients_of_token_logprobs_are_those_of_a_log_softmax(budget: int, net
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("vocabulary", [8192, 288, 50257, 3])
+def test_the_first_of_equal_greatest_is_taken(vocabulary: int) -> None:
+    logits = torch.randint(-9, 9, (64, vocabulary)).float()  # many are equal
+    logits[0], logits[1, -1], logits[2, vocabulary // 2] = 0.0, 99.0, float("nan")
+    assert torch.equal(causal.first_greatest(logits), logits.argmax(-1))
+
+
+@torch.no_grad()
 def test_token_logprobs_and_rows_scores_equal_a_log_softmax(net: Any, ids: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """In chunks of two rows, with several labels a row."""
     monkeypatch.setattr(causal, "LOGIT_BUDGET", 2 * V)

@@ -205,6 +205,17 @@ def token_logprobs(model: Any, hidden: Tensor, labels: Tensor) -> Tensor:
     return torch.cat([checkpoint(part, h, y, use_reentrant=False) if grad else part(h, y) for h, y in pieces])
 
 
+def first_greatest(logits: Tensor) -> Tensor:
+    """int64 [R]: ``logits.argmax(-1)`` of logits [R, V], on a CPU several times faster: by way of the greatest of every block,
+    where the vocabulary has a power of two that divides it."""
+    size = min(128, logits.shape[-1] & -logits.shape[-1])
+    if size < 32:
+        return logits.argmax(-1)
+    blocks = logits.unflatten(-1, (-1, size))
+    block = blocks.amax(-1).argmax(-1)
+    return block * size + blocks[torch.arange(len(logits), device=logits.device), block].argmax(-1)
+
+
 @torch.no_grad()
 def rows_scores(model: Any, hidden: Tensor, row_of_label: Tensor, labels: Tensor, moments: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """(float32 [M] log p(label), int64 [R] greedy ids, moments) from hidden states [R, D]; several labels may share a row.
@@ -219,7 +230,7 @@ def rows_scores(model: Any, hidden: Tensor, row_of_label: Tensor, labels: Tensor
     edges = torch.searchsorted(row_of_label[order].contiguous(), torch.arange(0, len(hidden) + size, size, device=hidden.device))
     for i, states in enumerate(hidden.split(size)):
         logits = head(model, states).float()
-        best.append(logits.argmax(-1))
+        best.append(first_greatest(logits))
         mine = order[edges[i] : edges[i + 1]]
         logs = logits.log_softmax(-1)
         logprobs[mine] = logs[row_of_label[mine] - i * size, labels[mine]]
@@ -234,4 +245,4 @@ def rows_scores(model: Any, hidden: Tensor, row_of_label: Tensor, labels: Tensor
 @torch.no_grad()
 def greedy(model: Any, hidden: Tensor) -> Tensor:
     """int64 [R]: the greedy token after each of the hidden states [R, D]."""
-    return torch.cat([head(model, states).argmax(-1) for states in hidden.split(chunks(model, len(hidden), READ_BUDGET))])
+    return torch.cat([first_greatest(head(model, states)) for states in hidden.split(chunks(model, len(hidden), READ_BUDGET))])
