@@ -8,6 +8,7 @@ import time
 from itertools import pairwise
 from typing import Any
 
+import floor
 import unremember as un
 from measure import Figure, interleaved, main, original, tofu
 from unremember.registry import Entry, methods
@@ -16,11 +17,21 @@ BASE = "gradient_difference"
 SLACK = 1.15
 
 
-def work(entry: Entry) -> float:
-    """A step's forwards and backwards as its registration states them; a backward counts as two forwards."""
-    found = re.match(r"(\d+) (?:partial )?forwards?(?:,| and) (?:(\d+) )?backwards?", str(entry.facts["cost"]))
+def work(entry: Entry, output: float) -> float:
+    """A step's forwards and backwards as its registration states them; a backward counts as two forwards, the output layer as ``output``."""
+    found = re.match(r"(\d+) (?:partial )?forwards?(?:,| and) (?:(\d+) )?backwards?(, the original's output layer)?", str(entry.facts["cost"]))
     assert found, entry.name
-    return int(found[1]) + 2 * int(found[2] or found[1])
+    return int(found[1]) + 2 * int(found[2] or found[1]) + output * bool(found[3])
+
+
+def output_share() -> float:
+    """The output layer's share of a forward over the forget set: it sees the answers alone, the blocks all tokens."""
+    model, tokenizer = original()
+    texts = [text for row in floor.tokenise(tokenizer, tofu()["forget"].rows) for text in row]
+    tokens, prompts = (sum(sizes) for sizes in zip(*[(len(ids), start) for ids, start in texts]))
+    layer = model.get_output_embeddings().weight.numel()
+    blocks = sum(p.numel() for p in model.model.layers.parameters())
+    return layer * (tokens - prompts) / (layer * (tokens - prompts) + blocks * tokens)
 
 
 def related() -> Any:
@@ -45,8 +56,9 @@ def run(chosen: argparse.Namespace) -> list[Figure]:
     found = [entry for entry in methods.all() if not entry.facts.get("fresh")]
     a_step(BASE, 2)  # warms the libraries up
     seconds = dict(zip([e.name for e in found], interleaved(chosen.repeats, *[lambda e=e: a_step(e.name, steps) for e in found])))
-    base = work(methods.entry(BASE))
-    return [Figure(f"a step of {e.name} over {BASE}", seconds[e.name], seconds[BASE], SLACK * work(e) / base) for e in found]
+    output = output_share()
+    base = work(methods.entry(BASE), output)
+    return [Figure(f"a step of {e.name} over {BASE}", seconds[e.name], seconds[BASE], SLACK * work(e, output) / base) for e in found]
 
 
 if __name__ == "__main__":

@@ -178,6 +178,21 @@ def test_only_answer_rows_reach_the_output_layer(model: Any, task: Language, spl
     assert sum(rows_of_output_layer) == expected == sum(len(seen.read(need).values) for need in (ANSWER, ALTERNATE))
 
 
+def test_log_probabilities_are_read_from_the_logits_of_the_same_rows(model: Any, task: Language, split: Split,
+                                                                     rows_of_output_layer: list[int]) -> None:  # fmt: skip
+    data = task.encode(split, "forget", ["answer"])
+
+    def gradients(*passes: list[Need]) -> list[Tensor]:
+        model.zero_grad()
+        views = [task.forward(model, {"forget": (data, np.array([0, 1]))}, {"forget": needs})["forget"] for needs in passes]
+        (views[0].read(LOGITS).values.square().mean() + views[-1].read(ANSWER).values.sum()).backward()
+        return [p.grad.clone() for p in model.parameters()]
+
+    together = gradients([LOGITS, ANSWER])
+    assert sum(rows_of_output_layer) == int(data["answer"].counts[[0, 1]].sum())
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(together, gradients([LOGITS], [ANSWER])))
+
+
 def test_roles_share_one_forward(model: Any, task: Language, split: Split) -> None:
     packed: list[list[int]] = []
     model.model.register_forward_pre_hook(lambda _, args, given: packed.append(given["packed"]), with_kwargs=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from unremember.data.split import Split
@@ -83,9 +84,14 @@ class Language:
         depths = {need.layer if need.what == "hidden" else None for need in wanted}
         states = {layer: causal.hidden_of_rows(model, tokens, lengths, layer) for layer in depths}
         found: dict[str, dict[Need, Ragged]] = {role: {} for role in needs}
-        for need in sorted(wanted, key=str):
+        for need in sorted(wanted, key=str):  # logits come before the log-probabilities that can be read from them
             using = [b for b in blocks if b.text == need.text and need in needs[b.role]]
-            values = quantity(model, states[need.layer], tokens, need, np.concatenate([b.labels_at for b in using]))
+            logits = [seen.values for b in using if (seen := found[b.role].get(dataclasses.replace(need, what="logits")))]
+            at = np.concatenate([b.labels_at for b in using])
+            if need.what == "logprobs" and len(logits) == len(using):
+                values = -F.cross_entropy(torch.cat(logits), tokens[torch.from_numpy(at).to(device)], reduction="none")
+            else:
+                values = quantity(model, states[need.layer], tokens, need, at)
             at = 0
             for block in using:
                 size = int(block.counts.sum())

@@ -20,10 +20,11 @@ def soft_cross_entropy(logits: Tensor, teacher: Tensor, divergence: bool = False
 
 
 def rows(logits: Tensor, teacher: Tensor, divergence: bool) -> Tensor:
-    wanted = teacher.softmax(-1)
+    said = logits.log_softmax(-1)
     if divergence:
-        return (wanted * (teacher - logits)).sum(-1) + logits.logsumexp(-1) - teacher.logsumexp(-1)
-    return logits.logsumexp(-1) - (wanted * logits).sum(-1)
+        wanted = teacher.log_softmax(-1)
+        return (wanted.exp() * (wanted - said)).sum(-1)
+    return -(teacher.softmax(-1) * said).sum(-1)
 
 
 class _Soft(torch.autograd.Function):
