@@ -87,11 +87,11 @@ class Language:
         for need in sorted(wanted, key=str):  # logits come before the log-probabilities that can be read from them
             using = [b for b in blocks if b.text == need.text and need in needs[b.role]]
             logits = [seen.values for b in using if (seen := found[b.role].get(dataclasses.replace(need, what="logits")))]
-            at = np.concatenate([b.labels_at for b in using])
+            places = np.concatenate([b.labels_at for b in using])
             if need.what == "logprobs" and len(logits) == len(using):
-                values = -F.cross_entropy(torch.cat(logits), tokens[torch.from_numpy(at).to(device)], reduction="none")
+                values = -F.cross_entropy(torch.cat(logits), tokens[torch.from_numpy(places).to(device)], reduction="none")
             else:
-                values = quantity(model, states[need.layer], tokens, need, at)
+                values = quantity(model, states[need.layer], tokens, need, places)
             at = 0
             for block in using:
                 size = int(block.counts.sum())
