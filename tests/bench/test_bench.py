@@ -14,8 +14,11 @@ from unremember import api
 from unremember.bench import cells, compare, hardness
 from unremember.bench.cells import Arena, Plan
 from unremember.bench.table import crossing, markdown, row, spread
+from unremember.cli import bench as cli
+from unremember.data.alternates import read_invented
 from unremember.data.split import Split
 from unremember.data.text import Template
+from unremember.observe.inventing import write_invented
 from unremember.worlds.people import people
 
 
@@ -79,6 +82,32 @@ def test_a_method_that_turns_the_weights_round_at_its_end_is_read_there(arena: A
     start = cells.level(arena.original.model, arena.original.task, arena.split)
     assert seen["steps"] == 12 and seen["level"] == cells.level(made.model, made.task, arena.split) < start - 0.1
     assert seen["reached"] == (seen["level"] <= arena.target)
+
+
+def test_a_method_is_given_what_the_arena_has_for_it(arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells.joblib, "Parallel", lambda **_: lambda jobs: (work(*given, **more) for work, given, more in jobs))
+    asked: list[Plan] = []
+    monkeypatch.setattr(cells, "run", lambda arena, plan, folder: asked.append(plan) or fake(plan.name, 0.5))
+    given = dataclasses.replace(arena, settings={"npo": {"beta": 0.5}})
+    compare.table(given, {name: (name, {}) for name in ("npo", "simnpo")}, tmp_path)
+    assert {str(p.method) for p in asked} == {"{'name': 'npo', 'beta': 0.5}", "simnpo", "retain_descent"}
+    assert given.digest == arena.digest, "a cell's own digest has it"
+
+
+def test_a_cell_knows_the_invented_answers_and_not_their_place(arena: Arena, tmp_path: Path) -> None:
+    def digest(place: str, answer: str) -> str:
+        write_invented(tmp_path / place, arena.split["forget"], [[answer]] * len(arena.split["forget"]))
+        return Plan("altpo", {"name": "altpo", "alternates": str(tmp_path / place)}, 0, 1e-3).digest
+
+    assert digest("a", "Osk") == digest("b", "Osk") != digest("b", "Tarn") != Plan("altpo", "altpo", 0, 1e-3).digest
+
+
+def test_an_arenas_original_invents_once(arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = cli.invented(arena, tmp_path)
+    rows = read_invented(file, arena.split["forget"])
+    assert len(rows) > len(arena.split["forget"]) and all(row["alternate"] not in ("", row["answer"]) for row in rows)
+    monkeypatch.setattr("unremember.observe.inventing.invent", None)
+    assert cli.invented(arena, tmp_path) == file
 
 
 def test_the_control_takes_as_many_steps_as_it_is_told(arena: Arena, tmp_path: Path) -> None:

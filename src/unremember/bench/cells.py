@@ -39,7 +39,7 @@ class Arena:
     """Where methods meet: a split, the original, the oracles, and the loop's fixed settings.
 
     ``limit`` is the most steps a run may take, ``every`` the steps between two looks at the forget set, ``rates`` the
-    learning rates that the exploratory seed tries.
+    learning rates that the exploratory seed tries, ``settings`` what a method is given here, by its name.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Arena:
     limit: int
     every: int
     rates: tuple[float, ...]
+    settings: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
@@ -80,11 +81,12 @@ class Plan:
 
     @cached_property
     def digest(self) -> str:
-        """Of everything that the run is made of, the defaults of its parts included."""
+        """Of everything that the run is made of, the defaults of its parts and the files that it reads included."""
         recipe = api.recipe_of(self.method, **self.seams)
         terms = [(term.role, losses.make(term.loss), term.weight) for term in recipe.terms]
         seams = blends.make(recipe.blend), samplings.make(recipe.sampling), selections.make(recipe.selection)
-        return hashlib.sha256(f"{terms} {seams} {self.seed} {self.rate} {self.steps}".encode()).hexdigest()[:16]
+        read = getattr(recipe.derive, "digest", "")
+        return hashlib.sha256(f"{terms} {seams} {self.seed} {self.rate} {self.steps}{read}".encode()).hexdigest()[:16]
 
 
 def at_matched(original: float, oracles: Sequence[float]) -> float:
@@ -120,7 +122,7 @@ def on_all_cores(title: str, jobs: Sequence[Any]) -> list[Mapping[str, Any]]:
     with Progress(title, len(jobs)) as progress:
         for one in joblib.Parallel(n_jobs=-1, return_as="generator")(jobs):
             found.append(one)
-            progress.advance(1, 0, f"{one['name']} {one['seconds']} s" if "name" in one else "")
+            progress.advance(1, 0, str(one.get("name", "")))
     return found
 
 

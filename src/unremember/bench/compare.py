@@ -39,6 +39,8 @@ def table(arena: Arena, recipes: Mapping[str, tuple[Any, Mapping[str, Any]]], fo
 
     ``leader`` names the recipe whose exploration decides for another: by default its own.
     """
+    recipes = {name: ({"name": method, **arena.settings[method]} if method in arena.settings else method, seams)
+               for name, (method, seams) in recipes.items()}  # fmt: skip
     rates = {name: RAW_RATES if cells.is_raw(method, seams) else arena.rates for name, (method, seams) in recipes.items() if leader(name) == name}
     tried = [Plan(name, recipes[name][0], EXPLORATORY, rate, recipes[name][1]) for name, some in rates.items() if len(some) > 1 for rate in some]
     explored = run_all(arena, tried, folder, f"{arena.name}: rates")

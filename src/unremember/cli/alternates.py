@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from unremember.cli.compare import asked, console
 from unremember.cli.folder import model_folder, split_of, template_of
-from unremember.engine.checkpoint import write_text
 from unremember.models.load import load_model, load_tokenizer
-from unremember.observe.inventing import invent
+from unremember.observe.inventing import invent, write_invented
 
 
 def alternates_run(model: str, data: str, out: Path, count: int, seed: int, keys: Sequence[str]) -> None:
@@ -21,6 +19,5 @@ def alternates_run(model: str, data: str, out: Path, count: int, seed: int, keys
         role.column(column)
     tokenizer = load_tokenizer(folder)
     found = invent(load_model(folder), tokenizer, role, template_of(config.template), count, seed=seed)
-    lines = [json.dumps({"row": digest, "alternates": texts}, ensure_ascii=False) for digest, texts in zip(role.row_digests, found)]
-    write_text(out, "".join(f"{line}\n" for line in lines))
+    write_invented(out, role, found)
     console.print(f"{sum(map(len, found))} answers for {sum(map(bool, found))} of {len(role)} rows: {out}", highlight=False)

@@ -55,10 +55,12 @@ def bench_methods(arenas: ARENAS, out: OUT = Path("docs/results"), work: WORK = 
 
     recipes = {name: (name, {}) for name in method} if method else compare.every_method()
     made = [arena(name, work, tofu, original, oracle or []) for name in arenas]
+    if "altpo" in recipes:
+        made = [dataclasses.replace(one, settings={"altpo": {"alternates": str(invented(one, work / one.name))}}) for one in made]
     parts = compare.tables(made, recipes, work, out / "methods.md")
     if not method:
         compare.spotlights(parts[0][1], out / "spotlight")
-    typer.echo(compare.page("Methods", LEAD, parts, out / "methods.md"))
+    typer.echo(compare.page("Methods", f"{LEAD} `altpo` is given answers that the original invents.", parts, out / "methods.md"))
 
 
 def bench_seams(arenas: ARENAS, loss: Annotated[str, typer.Option(help="The method whose loss is crossed.")] = "npo",
@@ -147,6 +149,17 @@ def second_oracle(data: Any, original: str, folder: Path) -> Path:
 
     forget_run(checked({"data": data, "model": original, **RETRAINING}), folder)
     return folder
+
+
+def invented(arena: Any, folder: Path) -> Path:
+    """The file of other answers that an arena's original invents for the forget questions."""
+    from unremember.observe.inventing import invent, write_invented
+
+    original, role = arena.original, arena.split["forget"]
+    file = folder / f"alternates-{original.digest[:12]}.jsonl"
+    if not file.exists():
+        write_invented(file, role, invent(original.model, original.task.tokenizer, role, original.task.template))
+    return file
 
 
 def trained(data: Any, folder: Path, training: Mapping[str, Any] = TRAINING) -> list[Path]:

@@ -23,8 +23,8 @@ def alternates(split: Split, role: str, texts: Sequence[str], keep: bool = True)
 def read_invented(file: Path, role: Role) -> list[Row]:
     """The role's rows, each once for every answer that was invented for it, as its ``alternate``.
 
-    ``file`` holds a line ``{"row": digest, "alternates": [text, …]}`` a row (``unremember alternates`` writes it). Raises
-    DataError for rows that it does not have or that got no answer, with their number.
+    ``file`` is one of ``observe.inventing.write_invented`` (``unremember alternates`` makes it). Raises DataError for rows that it does not
+    have or that got no answer, with their number.
     """
     try:
         lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]

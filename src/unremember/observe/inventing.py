@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from unremember.data.split import Role
 from unremember.data.text import CHAT, Template
+from unremember.engine.checkpoint import write_text
 from unremember.engine.progress import Progress
 
 WISH = (
@@ -61,3 +64,9 @@ def sampled(model: Any, tokenizer: Any, prompts: Sequence[str], count: int, limi
                          num_return_sequences=count, max_new_tokens=limit, pad_token_id=pad, eos_token_id=tokenizer.eos_token_id)  # fmt: skip
     said = [text.strip().split("\n")[0].strip() for text in tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)]
     return [said[i * count : (i + 1) * count] for i in range(len(prompts))]
+
+
+def write_invented(file: Path, role: Role, found: Sequence[Sequence[str]]) -> None:
+    """A line ``{"row": digest, "alternates": [text, …]}`` for each of the role's rows."""
+    lines = [json.dumps({"row": digest, "alternates": texts}, ensure_ascii=False) for digest, texts in zip(role.row_digests, found)]
+    write_text(file, "".join(f"{line}\n" for line in lines))

@@ -1,6 +1,7 @@
 """AltPO: prefer answers that the model invented itself over the one to forget."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 from unremember.data.alternates import read_invented
@@ -26,6 +27,11 @@ class Invented:
     """Forget rows with invented answers for ``alternate``."""
 
     file: str
+
+    @property
+    def digest(self) -> str:
+        """Of what the file says: where it lies does not matter."""
+        return hashlib.sha256(Path(self.file).read_bytes()).hexdigest()[:16]
 
     def __call__(self, split: Split) -> Split:
         return split.with_rows(forget=read_invented(Path(self.file), split["forget"]))
