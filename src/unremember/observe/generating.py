@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache
 
 from unremember.data.text import Texts
 from unremember.engine.processes import spread
 from unremember.engine.progress import Progress
 from unremember.models import causal
+from unremember.models.cache import decoding_cache
 from unremember.observe.scoring import Scored
 
 ROWS = 64
@@ -93,7 +93,7 @@ def walk(model: Any, lines: Sequence[Line], end: int, limit: int) -> Sequence[Li
     ids = torch.tensor([[0] * (width - len(row)) + row for row in fed], device=device)
     seen = torch.tensor([[0] * (width - len(row)) + [1] * (len(row) + limit) for row in fed], device=device)
     positions = (seen[:, :width].cumsum(1) - 1).clamp(min=0)
-    cache, active, length = DynamicCache(config=model.config), list(lines), width
+    cache, active, length = decoding_cache(model, limit), list(lines), width
     while True:
         states = causal.body(model)(input_ids=ids, attention_mask=seen[:, :length], position_ids=positions,
                                     past_key_values=cache, use_cache=True).last_hidden_state  # fmt: skip
