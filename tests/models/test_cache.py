@@ -35,6 +35,6 @@ def test_room_is_taken_once() -> None:
 
 
 def test_sliding_layers_keep_their_own() -> None:
-    kinds = {name: {type(layer).__name__ for layer in decoding_cache(SimpleNamespace(config=config), 8).layers}
-             for name, config in {"full": LlamaConfig(num_hidden_layers=2), "sliding": MistralConfig(num_hidden_layers=2, sliding_window=4)}.items()}  # fmt: skip
+    configs = {"full": LlamaConfig(num_hidden_layers=2), "sliding": MistralConfig(num_hidden_layers=2, sliding_window=4)}
+    kinds = {name: {type(layer).__name__ for layer in decoding_cache(SimpleNamespace(config=config), 8).layers} for name, config in configs.items()}
     assert kinds == {"full": {"Place"}, "sliding": {"DynamicSlidingWindowLayer"}}
