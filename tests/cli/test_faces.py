@@ -49,6 +49,20 @@ def test_a_list_as_a_table_of_80_columns(kind: str) -> None:
         assert entry.fidelity in words and (entry.arxiv in words or not entry.arxiv)
 
 
+def test_the_price_of_a_step_is_in_the_list_of_methods() -> None:
+    text = ran("methods").out
+    assert "backwards" in text and "31F 31B" in text and text.count("2F 2B") > 5 and "backwards" not in ran("audits").out
+
+
+@pytest.mark.parametrize(("kind", "name"), [("methods", "ofmu"), ("audits", "rouge"), ("blends", "sum")])
+def test_one_of_them_in_full(kind: str, name: str) -> None:
+    text, entry = ran(kind, name).out, ALL[kind].entry(name)
+    assert entry.summary.replace("``", "`") in text and f"fidelity: {entry.fidelity}" in text
+    assert all(key in text for key in entry.parameters()) and (entry.arxiv in text) and str(entry.facts.get("cost", "")) in text
+    assert [row["name"] for row in ran(kind, name, "--json").json] == [name]
+    assert "did you mean" in shell(kind, name[:-1] + "x").refused()
+
+
 @pytest.mark.parametrize("words", [["forgte"], ["forget"], ["train", "--nothing", "-o", "x"], ["audit"]], ids=" ".join)
 def test_a_word_the_shell_does_not_know(words: list[str]) -> None:
     outcome = shell(*words)

@@ -2,39 +2,68 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 
 import typer
 
-from unremember.registry import ALL, Registry
+from unremember.registry import ALL, Entry, Registry
 
 
 def add_lists(app: typer.Typer) -> None:
     """One listing command for each registry."""
     for kind, registry in ALL.items():
-        app.command(kind, rich_help_panel="What there is", help=f"List the {kind}.")(listing(registry))
+        text = f"List the {kind}, or show one of them in full.\n\nunremember {kind}"
+        app.command(kind, rich_help_panel="What there is", help=text)(listing(registry))
 
 
 def listing(registry: Registry) -> Callable[..., None]:
     """The command that lists one registry."""
 
-    def show(as_json: bool = typer.Option(False, "--json", help="Print JSON objects.")) -> None:
-        rows = [entry.row() for entry in registry.all()]
+    def show(name: str = typer.Argument("", metavar="[NAME]", help="Show this one in full.", show_default=False),
+             as_json: bool = typer.Option(False, "--json", help="Print JSON objects.")) -> None:  # fmt: skip
+        entries = [registry.entry(name)] if name else registry.all()
         if as_json:
-            typer.echo(json.dumps(rows, indent=2))
-            return
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        table.add_column("name", no_wrap=True, style="bold")
-        table.add_column("what it does", ratio=1)
-        table.add_column("paper", no_wrap=True)
-        table.add_column("needs", max_width=18)
-        table.add_column("fidelity", no_wrap=True)
-        for row in rows:
-            table.add_row(row["name"], row["summary"].replace("`", ""), row["arxiv"] or row["paper"], ", ".join(row["needs"]), row["fidelity"])
-        Console().print(table)
+            typer.echo(json.dumps([entry.row() for entry in entries], indent=2))
+        elif name:
+            typer.echo(full(entries[0]))
+        else:
+            table(entries)
 
     return show
+
+
+def full(entry: Entry) -> str:
+    """Everything an entry says about itself: its docstring, its facts, its parameters with their defaults."""
+    row = entry.row()
+    facts = {"paper": " ".join(filter(None, (entry.paper, entry.arxiv and f"(arXiv {entry.arxiv})"))), "needs": ", ".join(entry.needs),
+             "fidelity": entry.fidelity, "cost of a step": row.get("cost", ""),
+             "parameters": ", ".join(f"{key}={default}" for key, default in row["parameters"].items())}  # fmt: skip
+    lines = [f"{title}: {text}" for title, text in facts.items() if text]
+    return "\n".join([entry.name, "", (inspect.getdoc(entry.make) or entry.summary).replace("``", "`"), "", *lines])
+
+
+def table(entries: Sequence[Entry]) -> None:
+    """A line an entry; what a step costs where they state it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = [(", ".join(entry.needs), step(str(entry.facts.get("cost", "")))) for entry in entries]
+    costs = any(cost for _, cost in rows)
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    made.add_column("name", no_wrap=True, style="bold")
+    made.add_column("what it does", ratio=1)
+    made.add_column("paper", no_wrap=True)
+    made.add_column("needs; forwards and backwards a step" if costs else "needs", max_width=18)
+    made.add_column("fidelity", no_wrap=True)
+    for entry, row in zip(entries, rows):
+        made.add_row(entry.name, entry.summary.replace("`", ""), entry.arxiv or entry.paper, "; ".join(filter(None, row)), entry.fidelity)
+    Console().print(made)
+
+
+def step(cost: str) -> str:
+    """The price of an ordinary step, short: ``2 forwards, 2 backwards; once …`` is ``2F 2B``."""
+    found = re.match(r"(\d+) (?:partial )?forwards?(?:,| and) (?:(\d+) )?backwards?", cost)
+    return f"{found[1]}F {found[2] or found[1]}B" if found else cost
