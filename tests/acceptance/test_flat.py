@@ -330,7 +330,7 @@ def test_a_model_that_never_refused_does_not_learn_to() -> None:
 
 @pytest.mark.full
 def test_at_the_full_size() -> None:
-    """Twelve originals: FLAT keeps more than ascent at matched forgetting, and most beside a retain term (four of them).
+    """Twelve originals: FLAT keeps more than ascent at matched forgetting, and most beside a retain term, within two errors of the mean.
 
     Prints the figures of the docs: one original says little, for what is kept varies from 0 to 0.7.
     """
@@ -339,12 +339,17 @@ def test_at_the_full_size() -> None:
                **{name: (term,) for name, term in FLATTEN.items()}}  # fmt: skip
     kept = {}
     for name, terms in recipes.items():
-        found = [unlearn(*terms, until=True, seed=seed) for seed in range(12)]
-        kept[name] = np.array([one.retain for one in found])
-        gain = kept[name] - kept["ascent"]
-        error = gain.std(ddof=1) / len(gain) ** 0.5
-        print(f"{name} keeps {kept[name].mean():.2f}, {gain.mean():+.2f} ± {error:.2f} to ascent", kept[name].round(2), flush=True)
-    beside = {name: np.array([unlearn(term, KEEP, seed=seed).retain for seed in range(4)]) for name, term in FLATTEN.items()}
-    print("beside a retain term", beside, flush=True)
-    for name in FLATTEN:
-        assert (kept[name] - kept["ascent"]).mean() >= 0.1 and beside[name].mean() >= 0.9, name
+        kept[name] = np.array([unlearn(*terms, until=True, seed=seed).retain for seed in range(12)])
+        gain, error = mean(kept[name] - kept["ascent"])
+        print(f"{name} keeps {kept[name].mean():.2f}, {gain:+.2f} ± {error:.2f} to ascent", kept[name].round(2), flush=True)
+    for name, term in FLATTEN.items():
+        beside = np.array([unlearn(term, KEEP, seed=seed).retain for seed in range(12)])
+        (gain, off), (held, error) = mean(kept[name] - kept["ascent"]), mean(beside)
+        print(f"{name} beside a retain term keeps {held:.2f} ± {error:.2f}", beside.round(2), flush=True)
+        assert gain + 2 * off >= 0.1 and held + 2 * error >= 0.9, name
+    assert kept["kl"].mean() >= kept["ascent"].mean() + 0.1
+
+
+def mean(values: np.ndarray) -> tuple[float, float]:
+    """The mean and its standard error."""
+    return float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5)

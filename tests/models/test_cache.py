@@ -25,6 +25,12 @@ def test_tokens_are_added_and_rows_leave_as_in_the_librarys_own() -> None:
         assert place.get_seq_length() == grown.get_seq_length() and place.get_mask_sizes(1) == grown.get_mask_sizes(1)
 
 
+def test_rows_leave_a_layer_that_was_never_used() -> None:
+    place = Place(3)
+    place.batch_select_indices(torch.tensor([0]))
+    assert place.get_seq_length() == 0
+
+
 def test_room_is_taken_once() -> None:
     place = Place(3)
     place.update(torch.zeros(2, 1, 4, 8), torch.zeros(2, 1, 4, 8))

@@ -34,7 +34,8 @@ class Place(DynamicLayer):
             for to, row in enumerate(indices.tolist()):
                 if to != row:
                     held[to, :, :length] = held[row, :, :length]
-        self.show(len(indices), length)
+        if length:  # a layer that reads another's keys holds none
+            self.show(len(indices), length)
 
     def show(self, rows: int, length: int) -> tuple[Tensor, Tensor]:
         self.keys, self.values = (held[:rows, :, :length] for held in self.held)
