@@ -143,11 +143,19 @@ def arena(name: str, work: Path, tofu: str, original: str, oracles: Sequence[str
 
 
 def second_oracle(data: Any, original: str, folder: Path) -> Path:
-    """The run folder of an oracle with the original's architecture and another seed's weights."""
+    """The run folder of an oracle with the original's architecture and another seed's weights.
+
+    It is trained by one thread, as the cells are: how many there are changes the last bits, and so its digest.
+    """
+    import torch
+
     from unremember.cli.config import checked
     from unremember.cli.forget import forget_run
 
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     forget_run(checked({"data": data, "model": original, **RETRAINING}), folder)
+    torch.set_num_threads(threads)
     return folder
 
 
