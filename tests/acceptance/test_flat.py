@@ -325,7 +325,7 @@ def test_it_ends_milder_than_ascent_but_not_mild() -> None:
 
 def test_a_model_that_never_refused_does_not_learn_to() -> None:
     cold = unlearn(FLATTEN["kl"], role="facts")
-    assert cold.refusal > 5 and len(cold.warned) > 10 and "template never learned" in cold.warned[-1]
+    assert cold.refusal > 5 and cold.warned and "template never learned" in cold.warned[0]
 
 
 @pytest.mark.full
