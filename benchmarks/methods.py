@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import time
 from itertools import pairwise
 from typing import Any
@@ -21,9 +20,9 @@ SLACK = 1.15
 
 def work(entry: Entry, output: float) -> float:
     """A step's forwards and backwards as its registration states them; a backward counts as two forwards, the output layer as ``output``."""
-    found = re.match(r"(\d+) (?:partial )?forwards?(?:,| and) (?:(\d+) )?backwards?(, the original's output layer)?", str(entry.facts["cost"]))
-    assert found, entry.name
-    return int(found[1]) + 2 * int(found[2] or found[1]) + output * bool(found[3])
+    assert entry.price, entry.name
+    forwards, backwards = entry.price
+    return forwards + 2 * backwards + output * ("output layer" in entry.facts["cost"])
 
 
 def output_share() -> float:

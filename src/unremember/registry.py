@@ -14,6 +14,7 @@ import importlib
 import importlib.metadata
 import inspect
 import pkgutil
+import re
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -54,6 +55,12 @@ class Entry:
         """Names and defaults of the arguments that make the part."""
         found = inspect.signature(self.make).parameters.values()
         return {p.name: p.default for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+    @property
+    def price(self) -> tuple[int, int] | None:
+        """Forwards and backwards of an ordinary step, where ``cost`` states them: ``2 forwards, 2 backwards; once …``."""
+        found = re.match(r"(\d+) (?:partial )?forwards?(?:,| and) (?:(\d+) )?backwards?", str(self.facts.get("cost", "")))
+        return (int(found[1]), int(found[2] or found[1])) if found else None
 
 
 class Registry:

@@ -324,13 +324,15 @@ def test_it_ends_milder_than_ascent_but_not_mild() -> None:
 
 
 def test_a_model_that_never_refused_does_not_learn_to() -> None:
-    cold = unlearn(FLATTEN["kl"], role="facts")
-    assert cold.refusal > 5 and cold.warned and "template never learned" in cold.warned[0]
+    """Two originals. It warns while the mean over the template's tokens stays low: on one in a few epochs, on the other in all."""
+    some, cold = (unlearn(FLATTEN["kl"], role="facts", seed=seed) for seed in (0, 2))
+    assert some.refusal > 5 and "template never learned" in some.warned[0]
+    assert cold.refusal > 5 and len(cold.warned) > 10 and "template never learned" in cold.warned[-1]
 
 
 @pytest.mark.full
 def test_at_the_full_size() -> None:
-    """Twelve originals: FLAT keeps more than ascent at matched forgetting, and most beside a retain term, within two errors of the mean.
+    """Twelve originals: FLAT keeps more than ascent at matched forgetting, and most beside a retain term.
 
     Prints the figures of the docs: one original says little, for what is kept varies from 0 to 0.7.
     """
@@ -344,10 +346,9 @@ def test_at_the_full_size() -> None:
         print(f"{name} keeps {kept[name].mean():.2f}, {gain:+.2f} ± {error:.2f} to ascent", kept[name].round(2), flush=True)
     for name, term in FLATTEN.items():
         beside = np.array([unlearn(term, KEEP, seed=seed).retain for seed in range(12)])
-        (gain, off), (held, error) = mean(kept[name] - kept["ascent"]), mean(beside)
+        held, error = mean(beside)
         print(f"{name} beside a retain term keeps {held:.2f} ± {error:.2f}", beside.round(2), flush=True)
-        assert gain + 2 * off >= 0.1 and held + 2 * error >= 0.9, name
-    assert kept["kl"].mean() >= kept["ascent"].mean() + 0.1
+        assert (kept[name] - kept["ascent"]).mean() >= 0.1 and held >= 0.9, name
 
 
 def mean(values: np.ndarray) -> tuple[float, float]:

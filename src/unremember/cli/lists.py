@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 from collections.abc import Callable, Sequence
 
 import typer
@@ -50,20 +49,15 @@ def table(entries: Sequence[Entry]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    rows = [(", ".join(entry.needs), step(str(entry.facts.get("cost", "")))) for entry in entries]
-    costs = any(cost for _, cost in rows)
+    costs = any(entry.price for entry in entries)
     made = Table(box=None, header_style="bold", pad_edge=False)
     made.add_column("name", no_wrap=True, style="bold")
     made.add_column("what it does", ratio=1)
     made.add_column("paper", no_wrap=True)
     made.add_column("needs; forwards and backwards a step" if costs else "needs", max_width=18)
     made.add_column("fidelity", no_wrap=True)
-    for entry, row in zip(entries, rows):
-        made.add_row(entry.name, entry.summary.replace("`", ""), entry.arxiv or entry.paper, "; ".join(filter(None, row)), entry.fidelity)
+    for entry in entries:
+        price = "{}F {}B".format(*entry.price) if entry.price else ""
+        needs = "; ".join(filter(None, (", ".join(entry.needs), price)))
+        made.add_row(entry.name, entry.summary.replace("`", ""), entry.arxiv or entry.paper, needs, entry.fidelity)
     Console().print(made)
-
-
-def step(cost: str) -> str:
-    """The price of an ordinary step, short: ``2 forwards, 2 backwards; once …`` is ``2F 2B``."""
-    found = re.match(r"(\d+) (?:partial )?forwards?(?:,| and) (?:(\d+) )?backwards?", cost)
-    return f"{found[1]}F {found[2] or found[1]}B" if found else cost

@@ -168,7 +168,8 @@ def products(columns: Sequence[Sequence[Tensor]], change: Sequence[Tensor], inve
 
 def combined(mix: Tensor, parts: Sequence[Tensor], like: Tensor) -> Tensor:
     """G λ of one weight, in its shape."""
-    return torch.cat([mix.to(like) @ stacked(held, like) for held in stretches(*parts)]).view_as(like)
+    mix = mix.to(like)
+    return torch.cat([mix @ stacked(held, like) for held in stretches(*parts)]).view_as(like)
 
 
 def stretches(*parts: Tensor) -> Iterator[tuple[Tensor, ...]]:
