@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from itertools import pairwise
 from typing import Any
@@ -22,7 +23,8 @@ def work(entry: Entry, output: float) -> float:
     """A step's forwards and backwards as its registration states them; a backward counts as two forwards, the output layer as ``output``."""
     assert entry.price, entry.name
     forwards, backwards = entry.price
-    return forwards + 2 * backwards + output * ("output layer" in entry.facts["cost"])
+    layers = re.search(r"(\d+|the original's) output layer", entry.facts["cost"])
+    return forwards + 2 * backwards + output * (0 if layers is None else int(layers[1]) if layers[1].isdigit() else 1)
 
 
 def output_share() -> float:

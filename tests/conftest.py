@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from unremember.models.load import save_model
 from unremember.models.presets import small_llama
 from unremember.models.tokenizer import train_tokenizer
 
@@ -51,3 +52,11 @@ def tiny_llama(tokenizer: Any) -> Any:
 def model(tiny_llama: Any) -> Any:
     """A copy of the tiny Llama that a test may change."""
     return copy.deepcopy(tiny_llama)
+
+
+@pytest.fixture(scope="session")
+def reinforced(tiny_llama: Any, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of another model of the tiny Llama's kind, which stands for one that learned the forget set further."""
+    folder = tmp_path_factory.mktemp("reinforced") / "model"
+    save_model(small_llama(len(tokenizer), hidden=32, layers=2, heads=2, context=128, seed=1), tokenizer, folder)
+    return str(folder)

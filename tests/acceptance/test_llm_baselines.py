@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,10 @@ from unremember.data.text import Template
 from unremember.engine import loop
 from unremember.engine.language import Language, TextView
 from unremember.engine.losses import ALTERNATE, ANSWER, LABELS, LOGITS
+from unremember.engine.losses.whp import generic
 from unremember.engine.seams import Need, Recipe, Term
 from unremember.engine.settings import Settings
+from unremember.models.load import save_model
 from unremember.models.presets import fresh
 from unremember.models.tokenizer import train_tokenizer
 from unremember.registry import methods
@@ -112,6 +116,41 @@ def test_undial_comes_to_rest_at_its_teacher() -> None:
     found = [loss(forget("undial", steps, 1e-3), "forget") for steps in (40, 120)]
     print(f"undial: teacher {teacher:.2f}, after 40 and 120 steps {found[0]:.2f} and {found[1]:.2f}")
     assert all(2 < value < teacher + 0.5 for value in found)
+
+
+@functools.cache
+def reinforced() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
+    """A model that learned the forget answers further, and the folder it lies in."""
+    task, model = learned()
+    settings = Settings(epochs=999, max_steps=20, batch_size=8, lr=1e-3, schedule="constant", warmup=0, weight_decay=0.0)
+    made = loop.train(copy.deepcopy(model), task, answers(), Recipe((Term("forget", "nll"),)), settings, quiet=True)
+    folder = tempfile.TemporaryDirectory()
+    save_model(made, task.tokenizer, Path(folder.name) / "model")
+    return made, folder
+
+
+def whp(alpha: float, folder: str = "") -> dict[str, Any]:
+    return {"name": "whp", "reinforced": folder or reinforced()[1].name, "alpha": alpha}
+
+
+def test_whp_comes_to_rest_at_the_generic_distribution() -> None:
+    """And with nothing reinforced there is nothing to forget."""
+    found, further = seen(learned()[1], "forget", LOGITS, LABELS), seen(reinforced()[0], "forget", LOGITS)
+    wanted = generic(found.read(LOGITS).values, further.read(LOGITS).values, 5.0)
+    teacher = -float(wanted.log_softmax(-1).gather(-1, found.read(LABELS).values[:, None]).mean())
+    done = forget(whp(0.0), 120, 1e-3)
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(learned()[1], learned()[0].tokenizer, Path(folder) / "model")
+        untaught = forget(whp(0.0, folder), 20, 1e-3)
+    print(f"whp: teacher {teacher:.2f}, after 120 steps {loss(done, 'forget'):.2f}, retain {loss(done, 'retain'):.2f}")
+    assert loss(done, "forget") == pytest.approx(teacher, abs=0.1) and teacher > 1
+    assert loss(untaught, "forget") < 0.05 and loss(untaught, "retain") < 0.05
+
+
+def test_whp_beside_a_retain_term_keeps_the_rest() -> None:
+    done = forget(whp(1.0), 60, 1e-3)
+    print(f"whp with a retain term: forget {loss(done, 'forget'):.2f}, retain {loss(done, 'retain'):.3f}")
+    assert loss(done, "forget") > 1 and loss(done, "retain") < 0.1
 
 
 def test_ceu_leaves_the_first_token_alone() -> None:

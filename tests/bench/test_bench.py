@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from unremember.cli import bench as cli
 from unremember.data.alternates import read_invented
 from unremember.data.split import Split
 from unremember.data.text import Template
+from unremember.models.load import load_model, save_model
 from unremember.observe.inventing import write_invented
 from unremember.worlds.people import people
 
@@ -108,6 +110,25 @@ def test_an_arenas_original_invents_once(arena: Arena, tmp_path: Path, monkeypat
     assert len(rows) > len(arena.split["forget"]) and all(row["alternate"] not in ("", row["answer"]) for row in rows)
     monkeypatch.setattr("unremember.observe.inventing.invent", None)
     assert cli.invented(arena, tmp_path) == file
+
+
+def test_an_arenas_original_is_reinforced_once(arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the forget set alone; a cell knows the reinforced model and not its place."""
+    monkeypatch.setattr(cli, "REINFORCING", {"max_steps": 4, "lr": 1e-3, "batch_size": 16, "quiet": True})
+    folder = cli.reinforced(arena, tmp_path / "here")
+    model, task = load_model(folder), arena.original.task
+    forget, retain = (cells.level(model, task, arena.split, role) - cells.level(arena.original.model, task, arena.split, role)
+                      for role in ("forget", "retain"))  # fmt: skip
+    assert forget > retain
+
+    def digest(place: Path) -> str:
+        return Plan("whp", {"name": "whp", "reinforced": str(place)}, 0, 1e-3).digest
+
+    shutil.copytree(folder, tmp_path / "there")
+    save_model(arena.original.model, task.tokenizer, tmp_path / "other")
+    assert digest(folder) == digest(tmp_path / "there") != digest(tmp_path / "other")
+    monkeypatch.setattr(api, "train", None)
+    assert cli.made_for(arena, tmp_path / "here", ["npo", "whp"]) == {"whp": {"reinforced": str(folder), "strength": 20.0}}
 
 
 def test_the_control_takes_as_many_steps_as_it_is_told(arena: Arena, tmp_path: Path) -> None:

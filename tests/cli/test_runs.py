@@ -79,7 +79,7 @@ CELLS = [(name, more) for name in methods.names() for more in ([[]] if name in (
 @pytest.mark.parametrize(("method", "seams"), CELLS, ids=lambda value: value if isinstance(value, str) else " ".join(value) or "plain")
 def test_every_method_runs_and_equals_the_python_face(method: str, seams: list[str], runs: Path, split: Split, tmp_path: Path) -> None:
     flags = [word for word in seams if "=" not in word]
-    keys = [word for word in seams if "=" in word]
+    keys = [word for word in seams if "=" in word] + [f"method.reinforced={runs / 'oracle'}"] * (method == "whp")
     ran("forget", "-m", runs / "original", "-o", tmp_path / "run", "--method", method, *flags, WORLD, *QUICK, *keys)
     folder = runs / "original" / "model"
     model, data = load_model(folder), split
@@ -88,7 +88,8 @@ def test_every_method_runs_and_equals_the_python_face(method: str, seams: list[s
     parts |= {"selection": {**parts["selection"], "layers": [0]}} if "selection.layers=[0]" in seams else {}
     if methods.entry(method).facts.get("fresh"):
         model, data = fresh(model.config, 0), api.learned(split, without=("forget",))
-    by_hand = api.forget(model, data, method, tokenizer=load_tokenizer(folder), quiet=True, max_steps=2, lr=1e-3, batch_size=8, **parts)
+    named = {"name": "whp", "reinforced": str(runs / "oracle" / "model")} if method == "whp" else method
+    by_hand = api.forget(model, data, named, tokenizer=load_tokenizer(folder), quiet=True, max_steps=2, lr=1e-3, batch_size=8, **parts)
     assert run_json(tmp_path / "run")["digest"] == by_hand.digest == weights_digest(load_model(tmp_path / "run" / "model"))
     assert by_hand.digest != run_json(runs / "original")["digest"] and len(log_of(tmp_path / "run")) == 2
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from unremember.engine.measure import Measure
 from unremember.engine.seams import Recipe, Selected, State, Term
 from unremember.engine.sharded import Sharded
 from unremember.errors import ConfigError, DataError
+from unremember.models.load import save_model
 from unremember.models.presets import small_llama
 from unremember.models.tokenizer import train_tokenizer
 from unremember.observe import generating, scoring
@@ -51,7 +54,7 @@ SEAMS: dict[str, tuple[Any, Any]] = {
     "ofmu-rho": ({"name": "ofmu", "inner_steps": 1}, {"name": "layers", "layers": [0]}),
     "sum-negate": ("sum", {"name": "negate", "of": {"name": "lora", "rank": 3}}),
 }
-SHARDED = ("npo", "kl", "rmu", "dpo", "wga", "flat", "scope_aware", "guard", "melu", "klue", "pdu", "gu", *SEAMS)
+SHARDED = ("npo", "kl", "rmu", "dpo", "wga", "flat", "scope_aware", "guard", "melu", "klue", "pdu", "gu", "whp", *SEAMS)
 """What is run sharded where not everything is: every way of reading a model, every sampling, blend and selection."""
 WHOLE = ("kl", "rmu", "guard", "klue", "pcgrad-lora", "gu-finite-lora", "hamu-layer")
 CUT = Recipe(PAIR, "gu")
@@ -79,9 +82,20 @@ def start() -> tuple[Any, Any]:
     return small_llama(len(tokenizer), hidden=18, layers=2, heads=3, context=128).double().eval(), tokenizer
 
 
+@functools.cache
+def reinforced() -> tempfile.TemporaryDirectory[str]:
+    """The folder of a model that stands for one that learned the forget set further."""
+    (model, tokenizer), folder = start(), tempfile.TemporaryDirectory()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(1.5)
+    save_model(model, tokenizer, Path(folder.name) / "model")
+    return folder
+
+
 def recipes() -> dict[str, Any]:
     """Every method there is, and the seams that none of them picks."""
     found: dict[str, Any] = {entry.name: entry.name for entry in methods.all() if entry.name not in (*STATISTICAL, "retrain")}
+    found["whp"] = {"name": "whp", "reinforced": reinforced().name}
     return found | {name: Recipe(PAIR, blend, selection=selection) for name, (blend, selection) in SEAMS.items()}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_losses import ALTERNATE_LABELS, ALTERNATES, EMPTY, FORGET, FORGET_LABELS, FORGET_OLD, RETAIN, RETAIN_LABELS, leaf, ragged
+from test_losses import ALTERNATE_LABELS, ALTERNATES, EMPTY, FORGET, FORGET_LABELS, FORGET_OLD, NONE, RETAIN, RETAIN_LABELS, leaf, ragged
 from test_losses import view as logprobs_of
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from unremember.engine.losses.random_labels import RandomLabels
 from unremember.engine.losses.soft import soft_cross_entropy
 from unremember.engine.losses.undial import UNDIAL
 from unremember.engine.losses.weighted import WGA, SatImp
+from unremember.engine.losses.whp import WHP, generic
 from unremember.engine.ragged import Ragged
 from unremember.engine.seams import Loss
 
@@ -103,6 +104,25 @@ def test_undial_by_row(seen: TextView, old: TextView) -> None:
 def test_without_its_beta_undial_moves_nothing_at_the_original(seen: TextView, logits: Tensor) -> None:
     reduced(UNDIAL(0.0), seen, view(logits.detach(), FORGET_LABELS)).backward()
     assert logits.grad.abs().max() < 1e-15
+
+
+def test_the_generic_logits() -> None:
+    base, reinforced = torch.tensor([1.0, 0, 2]), torch.tensor([1.5, -1, 2])
+    assert generic(base, reinforced, 2.0).tolist() == [0, 0, 2]
+
+
+def test_whp(seen: TextView, logits: Tensor) -> None:
+    """By hand at the second example's one row: logits (2, 0, 0, 0), original (0, 0, 1, 0), reinforced (1, 0, 0, 0), strength 2."""
+    loss = WHP("reinforced", 2.0)
+    second = [[[0, 2, 0, 0], [0, 0, 3, 0], [0, 0, 0, 2], NONE], [NONE, [1, 0, 0, 0], NONE, NONE]]
+    first = [FORGET_OLD[0], [NONE, [0, 0, 1, 0], NONE, NONE]]
+    old = TextView({LOGITS: view(leaf(first), FORGET_LABELS).read(LOGITS), loss.second: view(leaf(second), FORGET_LABELS).read(LOGITS)})
+    values, _ = loss.apply(seen, old, {})
+    wanted, said = np.exp([-2.0, 0, 1, 0]), np.array([0.0, -1, 1, 0])
+    assert values[1].item() == pytest.approx(-(wanted / wanted.sum() * (said - np.log(np.exp(said).sum()))).sum(), abs=1e-12)
+    values.sum().backward()
+    there = torch.tensor(wanted / wanted.sum())
+    assert torch.allclose(logits.grad[1, 1], logits[1, 1].softmax(-1) - there, atol=1e-12)
 
 
 @pytest.mark.parametrize(("skip", "expected"), [(1, 1.901811440166), (0, 1.658978787284)])

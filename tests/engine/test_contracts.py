@@ -119,7 +119,7 @@ def view(needs: tuple[Need, ...], size: float, seed: int) -> Labelled:
 def test_a_loss_declares_what_it_reads(entry: Entry) -> None:
     loss = entry.make()
     assert loss.needs and all(isinstance(need, Need) for need in (*loss.needs, *loss.reference_needs))
-    assert set(loss.reference_needs) <= set(loss.needs) and loss.per in ("example", "token")
+    assert {dataclasses.replace(need, of=None) for need in loss.reference_needs} <= set(loss.needs) and loss.per in ("example", "token")
     assert ("original model" in entry.needs) == bool(loss.reference_needs)
     assert {need.text for need in loss.needs} <= set(entry.needs)
 
@@ -270,10 +270,11 @@ INSIDE = {"all": "", "layers": r"layers\.1\.", "lora": r"layers\.\d\..*proj", "k
 
 @pytest.mark.parametrize(("method", "blend", "sampling", "selection"), CELLS, ids=["-".join(part or "own" for part in cell) for cell in CELLS])
 def test_any_cell_of_the_product_runs_and_resumes(
-    method: str, blend: str | None, sampling: str | None, selection: str | None, tiny_llama: Any, tokenizer: Any, split: Split, tmp_path: Path
+    method: str, blend: str | None, sampling: str | None, selection: str | None, tiny_llama: Any, tokenizer: Any, reinforced: str, split: Split,
+    tmp_path: Path,
 ) -> None:
     """Finite, the same twice, exact after a stop, and nothing but the selection moves."""
-    recipe = recipe_of(method, blend, sampling, selection)
+    recipe = recipe_of({"name": "whp", "reinforced": reinforced} if method == "whp" else method, blend, sampling, selection)
     data = recipe.derive(split) if recipe.derive else split
 
     def run(folder: Path, watch: Any = None) -> Any:

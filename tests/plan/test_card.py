@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ import torch
 from unremember import api
 from unremember.data.split import Split
 from unremember.engine.settings import Settings
-from unremember.errors import DataError
+from unremember.errors import DataError, ModelError
+from unremember.models.load import save_model
+from unremember.models.presets import small_llama
 from unremember.plan.card import Card, plan
 from unremember.plan.lacks import lacking
 from unremember.worlds.people import people
@@ -63,6 +66,18 @@ def test_a_request_is_replaced_by_the_stored_text_it_matches(model: Any, tokeniz
     card = made(model, tokenizer, both, "gradient_difference")
     assert [row["question"] for row in card.finding.rows] == [row["question"] for row in split["forget"].rows]
     assert card.finding.action == "canonicalised"
+
+
+def test_a_second_model_is_asked_for_and_must_be_of_the_same_kind(model: Any, tokenizer: Any, split: Split, tmp_path: Path) -> None:
+    card = made(model, tokenizer, split, "whp")
+    assert card.advice == "stop" and card.steps == 0 and "--without retain" in card.lacks[0] and "method.reinforced=RUN" in card.lacks[0]
+    with pytest.raises(DataError, match="learned the forget set further"):
+        api.forget(model, split, "whp", tokenizer=tokenizer)
+    with pytest.raises(ModelError, match="no model folder"):
+        api.forget(model, split, {"name": "whp", "reinforced": str(tmp_path / "none")}, tokenizer=tokenizer)
+    save_model(small_llama(50, hidden=32, layers=1, heads=2, context=64), tokenizer, tmp_path / "other")
+    with pytest.raises(ModelError, match=r"has 50 tokens, the model 300"):
+        api.forget(model, split, {"name": "whp", "reinforced": str(tmp_path / "other")}, tokenizer=tokenizer)
 
 
 def test_neighbours_and_gradients_are_named_with_how_to_get_them(model: Any, tokenizer: Any, split: Split) -> None:

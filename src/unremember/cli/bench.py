@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +34,11 @@ LEAD = (
     "`retain_descent` is the control: plain training on the retain set for the median number of steps."
 )
 
+GIVEN = (
+    "`altpo` is given answers that the original invents, `whp` a model that learned the forget set for ten more epochs, at a strength of 20."
+)
+REINFORCING: dict[str, Any] = {"epochs": 10, "lr": 1e-3, "batch_size": 16}
+
 
 def add_bench(app: typer.Typer) -> None:
     bench = typer.Typer(no_args_is_help=True, help="Compare methods at matched forgetting: tables and figures, resumable.")
@@ -55,12 +62,11 @@ def bench_methods(arenas: ARENAS, out: OUT = Path("docs/results"), work: WORK = 
 
     recipes = {name: (name, {}) for name in method} if method else compare.every_method()
     made = [arena(name, work, tofu, original, oracle or []) for name in arenas]
-    if "altpo" in recipes:
-        made = [dataclasses.replace(one, settings={"altpo": {"alternates": str(invented(one, work / one.name))}}) for one in made]
+    made = [dataclasses.replace(one, settings=made_for(one, work / one.name, list(recipes))) for one in made]
     parts = compare.tables(made, recipes, work, out / "methods.md")
     if not method:
         compare.spotlights(parts[0][1], out / "spotlight")
-    typer.echo(compare.page("Methods", f"{LEAD} `altpo` is given answers that the original invents.", parts, out / "methods.md"))
+    typer.echo(compare.page("Methods", f"{LEAD} {GIVEN}", parts, out / "methods.md"))
 
 
 def bench_seams(arenas: ARENAS, loss: Annotated[str, typer.Option(help="The method whose loss is crossed.")] = "npo",
@@ -143,20 +149,50 @@ def arena(name: str, work: Path, tofu: str, original: str, oracles: Sequence[str
 
 
 def second_oracle(data: Any, original: str, folder: Path) -> Path:
-    """The run folder of an oracle with the original's architecture and another seed's weights.
-
-    It is trained by one thread, as the cells are: how many there are changes the last bits, and so its digest.
-    """
-    import torch
-
+    """The run folder of an oracle with the original's architecture and another seed's weights."""
     from unremember.cli.config import checked
     from unremember.cli.forget import forget_run
 
+    with one_thread():
+        forget_run(checked({"data": data, "model": original, **RETRAINING}), folder)
+    return folder
+
+
+def made_for(arena: Any, folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What the methods of these names need and an arena's original makes: made where it is not there yet."""
+    makers: dict[str, Callable[[], dict[str, Any]]] = {
+        "altpo": lambda: {"alternates": str(invented(arena, folder))},
+        "whp": lambda: {"reinforced": str(reinforced(arena, folder)), "strength": 20.0},
+    }
+    return {name: make() for name, make in makers.items() if name in names}
+
+
+def reinforced(arena: Any, folder: Path) -> Path:
+    """The model folder of an arena's original after further learning of the forget set alone."""
+    from unremember import api
+    from unremember.models.load import save_model
+
+    original, kept = arena.original, [role for role in ("retain", *arena.split.utility) if role in arena.split and role != "forget"]
+    home = folder / f"reinforced-{original.digest[:12]}"
+    if not (home / "model").is_dir():
+        with one_thread():
+            made = api.train(copy.deepcopy(original.model), arena.split, tokenizer=original.task.tokenizer, without=kept,
+                             template=original.task.template, folder=home, **REINFORCING)  # fmt: skip
+        save_model(made.model, original.task.tokenizer, home / "model")
+    return home / "model"
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Within the block torch has one thread, as the cells do: how many there are changes a model's last bits, and so its digest."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    forget_run(checked({"data": data, "model": original, **RETRAINING}), folder)
-    torch.set_num_threads(threads)
-    return folder
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def invented(arena: Any, folder: Path) -> Path:

@@ -45,10 +45,10 @@ class Job:
 
 
 def prepare(model: Any, task: Task, split: Split, recipe: Recipe, settings: Settings, home: Path) -> Job:
-    """Resolve the names, encode each role once, and compute what is read of the frozen original."""
+    """Resolve the names, encode each role once, and compute what is read of the frozen original (or of another frozen model)."""
     made = tuple(losses.make(term.loss) for term in recipe.terms)
     blend, sampling, selection = blends.make(recipe.blend), samplings.make(recipe.sampling), selections.make(recipe.selection)
-    needs, of_original = gather_needs(recipe, made)
+    needs, of_frozen = gather_needs(recipe, made)
     keys = {role: split[role].keys for role in recipe.roles}
     context = Context(model, task, split, recipe.roles, keys, settings.batch_size, settings.seed)
     data = {role: task.encode(split, role, sorted({n.text for n in needs[role]})) for role in recipe.roles}
@@ -56,21 +56,23 @@ def prepare(model: Any, task: Task, split: Split, recipe: Recipe, settings: Sett
     counts = tuple(tokens_of(loss, task.sizes(data[term.role], loss.needs[0].text)[1]) for term, loss in zip(recipe.terms, made))
     per_epoch = sampling.steps_per_epoch(context)
     total = settings.max_steps or per_epoch * settings.epochs
-    original = weights_digest(model)
+    asked = [need for wanted in of_frozen.values() for need in wanted]
+    frozen = {None: model} | {need.of: reference.another(need.of, model) for need in asked if need.of is not None}
+    digests = {of: weights_digest(one) for of, one in frozen.items()}
     rows = {role: split[role].digest for role in recipe.roles}
     cached: dict[str, dict[Need, reference.Cached]] = {}
-    if any(of_original.values()):
+    if asked:
         steps = total * (1 + blend.draws)
         drawn = rows_drawn(sampling, context, steps) if sampling.refresh_every is None else {r: np.arange(len(k)) for r, k in keys.items()}
-        lasting = {need: task.lasting(model, need) for wanted in of_original.values() for need in wanted}
-        for role, wanted in of_original.items():
-            key = f"{original}{rows[role]}{task.digest()}"
+        lasting = {need: task.lasting(frozen[need.of], dataclasses.replace(need, of=None)) for need in asked}
+        for role, wanted in of_frozen.items():
             cached[role] = {
-                need: reference.cache(model, task, data[role], role, lasting[need][0], drawn[role], home / "reference", key, lasting[need][1])
+                need: reference.cache(frozen[need.of], task, data[role], role, lasting[need][0], drawn[role], home / "reference",
+                                      f"{digests[need.of]}{rows[role]}{task.digest()}", lasting[need][1])
                 for need in wanted
-            }
+            }  # fmt: skip
     identity = {
-        "model": original, "data": f"{sorted(rows.items())}{task.digest()}",
+        "model": " ".join(digests.values()), "data": f"{sorted(rows.items())}{task.digest()}",
         "losses": f"{[(term.role, loss, term.weight) for term, loss in zip(recipe.terms, made)]}",
         "blend": f"{blend}", "sampling": f"{sampling}", "selection": f"{selection}",
         "settings": f"{dataclasses.replace(settings, checkpoint_seconds=0)}",
@@ -85,13 +87,13 @@ def tokens_of(loss: Loss, counts: np.ndarray) -> np.ndarray:
 
 
 def gather_needs(recipe: Recipe, made: Sequence[Loss]) -> tuple[dict[str, tuple[Need, ...]], dict[str, tuple[Need, ...]]]:
-    """What each role's forward must give, and what is read of the original, over all terms."""
+    """What each role's forward must give, and what is read of frozen models, over all terms."""
     now: dict[str, tuple[Need, ...]] = dict.fromkeys(recipe.roles, ())
-    original = dict(now)
+    frozen = dict(now)
     for term, loss in zip(recipe.terms, made):
         now[term.role] = tuple(dict.fromkeys((*now[term.role], *loss.needs)))
-        original[term.role] = tuple(dict.fromkeys((*original[term.role], *loss.reference_needs)))
-    return now, original
+        frozen[term.role] = tuple(dict.fromkeys((*frozen[term.role], *loss.reference_needs)))
+    return now, frozen
 
 
 def rows_drawn(sampling: Any, context: Context, total: int) -> dict[str, np.ndarray]:

@@ -103,9 +103,9 @@ class Language:
         """Of logits the final states are kept, D numbers a token in place of V, with a copy of the output layer."""
         if need.what != "logits":
             return need, None
-        output = copy.deepcopy(model.get_output_embeddings()).requires_grad_(False)
+        config, output = model.config, copy.deepcopy(model.get_output_embeddings()).requires_grad_(False)
         dtype = next(output.parameters()).dtype
-        return dataclasses.replace(need, what="states"), lambda states: causal.head(model, states.to(dtype), output).float()
+        return dataclasses.replace(need, what="states"), lambda states: causal.scaled(config, output(states.to(dtype))).float()
 
 
 def join(parts: Mapping[str, tuple[dict[str, Texts], np.ndarray]],

@@ -1,4 +1,4 @@
-"""The reference: what the frozen original says of the rows that will be drawn, computed once and memory-mapped."""
+"""The reference: what the frozen original, or another frozen model, says of the rows that will be drawn: computed once, memory-mapped."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from unremember.engine.checkpoint import disk_errors
 from unremember.engine.processes import main, same, spread, wait
 from unremember.engine.ragged import Ragged
 from unremember.engine.seams import Need, Task
+from unremember.errors import ModelError
+from unremember.models.load import load_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,16 @@ class ReferenceView:
         counts = torch.tensor([len(piece) for piece in pieces], device=self.device)
         kept = torch.from_numpy(np.concatenate(pieces)).to(self.device)
         return Ragged(found.finish(kept) if found.finish else kept, counts)
+
+
+def another(folder: str, model: Any) -> Any:
+    """The frozen model in a model or run folder, of ``model``'s type and on its device. Raises ModelError where their vocabularies differ."""
+    inner = Path(folder) / "model"
+    found = load_model(inner if inner.is_dir() else folder, dtype=model.dtype).to(model.device)
+    mine, other = (one.config.get_text_config().vocab_size for one in (model, found))
+    if mine != other:
+        raise ModelError(f"{folder} has {other} tokens, the model {mine}: take a model that was trained from this one")
+    return found
 
 
 def cache(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.ndarray, folder: Path, key: str,

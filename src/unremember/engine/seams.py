@@ -30,12 +30,14 @@ class Need:
     """One quantity of one text of an example: ``logprobs`` [M], ``logits`` [M, V], ``labels`` [M] or ``hidden`` [M, D] of a layer.
 
     ``text`` names the column (``answer``, ``alternate``); an image task has a single text, ``input``. ``states`` [M, D] are
-    what the output layer makes the logits of.
+    what the output layer makes the logits of. ``of`` names the folder of a frozen model that a reference is read of in place
+    of the original.
     """
 
     text: str = "answer"
     what: Literal["logprobs", "logits", "labels", "hidden", "states"] = "logprobs"
     layer: int | None = None
+    of: str | None = None
 
 
 class View(Protocol):
@@ -70,7 +72,7 @@ class Loss(Protocol):
     ``per = "example"``: the engine divides the sum by the examples of the step; ``per = "token"``: the values are
     sums over answer tokens and the engine divides by the answer tokens of the step, so the result does not depend
     on how the step is cut into micro-batches; ``tokens`` (all, where a loss has none) says how many of each answer's it reads.
-    ``reference`` reads the same needs of the frozen original.
+    ``reference`` reads ``reference_needs`` of the frozen original, or of another frozen model.
     """
 
     @property

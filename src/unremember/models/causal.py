@@ -35,11 +35,13 @@ def layers(model: Any) -> nn.ModuleList:
     raise ModelError(f"{type(model).__name__} has no list of {depth} decoder blocks: layers cannot be chosen by number")
 
 
-def head(model: Any, hidden: Tensor, output: nn.Module | None = None) -> Tensor:
-    """Logits [..., V] of final hidden states [..., D], with what the architecture does after its output layer
-    (or after ``output``, which stands in its place)."""
-    config = model.config
-    logits = (output or model.get_output_embeddings())(hidden)
+def head(model: Any, hidden: Tensor) -> Tensor:
+    """Logits [..., V] of final hidden states [..., D]."""
+    return scaled(model.config, model.get_output_embeddings()(hidden))
+
+
+def scaled(config: Any, logits: Tensor) -> Tensor:
+    """What the architecture does after its output layer."""
     if getattr(config, "logit_scale", None):
         logits = logits * config.logit_scale
     if getattr(config, "logits_scaling", None):

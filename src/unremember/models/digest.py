@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,4 +19,12 @@ def weights_digest(model: Any) -> str:
         raw = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {raw.dtype} {tuple(raw.shape)}\n".encode())
         digest.update(raw.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def weights_in(folder: str | Path) -> str:
+    """SHA-256 (hex) over the weight files of a model folder, in the order of their names."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(folder).glob("*.safetensors")):
+        digest.update(file.read_bytes())
     return digest.hexdigest()

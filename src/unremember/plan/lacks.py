@@ -21,17 +21,22 @@ HOW: Mapping[str, str] = {
     "paraphrased_answer": "give each row its answer in other words",
     "perturbed_answers": "give each row a list of wrong answers of the same form",
 }
+REINFORCED = (
+    "a model that learned the forget set further: make it with `unremember train -m ORIGINAL -d DATA --without retain -o RUN`, "
+    "name it by method.reinforced=RUN"
+)
 GRADIENTS = "gradients: the weights are quantised; load the model in bfloat16 or float32, or take --selection lora"
 
 
 def lacking(recipe: Recipe, split: Split, model: Any) -> tuple[str, ...]:
-    """Roles, columns and gradients that the recipe's parts read and that are not there, each with how to make it."""
+    """Roles, columns, models and gradients that the recipe's parts read and that are not there, each with how to make it."""
     found = [f"role {role!r} (there are {', '.join(split.roles)}): {HOW.get(role, 'rows of their own')}"
              for role in recipe.roles if role not in split]  # fmt: skip
     for term in recipe.terms:
         for need in losses.make(term.loss).needs:
             if term.role in split and need.text != "input" and not has(split, term.role, need.text):
                 found.append(column(split, term.role, need.text))
+        found += [REINFORCED for need in losses.make(term.loss).reference_needs if need.of == ""]
     for name in of_sampling(recipe):
         role = recipe.roles[0 if name == "entity" else -1]
         if role in split and not has(split, role, name):
