@@ -12,7 +12,7 @@ import torch
 
 import floor
 import unremember as un
-from measure import Figure, interleaved, main, original, timed, tofu
+from measure import Figure, data_folder, interleaved, main, original, timed, tofu
 from unremember.registry import Entry, methods
 
 BASE = "gradient_difference"
@@ -48,8 +48,9 @@ def related() -> Any:
 def a_step(method: str, steps: int) -> float:
     """The least seconds of a step after the first: what a sampling reads now and then is not in it."""
     (model, tokenizer), split = original(), related()
+    named = {"name": "whp", "reinforced": str(data_folder() / "tofu-tiny-llama-retain90")} if method == "whp" else method
     stamps: list[float] = []
-    un.forget(model, split, method, tokenizer=tokenizer, max_steps=steps, batch_size=32, lr=1e-6, quiet=True,
+    un.forget(model, split, named, tokenizer=tokenizer, max_steps=steps, batch_size=32, lr=1e-6, quiet=True,
               watch=lambda *_: stamps.append(time.perf_counter()), every=1)  # fmt: skip
     return min(b - a for a, b in pairwise(stamps))
 

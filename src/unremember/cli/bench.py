@@ -212,6 +212,7 @@ def trained(data: Any, folder: Path, training: Mapping[str, Any] = TRAINING) -> 
     from unremember.cli.train import train_run
 
     runs: dict[str, dict[str, Any]] = {"original": {}, "oracle-0": {"without": ["forget"]}, "oracle-1": {"without": ["forget"], "seed": 1}}
-    for name, more in runs.items():
-        train_run(checked({"data": data, **training, **more}), folder / name)
+    with one_thread():
+        for name, more in runs.items():
+            train_run(checked({"data": data, **training, **more}), folder / name)
     return [folder / name for name in runs]
