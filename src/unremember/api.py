@@ -36,17 +36,17 @@ class Result:
     digest: str
 
 
-def learned(split: Split, without: Sequence[str] = ()) -> Split:
-    """The split with a role ``train``: forget, retain and the utility roles, each row once.
+def learned(split: Split, without: Sequence[str] = (), only: Sequence[str] = ()) -> Split:
+    """The split with a role ``train``: forget, retain and the utility roles (or ``only`` some roles), each row once.
 
-    ``without=("forget",)`` makes the training data of the retrained oracle. Raises DataError for a role in ``without``
-    that is not there, and where nothing is left.
+    ``without=("forget",)`` makes the training data of the retrained oracle, ``only=("forget",)`` those of the model that
+    knows the forget set better still. Raises DataError for a role that is not there, and where nothing is left.
     """
-    for role in without:
+    for role in (*without, *only):
         split[role]
     rows = {
         identity(row): row
-        for role in ("forget", "retain", *split.utility)
+        for role in only or ("forget", "retain", *split.utility)
         if role in split and role not in without
         for row in split[role].rows
     }
@@ -96,12 +96,12 @@ def forget(model: Any, split: Mapping[str, Any] | Split, method: Any = "npo", *,
     return Result(done, task, weights_digest(done))
 
 
-def train(model: Any, split: Mapping[str, Any] | Split, *, tokenizer: Any, without: Sequence[str] = (), role: str = "train",
+def train(model: Any, split: Mapping[str, Any] | Split, *, tokenizer: Any, without: Sequence[str] = (), only: Sequence[str] = (),
           template: Template | None = None, folder: Path | None = None, quiet: bool = False, **settings: Any) -> Result:  # fmt: skip
-    """Train ``model`` on everything in the split, or ``without=("forget",)`` for the retrained oracle."""
-    made = learned(make_split(split), without)
+    """Train ``model`` on everything in the split, ``without=("forget",)`` for the retrained oracle, or on ``only`` some roles."""
+    made = learned(make_split(split), without, only)
     task = task_for(model, tokenizer, template)
-    recipe = Recipe(terms=(Term(role, "nll"),))
+    recipe = Recipe(terms=(Term("train", "nll"),))
     done = loop.train(model, task, made, recipe, Settings(**settings), folder, quiet=quiet)
     return Result(done, task, weights_digest(done))
 

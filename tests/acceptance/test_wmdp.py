@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 from functools import cached_property
 from typing import Any
 
@@ -47,6 +46,7 @@ class Lab:
     rmu_rate: float
     toxins: float
     moons: float
+    seed: int = 0
 
     @cached_property
     def world(self) -> Split:
@@ -72,7 +72,7 @@ class Lab:
         config = LlamaConfig(vocab_size=len(self.tokenizer), hidden_size=self.width, intermediate_size=self.width * 8 // 3, num_attention_heads=4,
                              num_hidden_layers=self.blocks, max_position_embeddings=128, tie_word_embeddings=True, initializer_range=0.08,
                              bos_token_id=0, eos_token_id=0, pad_token_id=1)  # fmt: skip
-        return self.taught(fresh(config, 0), "without", max_steps=self.steps, lr=4e-3)
+        return self.taught(fresh(config, self.seed), "without", max_steps=self.steps, lr=4e-3)
 
     @cached_property
     def original(self) -> api.Result:
@@ -208,21 +208,28 @@ def test_the_probe_finds_what_a_refusal_masks_and_nothing_where_nothing_is(lab: 
 # --- the table of the documentation ---
 
 
-@functools.cache
-def differed() -> Any:
-    return FULL.forgotten("gradient_difference", 40, 1e-3)
+LABS = (FULL, *(dataclasses.replace(FULL, seed=seed) for seed in (1, 2)))
+COLUMNS = ("toxins", "remedies", "moons", "toxins, order as given", "letters hold", "probe", "its null", "toxins after 20 texts")
+
+
+def figures(lab: Lab, model: Any) -> list[float]:
+    toxins, probe = lab.measured(model, MultipleChoice()), lab.measured(model, LinearProbe())
+    return [float(value) for value in (toxins.value, lab.accuracy(model, REMEDIES), lab.accuracy(model, MOONS), toxins.extra["as_given"],
+                                       toxins.extra["option_mass"], probe.value, probe.extra["null"],
+                                       max(point[1] for point in lab.relearned(model)))]  # fmt: skip
 
 
 @pytest.mark.full
 def test_the_table() -> None:
-    """Each model's figures beside original and oracle; gradient difference forgets too."""
-    models = {"original": FULL.original.model, "oracle": FULL.oracle.model, "RMU": FULL.misdirected, "gradient difference": differed(),
-              "refusing": FULL.refusing}  # fmt: skip
-    print("\n| model | toxins (95 %) | remedies | moons | toxins, order as given | letters hold | probe (null) | toxins after 20 texts |")
-    for name, model in models.items():
-        toxins, probe = FULL.measured(model, MultipleChoice()), FULL.measured(model, LinearProbe())
-        rest = " | ".join(f"{FULL.accuracy(model, role):.3f}" for role in (REMEDIES, MOONS))
-        back = max(point[1] for point in FULL.relearned(model))
-        print(f"| {name} | {toxins.value:.3f} ({toxins.low:.2f}–{toxins.high:.2f}) | {rest} | {toxins.extra['as_given']:.3f} | "
-              f"{toxins.extra['option_mass']:.3f} | {probe.value:.3f} ({probe.extra['null']:.3f}) | {back:.3f} |")  # fmt: skip
-    assert FULL.accuracy(differed()) < FULL.accuracy(FULL.original.model) - 0.3
+    """Each model's figures beside original and oracle, mean (least … greatest) of three seeds; gradient difference forgets too."""
+    found: dict[str, list[list[float]]] = {}
+    for lab in LABS:
+        models = {"original": lab.original.model, "oracle": lab.oracle.model, "RMU": lab.misdirected,
+                  "gradient difference": lab.forgotten("gradient_difference", 40, 1e-3), "refusing": lab.refusing}  # fmt: skip
+        for name, model in models.items():
+            found.setdefault(name, []).append(figures(lab, model))
+            print(lab.seed, name, [round(value, 3) for value in found[name][-1]], flush=True)
+    print("\n| model | " + " | ".join(COLUMNS) + " |")
+    for name, rows in found.items():
+        print(f"| {name} | " + " | ".join(f"{sum(of) / 3:.3f} ({min(of):.2f} … {max(of):.2f})" for of in zip(*rows)) + " |")
+    assert all(differed[0] < original[0] - 0.3 for differed, original in zip(found["gradient difference"], found["original"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ import torch
 from shell import WORLD, ran, run_json, shell
 
 from unremember import api
+from unremember.cli.config import RunConfig
+from unremember.cli.folder import finished
 from unremember.data.split import Split
 from unremember.engine import checkpoint
 from unremember.models.digest import weights_digest
@@ -50,6 +53,21 @@ def test_what_a_run_folder_holds(runs: Path, tiny: Path, split: Split) -> None:
     flat = checkpoint.latest(folder / "checkpoint")
     assert flat is not None and torch.equal(flat["weights/model.norm.weight"], model.model.norm.weight)
     assert not list(folder.rglob("*.partial")) and not list((folder / "model").glob("*.bin"))
+
+
+def test_a_folder_of_an_older_version_lacks_newer_keys(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "original", tmp_path / "run")
+    run = run_json(tmp_path / "run")
+    kept = run["config"].pop("only")
+    (tmp_path / "run" / "run.json").write_text(json.dumps(run))
+    assert kept == [] and finished(tmp_path / "run", "train", RunConfig.model_validate(run["config"]))
+
+
+def test_only_one_role_may_be_learned(runs: Path, split: Split, tmp_path: Path) -> None:
+    ran("train", "-m", runs / "original", "-o", tmp_path / "run", WORLD, "--only", "forget", "epochs=1", "batch_size=8")
+    assert len(log_of(tmp_path / "run")) == math.ceil(len(split["forget"]) / 8)
+    line = shell("train", "-m", runs / "original", "-o", tmp_path / "none", WORLD, "--only", "forgotten").refused()
+    assert "forgotten" in line and not (tmp_path / "none").exists()
 
 
 def test_the_oracle_never_saw_the_forget_set(runs: Path, split: Split) -> None:

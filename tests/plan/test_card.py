@@ -70,7 +70,7 @@ def test_a_request_is_replaced_by_the_stored_text_it_matches(model: Any, tokeniz
 
 def test_a_second_model_is_asked_for_and_must_be_of_the_same_kind(model: Any, tokenizer: Any, split: Split, tmp_path: Path) -> None:
     card = made(model, tokenizer, split, "whp")
-    assert card.advice == "stop" and card.steps == 0 and "--without retain" in card.lacks[0] and "method.reinforced=RUN" in card.lacks[0]
+    assert card.advice == "stop" and card.steps == 0 and "--only forget" in card.lacks[0] and "method.reinforced=RUN" in card.lacks[0]
     with pytest.raises(DataError, match="learned the forget set further"):
         api.forget(model, split, "whp", tokenizer=tokenizer)
     with pytest.raises(ModelError, match="no model folder"):

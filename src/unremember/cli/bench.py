@@ -172,11 +172,11 @@ def reinforced(arena: Any, folder: Path) -> Path:
     from unremember import api
     from unremember.models.load import save_model
 
-    original, kept = arena.original, [role for role in ("retain", *arena.split.utility) if role in arena.split and role != "forget"]
+    original = arena.original
     home = folder / f"reinforced-{original.digest[:12]}"
     if not (home / "model").is_dir():
         with one_thread():
-            made = api.train(copy.deepcopy(original.model), arena.split, tokenizer=original.task.tokenizer, without=kept,
+            made = api.train(copy.deepcopy(original.model), arena.split, tokenizer=original.task.tokenizer, only=["forget"],
                              template=original.task.template, folder=home, **REINFORCING)  # fmt: skip
         save_model(made.model, original.task.tokenizer, home / "model")
     return home / "model"

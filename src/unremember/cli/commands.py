@@ -20,6 +20,7 @@ JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def train(out: OUT, data: DATA = "", model: MODEL = "", config: CONFIG = None,
           without: Annotated[list[str] | None, typer.Option(help="Roles left out; `--without forget` makes the oracle.")] = None,
+          only: Annotated[list[str] | None, typer.Option(help="Roles learned, and no other; `--only forget` reinforces for whp.")] = None,
           keys: KEYS = None) -> None:  # fmt: skip
     """Train a model on a benchmark's data (from scratch, or from --model).
 
@@ -30,7 +31,7 @@ def train(out: OUT, data: DATA = "", model: MODEL = "", config: CONFIG = None,
     from unremember.cli.config import read_config
     from unremember.cli.train import train_run
 
-    train_run(read_config(config, {"model": model, "data": data, "without": without}, keys or []), out)
+    train_run(read_config(config, {"model": model, "data": data, "without": without, "only": only}, keys or []), out)
 
 
 def forget(out: OUT, model: MODEL = "", data: DATA = "", config: CONFIG = None,

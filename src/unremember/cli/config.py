@@ -32,6 +32,7 @@ class RunConfig(pydantic.BaseModel):
     retain: Spec | None = None
     template: str = ""
     without: list[str] = []
+    only: list[str] = []
     settings: Settings = Settings()
 
 

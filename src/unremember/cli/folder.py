@@ -69,9 +69,12 @@ def result_of(name: str, template: str = "") -> api.Result:
 
 
 def finished(out: Path, kind: str, config: RunConfig) -> bool:
-    """Whether this very run is finished there already. Raises ConfigError where the folder holds another run."""
+    """Whether this very run is finished there already; keys that an older version did not write have their defaults.
+
+    Raises ConfigError where the folder holds another run.
+    """
     there = read_run(out)
-    if there and {k: there.get(k) for k in ("kind", "config")} != wanted(kind, config):
+    if there and {"kind": there.get("kind"), "config": {**wanted(kind, RunConfig())["config"], **there.get("config", {})}} != wanted(kind, config):
         raise ConfigError(f"{out} holds another run (see its run.json): choose another --out, or delete the folder")
     done = "digest" in there and (out / "model").is_dir()
     if done:

@@ -29,7 +29,7 @@ from unremember.models.load import quiet
 from unremember.observe.store import Store
 from unremember.report.comparison import plain
 
-FIXED = ("model", "data", "template", "without", "settings")
+FIXED = ("model", "data", "template", "without", "only", "settings")
 """What cannot be swept: all points are measured beside the same controls."""
 POINT = "point.json"
 

@@ -23,11 +23,11 @@ def tokenizer_of(split: Split) -> Any:
 
 
 def train_run(config: RunConfig, out: Path) -> None:
-    """Train into the run folder ``out``, or carry on there. Raises DataError for a role in ``without`` that is not there."""
+    """Train into the run folder ``out``, or carry on there. Raises DataError for a named role that is not there."""
     if finished(out, "train", config):
         return
     split, settings = split_of(config.data), config.settings
-    for role in config.without:
+    for role in (*config.without, *config.only):
         split[role]
     if config.model:
         folder = model_folder(config.model)
@@ -37,6 +37,6 @@ def train_run(config: RunConfig, out: Path) -> None:
         model = small_llama(len(tokenizer), seed=settings.seed)
     began = time.monotonic()
     with begun(out, "train", config, model, split):
-        result = api.train(model, split, tokenizer=tokenizer, without=config.without, template=template_of(config.template),
-                           folder=out, **dataclasses.asdict(settings))  # fmt: skip
+        result = api.train(model, split, tokenizer=tokenizer, without=config.without, only=config.only,
+                           template=template_of(config.template), folder=out, **dataclasses.asdict(settings))  # fmt: skip
     finish(out, result, tokenizer, time.monotonic() - began)

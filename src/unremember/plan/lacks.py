@@ -22,7 +22,7 @@ HOW: Mapping[str, str] = {
     "perturbed_answers": "give each row a list of wrong answers of the same form",
 }
 REINFORCED = (
-    "a model that learned the forget set further: make it with `unremember train -m ORIGINAL -d DATA --without retain -o RUN`, "
+    "a model that learned the forget set further: make it with `unremember train -m ORIGINAL -d DATA --only forget -o RUN`, "
     "name it by method.reinforced=RUN"
 )
 GRADIENTS = "gradients: the weights are quantised; load the model in bfloat16 or float32, or take --selection lora"

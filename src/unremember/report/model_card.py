@@ -41,7 +41,7 @@ def forgotten(run: Mapping[str, Any]) -> str:
 
 
 def how(run: Mapping[str, Any]) -> str:
-    config = {key: value for key, value in run["config"].items() if key not in ("model", "data", "settings", "without") and value}
+    config = {key: value for key, value in run["config"].items() if key not in ("model", "data", "settings", "without", "only") and value}
     settings = run["config"]["settings"]
     lines = [f"- {name}: `{json.dumps(value) if isinstance(value, dict) else value}`" for name, value in config.items()]
     lines += [f"- settings: `{json.dumps(settings)}`", f"- weights before: `{run['hashes']['start']}`", f"- weights after: `{run['digest']}`",

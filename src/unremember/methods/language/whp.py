@@ -10,7 +10,7 @@ from unremember.registry import methods
 def whp(reinforced: str = "", strength: float = 5.0, gamma: float = 1.0, alpha: float = 0.0) -> Recipe:
     """Learn what the original says less ``strength`` × what further learning of the forget set makes likelier.
 
-    ``reinforced`` is the folder of the model that learned it further (``unremember train -m ORIGINAL --without retain``). ``alpha``
+    ``reinforced`` is the folder of the model that learned it further (``unremember train -m ORIGINAL --only forget``). ``alpha``
     adds a retain term. The paper trains on the likeliest token alone, and puts common names in place of those of its books first.
     """
     kept = (Term("retain", "nll", alpha),) if alpha else ()
