@@ -6,7 +6,8 @@ import re
 import sys
 from pathlib import Path
 
-from unremember.registry import ALL, Entry, methods
+from unremember.registry import ALL, Entry, covered, methods
+from unremember.taxonomy import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD, END = "<!-- head -->", "<!-- /head -->"
@@ -36,7 +37,21 @@ def systems() -> str:
     for kind, registry in ALL.items():
         cost = {e.name: str(e.facts["cost"]) for e in registry.all() if "cost" in e.facts}
         parts += [f"## {kind.capitalize()}", table(registry.all(), **({"cost of a step": cost} if cost else {}))]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, "## Taxonomy", taxonomy()]) + "\n"
+
+
+def taxonomy() -> str:
+    """What of the field's taxonomy is here, by its families."""
+    found = covered()
+    asked = [names for element, names in found if element.how != "page"]
+    here = sum(map(bool, asked))
+    parts = ["The elements of two surveys ([arXiv 2404.02062](https://arxiv.org/abs/2404.02062), [2511.09855](https://arxiv.org/abs/2511.09855)). "
+             f"Of the {len(asked)} that code or a library can bring {here} are here; the others are yet to come."]  # fmt: skip
+    for family, title in FAMILIES.items():
+        rows = [(f"`{e.id}`", e.what, e.how, ", ".join(f"`{name}`" for name in names) or "–") for e, names in found if e.family == family]
+        lines = [f"| {' | '.join(cells)} |" for cells in [("id", "what", "as", "here"), ["---"] * 4, *rows]]
+        parts += [f"### {title.capitalize()}", "\n".join(lines)]
+    return "\n\n".join(parts)
 
 
 def readme(text: str) -> str:
@@ -56,7 +71,7 @@ def page(text: str, name: str) -> str:
     """A method's page with the head that the registry gives, and its figure where ``unremember bench methods`` has made one."""
     entry = methods.entry(name)
     parameters = ", ".join(f"`{k}={v!r}`" for k, v in entry.parameters().items()) or "–"
-    facts = [("Paper", paper(entry)), ("Fidelity", entry.fidelity), ("Needs", ", ".join(entry.needs)),
+    facts = [("Paper", paper(entry)), ("Fidelity", entry.fidelity), ("Taxonomy", f"`{entry.taxonomy}`"), ("Needs", ", ".join(entry.needs)),
              ("Cost of a step", str(entry.facts.get("cost", "–"))), ("Parameters", parameters)]  # fmt: skip
     head = "\n".join(["| | |", "| --- | --- |", *[f"| {k} | {v} |" for k, v in facts]])
     if (ROOT / SPOTLIGHT / f"{name}.png").exists():

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from unremember.errors import ConfigError, nearest
+from unremember.taxonomy import IDS, Element, coverage
 
 Part = TypeVar("Part", bound=Callable[..., Any])
 FIDELITIES = ("code", "paper", "reconstruction", "own")
@@ -29,8 +30,9 @@ FIDELITIES = ("code", "paper", "reconstruction", "own")
 class Entry:
     """What a registered part says about itself.
 
-    ``needs`` names roles, texts and access that must be there; ``fidelity`` is ``code`` (checked against the
-    authors' code), ``paper`` (from the paper's text), ``reconstruction`` (from an abstract) or ``own``.
+    ``needs`` names roles, texts and access that must be there; ``fidelity`` is ``code`` (checked against the authors' code),
+    ``paper`` (from the paper's text), ``reconstruction`` (from an abstract) or ``own``; ``taxonomy`` is an id of
+    :mod:`unremember.taxonomy`.
     """
 
     kind: str
@@ -41,13 +43,14 @@ class Entry:
     arxiv: str = ""
     needs: tuple[str, ...] = ()
     fidelity: str = "own"
+    taxonomy: str = ""
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         """The entry as a plain object for ``--json`` and generated tables."""
         return {
             "name": self.name, "kind": self.kind, "summary": self.summary, "paper": self.paper,
-            "arxiv": self.arxiv, "needs": list(self.needs), "fidelity": self.fidelity,
+            "arxiv": self.arxiv, "needs": list(self.needs), "fidelity": self.fidelity, "taxonomy": self.taxonomy,
             "parameters": {key: repr(value) for key, value in self.parameters().items()}, **self.facts,
         }  # fmt: skip
 
@@ -74,10 +77,12 @@ class Registry:
         self.loaded = False
 
     def register(self, name: str, *, paper: str = "", arxiv: str = "", needs: tuple[str, ...] = (),
-                 fidelity: str = "own", **facts: Any) -> Callable[[Part], Part]:  # fmt: skip
+                 fidelity: str = "own", taxonomy: str = "", **facts: Any) -> Callable[[Part], Part]:  # fmt: skip
         """Decorator: file ``make`` under ``name``; its docstring's first line is the summary."""
         if fidelity not in FIDELITIES:
             raise ConfigError(f"{self.kind} {name!r}: fidelity {fidelity!r} is not one of {', '.join(FIDELITIES)}")
+        if taxonomy and taxonomy not in IDS:
+            raise ConfigError(f"{self.kind} {name!r}: unknown taxonomy id {taxonomy!r}: {nearest(taxonomy, IDS)}")
 
         def add(make: Part) -> Part:
             doc = inspect.getdoc(make)
@@ -87,7 +92,7 @@ class Registry:
             if known is not None and (known.make.__module__, known.make.__qualname__) != (make.__module__, make.__qualname__):
                 raise ConfigError(f"two {self.kind} are called {name!r}: {known.make.__module__} and {make.__module__}")
             summary = doc.splitlines()[0]
-            self.entries[name] = Entry(self.kind, name, make, summary, paper, arxiv, needs, fidelity, facts)
+            self.entries[name] = Entry(self.kind, name, make, summary, paper, arxiv, needs, fidelity, taxonomy, facts)
             return make
 
         return add
@@ -176,3 +181,8 @@ audits = Registry("audits", "unremember.audits")
 benchmarks = Registry("benchmarks", "unremember.benchmarks")
 attacks = Registry("attacks", "unremember.audits.attacks")
 ALL = {r.kind: r for r in (methods, losses, blends, samplings, selections, audits, attacks, benchmarks)}
+
+
+def covered() -> list[tuple[Element, tuple[str, ...]]]:
+    """Every element of the taxonomy with the parts that carry its id; none where nothing does yet."""
+    return coverage((entry.taxonomy, entry.name) for registry in ALL.values() for entry in registry.all() if entry.taxonomy)

@@ -49,6 +49,14 @@ def test_a_list_as_a_table_of_80_columns(kind: str) -> None:
         assert entry.fidelity in words and (entry.arxiv in words or not entry.arxiv)
 
 
+def test_the_taxonomy_says_what_is_here_and_what_is_not() -> None:
+    rows = {row["id"]: row for row in ran("taxonomy", "--json").json}
+    assert "npo" in rows["global.preference"]["here"] and rows["certified.removal"]["here"] == []
+    lines = ran("taxonomy").out.splitlines()
+    here = sum(bool(row["here"]) for row in rows.values() if row["how"] != "page")
+    assert lines[-1].startswith(f"{here} of ") and max(map(len, lines)) <= 80 and here < len(rows)
+
+
 def test_the_price_of_a_step_is_in_the_list_of_methods() -> None:
     text = ran("methods").out
     assert "backwards" in text and "31F 31B" in text and text.count("2F 2B") > 5 and "backwards" not in ran("audits").out

@@ -24,7 +24,7 @@ def agreement(truth: str, said: str) -> float:
     return float(scorer(False).score(truth, said)["rougeL"].fmeasure) if worded(truth) else float("nan")
 
 
-@audits.register("verbatim_memorisation", needs=("verbmem", "oracle"), fidelity="code", default=False, **PAPER)
+@audits.register("verbatim_memorisation", needs=("verbmem", "oracle"), taxonomy="evaluation.forgetting", fidelity="code", default=False, **PAPER)
 @dataclasses.dataclass(frozen=True)
 class VerbatimMemorisation:
     """ROUGE-L F1 of the greedy continuation with the true one, both at most ``limit`` tokens, over passages of the forget set."""
@@ -42,7 +42,7 @@ class VerbatimMemorisation:
         return of_examples(name, np.array(values), groups, "more_knowledge", seen, self.role, access="text")
 
 
-@audits.register("knowledge_memorisation", needs=("knowmem", "oracle"), fidelity="code", default=False, **PAPER)
+@audits.register("knowledge_memorisation", needs=("knowmem", "oracle"), taxonomy="evaluation.forgetting", fidelity="code", default=False, **PAPER)
 @dataclasses.dataclass(frozen=True)
 class KnowledgeMemorisation:
     """ROUGE-L F1 of at most ``limit`` tokens of answer, cut at a blank line or a next question, with the true answer.

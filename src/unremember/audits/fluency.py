@@ -28,7 +28,7 @@ def variety(text: str) -> float:
     return float(np.mean(found))
 
 
-@audits.register("fluency", needs=("forget",), fidelity="own", default=False)
+@audits.register("fluency", needs=("forget",), taxonomy="evaluation.retaining", fidelity="own", default=False)
 @dataclasses.dataclass(frozen=True)
 class Fluency:
     """Variety of the greedy generations to a role's questions: near 1 in ordinary text, near 0 where words repeat.

@@ -46,7 +46,7 @@ def log_choose(n: int, k: int) -> float:
 
 
 @audits.register("forget_quality", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
-                 needs=("forget", "paraphrased_answer", "perturbed_answers", "oracle"), fidelity="code")  # fmt: skip
+                 needs=("forget", "paraphrased_answer", "perturbed_answers", "oracle"), taxonomy="evaluation.distance", fidelity="code")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class ForgetQuality:
     """p-value of the Kolmogorov–Smirnov test between the truth ratios of the model and of a retrained oracle.

@@ -21,7 +21,7 @@ NO_SIGNAL = "no layer beats the permutation null: the probe finds nothing"
 
 
 @audits.register("linear_probe", paper="The WMDP Benchmark: Measuring and Reducing Malicious Use With Unlearning", arxiv="2403.03218",
-                 needs=("questions", "oracle", "hidden states"), fidelity="paper", default=False)  # fmt: skip
+                 needs=("questions", "oracle", "hidden states"), taxonomy="evaluation.recovery", fidelity="paper", default=False)  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class LinearProbe:
     """Out-of-fold accuracy of a linear 4-way probe for the right letter, on the states at the prompt's end, at the best layer.

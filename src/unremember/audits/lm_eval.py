@@ -12,7 +12,7 @@ from unremember.registry import audits
 
 
 @audits.register("lm_eval", paper="Lessons from the Trenches on Reproducible Evaluation of Language Models", arxiv="2405.14782",
-                 needs=("oracle",), fidelity="code", default=False)  # fmt: skip
+                 needs=("oracle",), taxonomy="evaluation.retaining", fidelity="code", default=False)  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class LmEval:
     """Mean of a metric over the questions of an lm-eval task (``wmdp_bio``, ``mmlu`` …), by lm-eval itself.

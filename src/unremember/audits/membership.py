@@ -81,7 +81,8 @@ def wanted(split: Split, kind: Literal["scores", "moments", "gradient_norms"] = 
     return [Want(kind, role) for role in roles] if all(has(split, role, "answer") for role in roles) else []
 
 
-@audits.register("membership_loss", paper="OpenUnlearning", arxiv="2506.12618", needs=("forget", "holdout", "oracle"), fidelity="code")
+@audits.register("membership_loss", paper="OpenUnlearning", arxiv="2506.12618", needs=("forget", "holdout", "oracle"),
+                 taxonomy="evaluation.membership", fidelity="code")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class MembershipLoss:
     """AUC of the loss attack between forget set and holdout."""
@@ -94,7 +95,7 @@ class MembershipLoss:
 
 
 @audits.register("membership_zlib", paper="Extracting Training Data from Large Language Models", arxiv="2012.07805",
-                 needs=("forget", "holdout", "oracle"), fidelity="code")  # fmt: skip
+                 needs=("forget", "holdout", "oracle"), taxonomy="evaluation.membership", fidelity="code")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class MembershipZlib:
     """AUC of the loss over the compressed size of the answer."""
@@ -109,7 +110,7 @@ class MembershipZlib:
 
 
 @audits.register("membership_mink", paper="Detecting Pretraining Data from Large Language Models", arxiv="2310.16789",
-                 needs=("forget", "holdout", "oracle"), fidelity="code")  # fmt: skip
+                 needs=("forget", "holdout", "oracle"), taxonomy="evaluation.membership", fidelity="code")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class MembershipMinK:
     """AUC of the Min-K % attack: the mean of the share ``k`` least likely tokens. ``members`` and ``others`` are its roles."""
@@ -128,7 +129,8 @@ class MembershipMinK:
 
 
 @audits.register("membership_minkpp", paper="Min-K%++: Improved Baseline for Detecting Pre-Training Data from Large Language Models",
-                 arxiv="2404.02936", needs=("forget", "holdout", "oracle"), fidelity="code", default=False)  # fmt: skip
+                 arxiv="2404.02936", needs=("forget", "holdout", "oracle"),
+                 taxonomy="evaluation.membership", fidelity="code", default=False)  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class MembershipMinKPP:
     """AUC of the Min-K %++ attack: the least likely tokens, each beside what its distribution makes of any token."""
@@ -143,7 +145,7 @@ class MembershipMinKPP:
 
 
 @audits.register("membership_gradnorm", paper="OpenUnlearning", arxiv="2506.12618", needs=("forget", "holdout", "oracle", "gradients"),
-                 fidelity="code", default=False)  # fmt: skip
+                 taxonomy="evaluation.membership", fidelity="code", default=False)  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class MembershipGradNorm:
     """AUC of the gradient's size: the mean over the weight tensors of the 2-norm of each answer's gradient."""
@@ -157,7 +159,7 @@ class MembershipGradNorm:
 
 
 @audits.register("membership_reference", paper="Membership Inference Attacks From First Principles", arxiv="2112.03570",
-                 needs=("forget", "holdout", "oracle"), fidelity="code", default=False)  # fmt: skip
+                 needs=("forget", "holdout", "oracle"), taxonomy="evaluation.membership", fidelity="code", default=False)  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class MembershipReference:
     """AUC of the loss beyond that of a reference that never saw the forget set: the oracles, or the others of them.
@@ -182,7 +184,7 @@ def others(seen: Seen, oracles: Sequence[Seen]) -> list[Seen]:
 
 
 @audits.register("privleak", paper="MUSE: Machine Unlearning Six-Way Evaluation for Language Models", arxiv="2407.06460",
-                 needs=("forget", "holdout", "oracle"), fidelity="code", default=False)  # fmt: skip
+                 needs=("forget", "holdout", "oracle"), taxonomy="evaluation.membership", fidelity="code", default=False)  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class PrivLeak:
     """100 · (a - a_oracle) / a_oracle, a = 1 - AUC of the Min-K % attack: below 0 still a member, above 0 over-unlearned.

@@ -35,7 +35,7 @@ def strength(matches: np.ndarray, compat: str = "") -> float:
 
 
 @audits.register("extraction_strength", paper="Localizing Paragraph Memorization / OpenUnlearning", arxiv="2506.12618",
-                 needs=("forget", "oracle"), fidelity="code")  # fmt: skip
+                 needs=("forget", "oracle"), taxonomy="evaluation.forgetting", fidelity="code")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class ExtractionStrength:
     """Share of the answer that is extracted greedily once the shortest sufficient prefix is given."""
@@ -52,7 +52,8 @@ class ExtractionStrength:
         return of_examples("extraction_strength", values, seen.split[self.role].groups(), "more_knowledge", seen, self.role)
 
 
-@audits.register("exact_memorisation", paper="OpenUnlearning", arxiv="2506.12618", needs=("forget", "oracle"), fidelity="code")
+@audits.register("exact_memorisation", paper="OpenUnlearning", arxiv="2506.12618", needs=("forget", "oracle"),
+                 taxonomy="evaluation.forgetting", fidelity="code")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class ExactMemorisation:
     """Share of the answer's tokens that are the greedy choice under teacher forcing."""

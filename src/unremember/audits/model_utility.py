@@ -23,7 +23,7 @@ def harmonic(parts: np.ndarray) -> np.ndarray:
 
 
 @audits.register("model_utility", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
-                 needs=("utility roles", "perturbed_answers"), fidelity="code")  # fmt: skip
+                 needs=("utility roles", "perturbed_answers"), taxonomy="evaluation.retaining", fidelity="code")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class ModelUtility:
     """Harmonic mean of probability, ROUGE-L recall and truth ratio over each utility role; 0 if any is 0.

@@ -29,7 +29,7 @@ def letter_logprobs(scores: Scores) -> np.ndarray:
 
 
 @audits.register("multiple_choice", paper="The WMDP Benchmark: Measuring and Reducing Malicious Use With Unlearning", arxiv="2403.03218",
-                 needs=("questions", "oracle"), fidelity="paper", default=False)  # fmt: skip
+                 needs=("questions", "oracle"), taxonomy="evaluation.forgetting", fidelity="paper", default=False)  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class MultipleChoice:
     """Accuracy of the likeliest of four letters after "Answer:", averaged over the four cyclic orders of the options.

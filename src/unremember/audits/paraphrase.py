@@ -15,7 +15,7 @@ from unremember.registry import audits
 
 
 @audits.register("paraphrase_probability", paper="OpenUnlearning", arxiv="2506.12618",
-                 needs=("forget", "paraphrased_answer", "oracle"), fidelity="code", default=False)  # fmt: skip
+                 needs=("forget", "paraphrased_answer", "oracle"), taxonomy="evaluation.forgetting", fidelity="code", default=False)  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class ParaphraseProbability:
     """Mean per-token probability of the answer's paraphrase; where a row has several, their mean."""

@@ -45,7 +45,7 @@ def options(split: Split, role: str) -> bool:
 
 
 @audits.register("probability", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
-                 needs=("forget", "oracle"), fidelity="code")  # fmt: skip
+                 needs=("forget", "oracle"), taxonomy="evaluation.forgetting", fidelity="code")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class Probability:
     """Mean per-token probability of the true answer on a role."""

@@ -42,7 +42,7 @@ def recalls(seen: Seen, role: str) -> np.ndarray:
 
 
 @audits.register("rouge", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
-                 needs=("forget", "oracle"), fidelity="code")  # fmt: skip
+                 needs=("forget", "oracle"), taxonomy="evaluation.forgetting", fidelity="code")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class Rouge:
     """ROUGE-L recall (stemmed) of the greedy generation against the true answer."""

@@ -16,7 +16,7 @@ from unremember.registry import audits
 
 
 @audits.register("trigger_gap", paper="Keeping an Eye on LLM Unlearning: The Hidden Risk and Remedy", arxiv="2506.00359",
-                 needs=("retain_eval", "retain_eval_trigger"), fidelity="own")  # fmt: skip
+                 needs=("retain_eval", "retain_eval_trigger"), taxonomy="evaluation.retaining", fidelity="own")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class TriggerGap:
     """ROUGE-L recall on plain questions minus that on the same questions with ordinary words around them.

@@ -69,7 +69,8 @@ def true_better(values: np.ndarray) -> np.ndarray:
 
 
 @audits.register("truth_ratio", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
-                 needs=("forget", "paraphrased_answer", "perturbed_answers", "oracle"), fidelity="code")  # fmt: skip
+                 needs=("forget", "paraphrased_answer", "perturbed_answers", "oracle"),
+                 taxonomy="evaluation.forgetting", fidelity="code")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class TruthRatio:
     """Mean of min(R, 1/R) over the forget set (R: wrong over right answers); near 1 where the truth is not preferred.

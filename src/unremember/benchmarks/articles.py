@@ -15,7 +15,7 @@ SHOTS = 1
 """Answered questions before each question: of the last article that is kept, and not asked themselves."""
 
 
-@benchmarks.register("articles", needs=("original", "oracle"), fidelity="own")
+@benchmarks.register("articles", needs=("original", "oracle"), taxonomy="evaluation.datasets", fidelity="own")
 @dataclasses.dataclass(frozen=True)
 class Articles:
     """``count`` short generated articles, a quarter to forget, a half to keep, a quarter never learned, with MUSE's audits.

@@ -12,7 +12,7 @@ from unremember.errors import ConfigError
 from unremember.registry import benchmarks
 
 
-@benchmarks.register("files", fidelity="own")
+@benchmarks.register("files", taxonomy="evaluation.datasets", fidelity="own")
 @dataclasses.dataclass(frozen=True)
 class Files:
     """JSON, JSON-lines, CSV or Parquet files by role: ``roles: {forget: f.json, retain: r.csv}``.

@@ -35,7 +35,7 @@ ASIDE = re.compile(r"sust_forget_[2-9]")
 """Files on which there are no published questions: those are on ``raw_forget``, with which both streams begin."""
 
 
-@benchmarks.register("muse", needs=("original", "oracle"), fidelity="code", **PAPER)
+@benchmarks.register("muse", needs=("original", "oracle"), taxonomy="evaluation.datasets", fidelity="code", **PAPER)
 @dataclasses.dataclass(frozen=True)
 class MUSE:
     """MUSE from the hub (``path="muse-bench/MUSE-News"``, ``"muse-bench/MUSE-Books"``) or a folder of its files.

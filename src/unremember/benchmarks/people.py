@@ -9,7 +9,7 @@ from unremember.registry import benchmarks
 from unremember.worlds.people import people
 
 
-@benchmarks.register("people", needs=("original", "oracle"), fidelity="own")
+@benchmarks.register("people", needs=("original", "oracle"), taxonomy="evaluation.datasets", fidelity="own")
 @dataclasses.dataclass(frozen=True)
 class People:
     """A seeded world of ``count`` fictitious people, a share ``forget`` of them to forget. Needs no download."""

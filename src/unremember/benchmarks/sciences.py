@@ -9,7 +9,7 @@ from unremember.registry import benchmarks
 from unremember.worlds.sciences import sciences
 
 
-@benchmarks.register("sciences", needs=("original", "oracle"), fidelity="own")
+@benchmarks.register("sciences", needs=("original", "oracle"), taxonomy="evaluation.datasets", fidelity="own")
 @dataclasses.dataclass(frozen=True)
 class Sciences:
     """A seeded world of three sciences with ``subjects`` subjects each, one science to forget. Needs no download."""

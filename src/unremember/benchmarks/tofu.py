@@ -16,7 +16,7 @@ COLUMNS = {"perturbed_answer": "perturbed_answers"}
 
 
 @benchmarks.register("tofu", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
-                     needs=("original", "oracle"), fidelity="code")  # fmt: skip
+                     needs=("original", "oracle"), taxonomy="evaluation.datasets", fidelity="code")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class TOFU:
     """TOFU from the hub (``path="locuslab/TOFU"``) or a local folder of its JSON files.

@@ -32,7 +32,7 @@ NEAR = {"bio": ("mmlu_college_biology", "mmlu_virology"), "cyber": ("mmlu_colleg
 
 
 @benchmarks.register("wmdp", paper="The WMDP Benchmark: Measuring and Reducing Malicious Use With Unlearning", arxiv="2403.03218",
-                     needs=("original",), fidelity="paper")  # fmt: skip
+                     needs=("original",), taxonomy="evaluation.datasets", fidelity="paper")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class WMDP:
     """WMDP's corpora and questions; a file that lies in the folder ``path`` is taken from there, every other from the hub.

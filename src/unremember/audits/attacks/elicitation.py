@@ -12,7 +12,7 @@ from unremember.registry import attacks
 NEEDS = ("forget", "oracle", "original")
 
 
-@attacks.register("prefix", paper="OpenUnlearning", arxiv="2506.12618", needs=NEEDS, fidelity="own")
+@attacks.register("prefix", paper="OpenUnlearning", arxiv="2506.12618", needs=NEEDS, taxonomy="evaluation.recovery", fidelity="own")
 @dataclasses.dataclass(frozen=True)
 class Prefix:
     """Give the first words of the answer and look at the rest: the share of them is the amount.
@@ -35,7 +35,8 @@ class Prefix:
             look(Attacked(share, model, task, split.with_rows(forget=made)))
 
 
-@attacks.register("few_shot", paper="OpenUnlearning", arxiv="2506.12618", needs=("forget", "retain", "oracle", "original"), fidelity="own")
+@attacks.register("few_shot", paper="OpenUnlearning", arxiv="2506.12618", needs=("forget", "retain", "oracle", "original"),
+                  taxonomy="evaluation.recovery", fidelity="own")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class FewShot:
     """Answer some retain questions first, in the prompt: their number is the amount. Each row has its own, by its key."""
@@ -55,7 +56,8 @@ class FewShot:
             look(Attacked(shots, model, task, split.with_rows(forget=made)))
 
 
-@attacks.register("paraphrase", paper="OpenUnlearning", arxiv="2506.12618", needs=(*NEEDS, "paraphrased_question"), fidelity="own")
+@attacks.register("paraphrase", paper="OpenUnlearning", arxiv="2506.12618", needs=(*NEEDS, "paraphrased_question"),
+                  taxonomy="evaluation.recovery", fidelity="own")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class Paraphrase:
     """Ask the question in other words: the rows' ``paraphrased_question``."""

@@ -12,7 +12,7 @@ from unremember.registry import attacks
 
 
 @attacks.register("logit_lens", paper="Eliciting Latent Predictions from Transformers with the Tuned Lens", arxiv="2303.08112",
-                  needs=("forget", "oracle", "original"), fidelity="paper")  # fmt: skip
+                  needs=("forget", "oracle", "original"), taxonomy="evaluation.recovery", fidelity="paper")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class LogitLens:
     """Leave the last blocks out: the blocks that are left are the amount, and the output layer reads them as they are.

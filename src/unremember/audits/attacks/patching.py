@@ -13,7 +13,7 @@ from unremember.registry import attacks
 
 
 @attacks.register("patching", paper="Patchscopes: A Unifying Framework for Inspecting Hidden Representations of Language Models", arxiv="2401.06102",
-                  needs=("forget", "oracle", "original"), fidelity="own")  # fmt: skip
+                  needs=("forget", "oracle", "original"), taxonomy="evaluation.recovery", fidelity="own")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class Patching:
     """The states after some blocks of the model go on through the original's other blocks: the model's blocks are the amount.

@@ -13,7 +13,7 @@ from unremember.registry import attacks
 
 
 @attacks.register("pruning", paper="Learning both Weights and Connections for Efficient Neural Networks", arxiv="1506.02626",
-                  needs=("forget", "oracle", "original"), fidelity="paper")  # fmt: skip
+                  needs=("forget", "oracle", "original"), taxonomy="evaluation.recovery", fidelity="paper")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class Pruning:
     """Set the smallest weights of every matrix to zero: the share of them is the amount."""

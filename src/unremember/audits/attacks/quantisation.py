@@ -19,7 +19,7 @@ GROUP = 32
 
 
 @attacks.register("quantisation", paper="Catastrophic Failure of LLM Unlearning via Quantization", arxiv="2410.16454",
-                  needs=("forget", "oracle", "original"), fidelity="paper")  # fmt: skip
+                  needs=("forget", "oracle", "original"), taxonomy="evaluation.recovery", fidelity="paper")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class Quantisation:
     """Store the weights in ``bits`` bits.

@@ -17,7 +17,8 @@ from unremember.errors import ConfigError
 from unremember.registry import attacks
 
 
-@attacks.register("relearning", paper="OpenUnlearning", arxiv="2506.12618", needs=("forget", "oracle", "original"), fidelity="code")
+@attacks.register("relearning", paper="OpenUnlearning", arxiv="2506.12618", needs=("forget", "oracle", "original"),
+                  taxonomy="evaluation.recovery", fidelity="code")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class Relearning:
     """Train a copy on a share of a role's rows and look at the forget rows that it was not shown.

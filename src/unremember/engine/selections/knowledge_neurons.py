@@ -28,7 +28,7 @@ Positions = Literal["max", "mean", "last"]
 
 
 @selections.register("knowledge_neurons", paper="FaithUn: Toward Faithful Forgetting in Language Models", arxiv="2502.19207",
-                     needs=("forget", "answer"), fidelity="reconstruction")  # fmt: skip
+                     needs=("forget", "answer"), taxonomy="local.retraining", fidelity="reconstruction")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class KnowledgeNeurons:
     """The ``share`` of all MLP neurons with the highest contextual score: their rows of up and gate, their column of down.

@@ -9,7 +9,8 @@ from unremember.engine.seams import Context, Selected
 from unremember.registry import selections
 
 
-@selections.register("lora", paper="LoRA: Low-Rank Adaptation of Large Language Models", arxiv="2106.09685", fidelity="code")
+@selections.register("lora", paper="LoRA: Low-Rank Adaptation of Large Language Models", arxiv="2106.09685",
+                     taxonomy="architecture.adapters", fidelity="code")  # fmt: skip
 @dataclasses.dataclass(frozen=True)
 class LoRA:
     """Low-rank adapters on the linear layers (``targets``: all, or names of modules); the base is untouched."""

@@ -11,7 +11,7 @@ from unremember.engine.seams import Context, Selected
 from unremember.registry import selections
 
 
-@selections.register("negate", paper="Editing Models with Task Arithmetic", arxiv="2212.04089", fidelity="code")
+@selections.register("negate", paper="Editing Models with Task Arithmetic", arxiv="2212.04089", taxonomy="local.arithmetic", fidelity="code")
 @dataclasses.dataclass(frozen=True)
 class Negate:
     """At the end every weight w becomes w₀ - ``scale`` · (w - w₀), w₀ the weights before; ``of`` chooses what moves.

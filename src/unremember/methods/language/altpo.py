@@ -11,7 +11,7 @@ from unremember.registry import methods
 
 
 @methods.register("altpo", paper="Alternate Preference Optimization for Unlearning Factual Knowledge in Large Language Models", arxiv="2409.13474",
-                  needs=("forget", "retain", "alternate"), fidelity="code", cost="3 forwards, 3 backwards")  # fmt: skip
+                  needs=("forget", "retain", "alternate"), taxonomy="global.preference", fidelity="code", cost="3 forwards, 3 backwards")  # fmt: skip
 def altpo(alternates: str = "", beta: float = 0.1, gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
     """DPO towards plausible other answers in place of refusals, with a retain term.
 

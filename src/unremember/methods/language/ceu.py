@@ -5,7 +5,7 @@ from unremember.registry import methods
 
 
 @methods.register("ceu", paper="CE-U: Cross Entropy Unlearning", arxiv="2503.01224",
-                  needs=("forget",), fidelity="code", cost="1 forward, 1 backward")  # fmt: skip
+                  needs=("forget",), taxonomy="global.distillation", fidelity="code", cost="1 forward, 1 backward")  # fmt: skip
 def ceu(skip: int = 1) -> Recipe:
     """Teach the forget set what the model would say without the answer's token; no retain data, no reference."""
     return Recipe(terms=(Term("forget", {"name": "ceu", "skip": skip}),))

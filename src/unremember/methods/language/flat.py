@@ -21,7 +21,7 @@ NORMAL = (
 
 
 @methods.register("flat", paper="LLM Unlearning via Loss Adjustment with Only Forget Data", arxiv="2410.11143",
-                  needs=("forget", "alternate"), fidelity="code", cost="2 forwards, 2 backwards")  # fmt: skip
+                  needs=("forget", "alternate"), taxonomy="global.preference", fidelity="code", cost="2 forwards, 2 backwards")  # fmt: skip
 def flat(divergence: Literal["kl", "tv", "js", "pearson"] = "kl", template: Literal["refusal", "normal"] = "refusal",
          alpha: float = 0.0) -> Recipe:  # fmt: skip
     """Lower each forget answer's mean probability and raise a template's; no retain data, no reference.

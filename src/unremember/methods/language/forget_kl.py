@@ -5,7 +5,8 @@ from unremember.registry import methods
 
 
 @methods.register("forget_kl", paper="Negative Preference Optimization: From Catastrophic Collapse to Effective Unlearning", arxiv="2404.05868",
-                  needs=("forget",), fidelity="code", cost="1 forward, 1 backward, the original's output layer")  # fmt: skip
+                  needs=("forget",),
+                  taxonomy="global.ascent", fidelity="code", cost="1 forward, 1 backward, the original's output layer")  # fmt: skip
 def forget_kl(gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
     """γ · ascent + α · KL to the original's distribution, both on the forget set; no retain data."""
     return Recipe(terms=(Term("forget", "ascent", gamma), Term("forget", "kl", alpha)))

@@ -5,7 +5,7 @@ from unremember.registry import methods
 
 
 @methods.register("gradient_ascent", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
-                  needs=("forget",), fidelity="code", cost="1 forward, 1 backward")  # fmt: skip
+                  needs=("forget",), taxonomy="global.ascent", fidelity="code", cost="1 forward, 1 backward")  # fmt: skip
 def gradient_ascent() -> Recipe:
     """Ascent on the forget set alone; unbounded, it ends by destroying the model."""
     return Recipe(terms=(Term("forget", "ascent"),))

@@ -7,7 +7,7 @@ from unremember.registry import methods
 
 
 @methods.register("gu", paper="Geometric-disentanglement Unlearning", arxiv="2511.17100",
-                  needs=("forget", "retain"), fidelity="code", cost="2 forwards, 2 backwards")  # fmt: skip
+                  needs=("forget", "retain"), taxonomy="global.ascent", fidelity="code", cost="2 forwards, 2 backwards")  # fmt: skip
 def gu(base: Any = "npo", rule: str = "cone", at: str = "delta", gamma: float = 1.0, alpha: float = 1.0, history: int = 8) -> Recipe:
     """γ · ``base`` on the forget set (any loss) + α · NLL on the retain set, the change projected.
 

@@ -7,7 +7,7 @@ from unremember.registry import methods
 
 
 @methods.register("guard", paper="GUARD: Guided Unlearning and Retention via Data Attribution for Large Language Models",
-                  arxiv="2506.10946", needs=("forget", "retain", "gradients"), fidelity="reconstruction",
+                  arxiv="2506.10946", needs=("forget", "retain", "gradients"), taxonomy="global.ascent", fidelity="reconstruction",
                   cost="2 forwards, 2 backwards; a reading, twice an epoch: 1 backward over 512 retain rows, "
                        "1 forward-mode pass over the forget rows")  # fmt: skip
 def guard(base: Any = "npo", tau: float = 1.0, floor: float = 0.1, per_epoch: float = 2.0, gamma: float = 1.0,

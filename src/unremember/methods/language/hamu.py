@@ -7,7 +7,7 @@ from unremember.registry import methods
 
 
 @methods.register("hamu", paper="How Hard Can It Be? Hardness-Aware Multi-Objective Unlearning", arxiv="2606.02119",
-                  needs=("forget", "retain"), fidelity="code", cost="2 forwards, 2 backwards")  # fmt: skip
+                  needs=("forget", "retain"), taxonomy="global.ascent", fidelity="code", cost="2 forwards, 2 backwards")  # fmt: skip
 def hamu(base: Any = "ascent", variant: str = "q", constraint: str = "relative", amount: float = 0.3, granularity: str = "tensor",
          stop: bool = False) -> Recipe:  # fmt: skip
     """``base`` (any loss; ascent is the paper's) on the forget set against NLL on the retain set, traded by hardness.

@@ -8,7 +8,8 @@ from unremember.worlds.refusals import REFUSALS, refusing
 
 
 @methods.register("idk_ap", paper="A Closer Look at Machine Unlearning for Large Language Models", arxiv="2410.08109",
-                  needs=("forget", "retain", "alternate"), fidelity="code", cost="3 forwards, 3 backwards")  # fmt: skip
+                  needs=("forget", "retain", "alternate"),
+                  taxonomy="global.relabelling", fidelity="code", cost="3 forwards, 3 backwards")  # fmt: skip
 def idk_ap(beta: float = 0.1, gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
     """Learn refusals on the forget set while every retain answer stays likelier than a refusal; no reference.
 

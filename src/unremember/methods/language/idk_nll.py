@@ -6,7 +6,8 @@ from unremember.worlds.refusals import refusing
 
 
 @methods.register("idk_nll", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
-                  needs=("forget", "retain", "alternate"), fidelity="code", cost="2 forwards, 2 backwards")  # fmt: skip
+                  needs=("forget", "retain", "alternate"),
+                  taxonomy="global.relabelling", fidelity="code", cost="2 forwards, 2 backwards")  # fmt: skip
 def idk_nll(gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
     """Cross-entropy of a refusal (the row's ``alternate``, else one drawn by the row), with a retain term."""
     terms = (Term("forget", {"name": "nll", "text": "alternate"}, gamma), Term("retain", "nll", alpha))

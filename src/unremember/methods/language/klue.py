@@ -5,7 +5,7 @@ from unremember.registry import methods
 
 
 @methods.register("klue", paper="FaithUn: Toward Faithful Forgetting in Language Models", arxiv="2502.19207",
-                  needs=("forget", "retain"), fidelity="reconstruction",
+                  needs=("forget", "retain"), taxonomy="local.retraining", fidelity="reconstruction",
                   cost="2 forwards, 2 backwards; 1 forward a forget row and option a pass; once 1 + mismatched a forget row")  # fmt: skip
 def klue(share: float = 0.01, regularisation: float = 1.0, mismatched: int = 8, gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
     """γ · ascent on forget rows the model still answers + α · cross-entropy on retain rows, in a few MLP neurons.

@@ -7,7 +7,7 @@ from unremember.registry import methods
 
 
 @methods.register("melu", paper="Standard vs. Modular Sampling: Best Practices for Reliable LLM Unlearning", arxiv="2509.05316",
-                  needs=("forget", "retain", "entity", "neighbour", "relation"), fidelity="code",
+                  needs=("forget", "retain", "entity", "neighbour", "relation"), taxonomy="global.ascent", fidelity="code",
                   cost="2 forwards, 2 backwards")  # fmt: skip
 def melu(base: Any = "npo", order: str = "shuffled", exposure: str = "as_published", gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
     """γ · ``base`` on the forget set + α · NLL on the retain set, paired by entity.

@@ -7,7 +7,7 @@ from unremember.registry import methods
 
 
 @methods.register("ofmu", paper="OFMU: Optimization-Driven Framework for Machine Unlearning", arxiv="2509.22483",
-                  needs=("forget", "retain"), fidelity="reconstruction",
+                  needs=("forget", "retain"), taxonomy="global.ascent", fidelity="reconstruction",
                   cost="31 forwards, 31 backwards; 43 with rho; 6 with beta=0")  # fmt: skip
 def ofmu(base: Any = "npo", inner_steps: int = 5, beta: float = 0.1, rho: float = 0.0) -> Recipe:
     """A round: five ascent steps decorrelated from the retain gradient, then one repairing retain step.

@@ -5,7 +5,7 @@ from unremember.registry import methods
 
 
 @methods.register("pdu", paper="Constrained Entropic Unlearning: A Primal-Dual Framework for Large Language Models", arxiv="2506.05314",
-                  needs=("forget", "retain"), fidelity="code", cost="2 forwards, 2 backwards")  # fmt: skip
+                  needs=("forget", "retain"), taxonomy="global.ascent", fidelity="code", cost="2 forwards, 2 backwards")  # fmt: skip
 def pdu(eps: float = 0.3, start: float = 1.0, step: float = 1.0, warmup: float = 5.0, gamma: float = 1.0) -> Recipe:
     """Flatten the logits on the forget set while the retain loss stays below ``eps``: its weight is a multiplier that adapts.
 

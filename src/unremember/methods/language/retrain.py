@@ -4,7 +4,8 @@ from unremember.engine.seams import Recipe, Term
 from unremember.registry import methods
 
 
-@methods.register("retrain", needs=("retain", "fresh weights"), fidelity="own", cost="1 forward, 1 backward", fresh=True)
+@methods.register("retrain", needs=("retain", "fresh weights"),
+                  taxonomy="around.retraining", fidelity="own", cost="1 forward, 1 backward", fresh=True)  # fmt: skip
 def retrain() -> Recipe:
     """Train fresh weights on the retain set and the general roles alone: the retrained oracle."""
     return Recipe(terms=(Term("train", "nll"),))

@@ -5,7 +5,8 @@ from unremember.registry import methods
 
 
 @methods.register("rmu", paper="The WMDP Benchmark: Measuring and Reducing Malicious Use With Unlearning", arxiv="2403.03218",
-                  needs=("forget", "retain", "hidden states"), fidelity="code", cost="2 partial forwards and backwards")  # fmt: skip
+                  needs=("forget", "retain", "hidden states"),
+                  taxonomy="local.retraining", fidelity="code", cost="2 partial forwards and backwards")  # fmt: skip
 def rmu(layer: int = 1, coefficient: float = 2.0, gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
     """Steer the forget set's states at ``layer`` to a random direction, hold the retain set's.
 

@@ -5,7 +5,7 @@ from unremember.registry import methods
 
 
 @methods.register("satimp", paper="Exploring Criteria of Loss Reweighting to Enhance LLM Unlearning", arxiv="2505.11953",
-                  needs=("forget", "retain"), fidelity="code", cost="2 forwards, 2 backwards")  # fmt: skip
+                  needs=("forget", "retain"), taxonomy="global.ascent", fidelity="code", cost="2 forwards, 2 backwards")  # fmt: skip
 def satimp(beta1: float = 5.0, beta2: float = 1.0, gamma: float = 1.0, alpha: float = 0.1) -> Recipe:
     """Ascent whose tokens weigh p^β₁ (1 - p)^β₂, with a retain term.
 

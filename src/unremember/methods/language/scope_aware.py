@@ -12,7 +12,7 @@ from unremember.registry import methods
 
 
 @methods.register("scope_aware", paper="Keeping an Eye on LLM Unlearning: The Hidden Risk and Remedy", arxiv="2506.00359",
-                  needs=("forget", "retain"), fidelity="reconstruction", cost="3 forwards, 3 backwards")  # fmt: skip
+                  needs=("forget", "retain"), taxonomy="global.ascent", fidelity="reconstruction", cost="3 forwards, 3 backwards")  # fmt: skip
 def scope_aware(base: Any = "npo", eta: float = 5.0) -> Recipe:
     """A base method + η · cross-entropy of a retain answer behind a forget question and its own question.
 

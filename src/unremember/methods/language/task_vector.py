@@ -7,7 +7,7 @@ from unremember.registry import methods
 
 
 @methods.register("task_vector", paper="Editing Models with Task Arithmetic", arxiv="2212.04089",
-                  needs=("forget",), fidelity="code", cost="1 forward, 1 backward")  # fmt: skip
+                  needs=("forget",), taxonomy="local.arithmetic", fidelity="code", cost="1 forward, 1 backward")  # fmt: skip
 def task_vector(scale: float = 1.0, of: Any = "all") -> Recipe:
     """Over-fit a copy to the forget set, then subtract ``scale`` × what it learned from the original's weights.
 

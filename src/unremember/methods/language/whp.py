@@ -5,7 +5,7 @@ from unremember.registry import methods
 
 
 @methods.register("whp", paper="Who's Harry Potter? Approximate Unlearning in LLMs", arxiv="2310.02238",
-                  needs=("forget", "retain", "reinforced model"), fidelity="reconstruction",
+                  needs=("forget", "retain", "reinforced model"), taxonomy="global.distillation", fidelity="reconstruction",
                   cost="1 forward, 1 backward, 2 output layers of frozen models; 2 and 2 with α")  # fmt: skip
 def whp(reinforced: str = "", strength: float = 5.0, gamma: float = 1.0, alpha: float = 0.0) -> Recipe:
     """Learn what the original says less ``strength`` × what further learning of the forget set makes likelier.

@@ -1,0 +1,94 @@
+"""The field's taxonomy: what there is to do about data in a model, with an id that methods, audits, attacks and benchmarks carry.
+
+The elements are those of two surveys (arXiv 2404.02062, 2511.09855).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Element:
+    """``how`` it belongs here: as ``code``, through a ``library``, or as a ``page``. ``where`` are import paths of what is not a
+    registered part."""
+
+    id: str
+    what: str
+    how: Literal["code", "library", "page"] = "code"
+    where: tuple[str, ...] = ()
+
+    @property
+    def family(self) -> str:
+        return self.id.partition(".")[0]
+
+
+FAMILIES: Mapping[str, str] = {
+    "around": "before and around unlearning", "global": "all weights", "local": "some weights", "architecture": "parts added to the model",
+    "input": "what goes in and comes out", "certified": "with a guarantee", "safeguard": "technical safeguards", "evaluation": "evaluation",
+    "governance": "trust and governance",
+}  # fmt: skip
+
+ELEMENTS = (
+    Element("around.cleaning", "De-duplication and removal of personal data before training."),
+    Element("around.retraining", "Retraining without the data: the oracle."),
+    Element("around.private_training", "Differentially private training.", "library"),
+    Element("around.instructions", "Instructions to the model not to say it."),
+    Element("around.filters", "Filters and detectors on what is said."),
+    Element("around.decoding", "Changed sampling and decoding."),
+    Element("around.editing", "Model editing."),
+    Element("global.sharding", "Shards of data with models or adapters of their own."),
+    Element("global.ascent", "Ascent on the forget set, alone or beside descent, KL or a floor."),
+    Element("global.preference", "Preference of another answer, or of none."),
+    Element("global.distillation", "A teacher without the data."),
+    Element("global.relabelling", "Other labels in place of the forgotten."),
+    Element("global.influence", "Fisher, influence and Newton steps."),
+    Element("global.alignment", "Reinforcement learning from rewards.", "library"),
+    Element("local.retraining", "Training of located weights, or of inner states, alone."),
+    Element("local.arithmetic", "Arithmetic with task vectors."),
+    Element("local.modification", "Knowledge neurons, pruning or weights changed directly."),
+    Element("architecture.adapters", "Layers that are learned to forget, kept apart or merged."),
+    Element("architecture.erasure", "Linear erasure of a concept from inner states."),
+    Element("architecture.offset", "Logits offset by small models."),
+    Element("input.modification", "Changed prompts, embeddings and outputs."),
+    Element("input.memory", "A memory of edits that is looked up."),
+    Element("input.in_context", "Demonstrations in the context."),
+    Element("certified.removal", "Newton steps with noise where the loss is convex."),
+    Element("safeguard.privacy_bound", "Differential privacy as a bound for a group's deletion.", "library"),
+    Element("safeguard.encryption", "Encrypted storage whose key is destroyed.", "library"),
+    Element("safeguard.federated", "Removal of a client from federated learning.", "library"),
+    Element("safeguard.ephemeral", "Memories with a time to live."),
+    Element("safeguard.enclaves", "Enclaves and multi-party computation.", "page"),
+    Element("safeguard.proofs", "Cryptographic proofs of unlearning.", "page"),
+    Element("safeguard.stores", "Deletion from stores that are searched."),
+    Element("safeguard.resistance", "Training that resists relearning."),
+    Element("evaluation.forgetting", "What is still said or preferred of the forget set."),
+    Element("evaluation.membership", "Membership inference."),
+    Element("evaluation.reconstruction", "Reconstruction, and what two versions tell apart."),
+    Element("evaluation.distance", "Distance to the retrained model."),
+    Element("evaluation.retaining", "Utility, neighbours, general tasks, fluency."),
+    Element("evaluation.runtime", "Time, forwards and backwards, memory.", "code", ("unremember.plan.card:plan",)),
+    Element("evaluation.datasets", "Benchmarks and generated worlds."),
+    Element("evaluation.recovery", "Attacks that bring the forgotten back."),
+    Element("evaluation.black_box", "Audits of a model that only answers."),
+    Element("evaluation.streams", "Requests one after another.", "code", ("unremember.bench.requests:run",)),
+    Element("governance.attestation", "Certificates and a status that anyone can read."),
+    Element("governance.auditing", "Logs, independent tests, an audit pack."),
+    Element("governance.regulation", "What laws ask, and by when."),
+    Element("governance.accountability", "Roles and approvals."),
+    Element("governance.impact", "Model cards and impact assessments.", "code", ("unremember.report.model_card:model_card",)),
+    Element("governance.lifecycle", "Provenance, lineage, retention."),
+    Element("governance.incidents", "An old request that comes back."),
+    Element("governance.standards", "A cross-walk to standards.", "page"),
+)
+IDS: Mapping[str, Element] = {element.id: element for element in ELEMENTS}
+
+
+def coverage(carried: Iterable[tuple[str, str]]) -> list[tuple[Element, tuple[str, ...]]]:
+    """Every element with the names of what implements it, from (taxonomy id, name) pairs; none where nothing does yet."""
+    found: dict[str, list[str]] = {element.id: list(element.where) for element in ELEMENTS}
+    for key, name in carried:
+        found[key].append(name)
+    return [(element, tuple(found[element.id])) for element in ELEMENTS]
