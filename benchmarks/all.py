@@ -10,6 +10,7 @@ import evaluate
 import job
 import memory
 import methods
+import seams
 import startup
 import train
 import world
@@ -17,7 +18,7 @@ from measure import Figure, main
 
 
 def run(chosen: argparse.Namespace) -> Iterator[Figure]:
-    for part in (startup, world, train, methods, evaluate, audits, job, memory):
+    for part in (startup, world, train, methods, seams, evaluate, audits, job, memory):
         yield from part.run(chosen)
 
 

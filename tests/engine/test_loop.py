@@ -404,6 +404,28 @@ def test_a_gradient_that_is_not_finite_ends_the_run(clip: float, run: Run, tmp_p
         run(Recipe((Term("forget", Cliff()),)), tmp_path, max_steps=1, clip=clip)
 
 
+TINY = torch.tensor(1e-310, dtype=torch.float64)
+"""Below the least normal number of float64."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Below(Plain):
+    """Ascent that says in its state what a number too small to be normal is while it runs."""
+
+    def init(self, context: Any) -> State:
+        return {"tiny": 1.0}
+
+    def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        assert (TINY * 1.0).item() == 0
+        return view.read(ANSWER).sum(), {"tiny": (TINY * 1.0).item()}
+
+
+def test_numbers_too_small_to_be_normal_are_nothing_in_a_step_and_only_there(run: Run) -> None:
+    around: list[float] = []
+    run(Recipe((Term("forget", Below()),)), max_steps=2, watch=lambda model, step: around.append((TINY * 1.0).item()))
+    assert around and 0 not in around and (TINY * 1.0).item() > 0
+
+
 def full(*_: Any, **__: Any) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 

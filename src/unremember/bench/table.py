@@ -30,8 +30,8 @@ def spread(values: Sequence[float | None], digits: int = 3) -> str:
     there = [v for v in values if v is not None]
     if not there:
         return "–"
-    mean = f"{np.mean(there):.{digits}f}"
-    return mean if len(there) == 1 else f"{mean} ({min(there):.{digits}f} … {max(there):.{digits}f})"
+    mean = f"{np.mean(there):z.{digits}f}"
+    return mean if len(there) == 1 else f"{mean} ({min(there):z.{digits}f} … {max(there):z.{digits}f})"
 
 
 def row(name: str, cells: Cells) -> list[str]:

@@ -39,7 +39,7 @@ READ = "≈ cannot be told from the oracle, ↑ not forgotten enough, ↓ suppre
 
 
 def number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return "–" if value is None else f"{value:z.3f}"
 
 
 def cell(measurement: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -49,7 +49,7 @@ def cell(measurement: Mapping[str, Any]) -> tuple[str, str, str]:
         return "–", "", verdict
     if measurement["name"] == "forget_quality":
         log = measurement["extra"].get("log10_p")
-        shown = "-inf" if log is None or not math.isfinite(log) else f"{log:.1f}"
+        shown = "-inf" if log is None or not math.isfinite(log) else f"{log:z.1f}"
         return shown + ("⊥" if measurement["extra"].get("saturated") else ""), "", verdict
     low, high = measurement.get("low"), measurement.get("high")
     return number(value), f"{low:.2f}–{high:.2f}" if low is not None and high is not None else "", verdict

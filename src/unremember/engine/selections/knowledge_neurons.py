@@ -88,7 +88,11 @@ class KnowledgeNeurons:
         return made, np.array(weights)
 
     def attribution(self, context: Context, mlps: Sequence[MLP], rows: Sequence[Row], weights: np.ndarray) -> list[Tensor]:
-        """Σ weight · A over texts, one Tensor[d_ff] a block: one forward and backward a text, to the activations alone."""
+        """Σ weight · A over texts, one Tensor[d_ff] a block: one forward and backward a text, to the activations alone.
+
+        The backward is of log P, and A = P · h · ∂log P/∂h: that of P itself, where an answer has no chance, computes with numbers
+        too small to be fast.
+        """
         model, task = context.model.eval(), context.task
         data = task.encode(Split({"read": Role("read", rows)}), "read", ["answer"])
         work, _ = task.sizes(data, "answer")
@@ -97,8 +101,9 @@ class KnowledgeNeurons:
         with caught(mlps) as hidden:
             for at in np.split(order, range(BATCH, len(order), BATCH)):
                 logprobs = task.forward(model, {"read": (data, at)}, {"read": [ANSWER]})["read"].read(ANSWER)
-                gradients = torch.autograd.grad(logprobs.sum().exp().sum(), hidden)
-                weight, ends = torch.from_numpy(weights[at]), torch.from_numpy(work[at] - 1).to(logprobs.counts)
+                gradients = torch.autograd.grad(logprobs.values.sum(), hidden)
+                chances = logprobs.sum().detach().exp()
+                weight, ends = torch.from_numpy(weights[at]).to(chances) * chances, torch.from_numpy(work[at] - 1).to(logprobs.counts)
                 for total, h, gradient in zip(totals, hidden, gradients):
                     each = reduce(causal.by_row((h.detach() * gradient).float(), work[at].tolist()), ends, logprobs.counts, self.positions)
                     total += weight.to(each) @ each
