@@ -14,7 +14,6 @@ from unremember.data.split import Split
 from unremember.engine import reference
 from unremember.engine.seams import Context, Loss, Need, Recipe, Task
 from unremember.engine.settings import Settings
-from unremember.models.digest import weights_digest
 from unremember.registry import blends, losses, samplings, selections
 
 
@@ -56,23 +55,11 @@ def prepare(model: Any, task: Task, split: Split, recipe: Recipe, settings: Sett
     counts = tuple(tokens_of(loss, task.sizes(data[term.role], loss.needs[0].text)[1]) for term, loss in zip(recipe.terms, made))
     per_epoch = sampling.steps_per_epoch(context)
     total = settings.max_steps or per_epoch * settings.epochs
-    asked = [need for wanted in of_frozen.values() for need in wanted]
-    frozen = {None: model} | {need.of: reference.another(need.of, model) for need in asked if need.of is not None}
-    digests = {of: weights_digest(one) for of, one in frozen.items()}
     rows = {role: split[role].digest for role in recipe.roles}
-    cached: dict[str, dict[Need, reference.Cached]] = {}
-    if asked:
-        steps = total * (1 + blend.draws)
-        drawn = rows_drawn(sampling, context, steps) if sampling.refresh_every is None else {r: np.arange(len(k)) for r, k in keys.items()}
-        lasting = {need: task.lasting(frozen[need.of], dataclasses.replace(need, of=None)) for need in asked}
-        for role, wanted in of_frozen.items():
-            cached[role] = {
-                need: reference.cache(frozen[need.of], task, data[role], role, lasting[need][0], drawn[role], home / "reference",
-                                      f"{digests[need.of]}{rows[role]}{task.digest()}", lasting[need][1])
-                for need in wanted
-            }  # fmt: skip
+    drawn = rows_drawn(sampling, context, total * (1 + blend.draws)) if any(of_frozen.values()) else {}
+    cached, digests = reference.read_frozen(model, task, data, of_frozen, drawn, rows, home / "reference")
     identity = {
-        "model": " ".join(digests.values()), "data": f"{sorted(rows.items())}{task.digest()}",
+        "model": " ".join(digests), "data": f"{sorted(rows.items())}{task.digest()}",
         "losses": f"{[(term.role, loss, term.weight) for term, loss in zip(recipe.terms, made)]}",
         "blend": f"{blend}", "sampling": f"{sampling}", "selection": f"{selection}",
         "settings": f"{dataclasses.replace(settings, checkpoint_seconds=0)}",
@@ -97,7 +84,9 @@ def gather_needs(recipe: Recipe, made: Sequence[Loss]) -> tuple[dict[str, tuple[
 
 
 def rows_drawn(sampling: Any, context: Context, total: int) -> dict[str, np.ndarray]:
-    """The rows of each role that the run will ever draw."""
+    """The rows of each role that the run will ever draw; all, where that depends on the model."""
+    if sampling.refresh_every is not None:
+        return {role: np.arange(len(keys)) for role, keys in context.keys.items()}
     state, drawn = sampling.init(context), {role: [] for role in context.roles}  # type: ignore[var-annotated]
     for _ in range(total):
         step, state = sampling.apply(context, state)

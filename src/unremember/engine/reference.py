@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from unremember.engine.processes import main, same, spread, wait
 from unremember.engine.ragged import Ragged
 from unremember.engine.seams import Need, Task
 from unremember.errors import ModelError
+from unremember.models.digest import weights_digest
 from unremember.models.load import load_model
 
 
@@ -59,6 +60,24 @@ def another(folder: str, model: Any) -> Any:
     if mine != other:
         raise ModelError(f"{folder} has {other} tokens, the model {mine}: take a model that was trained from this one")
     return found
+
+
+def read_frozen(model: Any, task: Task, data: Mapping[str, Any], wanted: Mapping[str, Sequence[Need]], drawn: Mapping[str, np.ndarray],
+                rows: Mapping[str, str], folder: Path) -> tuple[dict[str, dict[Need, Cached]], tuple[str, ...]]:  # fmt: skip
+    """(what is ``wanted`` of frozen models by role and need, the digests of these models, the original's first).
+
+    ``drawn`` are the rows of each role that will be read, ``rows`` the digest of all that it has.
+    """
+    asked = [need for needs in wanted.values() for need in needs]
+    models = {None: model} | {need.of: another(need.of, model) for need in asked if need.of is not None}
+    digests = {of: weights_digest(one) for of, one in models.items()}
+    lasting = {need: task.lasting(models[need.of], dataclasses.replace(need, of=None)) for need in asked}
+    cached = {
+        role: {need: cache(models[need.of], task, data[role], role, lasting[need][0], drawn[role], folder,
+                           f"{digests[need.of]}{rows[role]}{task.digest()}", lasting[need][1]) for need in needs}
+        for role, needs in wanted.items()
+    }  # fmt: skip
+    return cached, tuple(digests.values())
 
 
 def cache(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.ndarray, folder: Path, key: str,
