@@ -71,8 +71,8 @@ def test_cells_behind_a_page_are_gone_on_from_elsewhere(arena: Arena, tmp_path: 
 
 
 def test_an_exploratory_run_is_read_for_its_utility_alone(arena: Arena, tmp_path: Path) -> None:
-    there, not_there = (cells.run(dataclasses.replace(arena, limit=limit), Plan("ascent", "gradient_ascent", cells.EXPLORATORY, 3e-3), tmp_path)
-                        for limit in (arena.limit, 2))  # fmt: skip
+    there, not_there = (cells.run(dataclasses.replace(arena, limit=limit), Plan("ascent", "gradient_ascent", cells.EXPLORATORY, rate), tmp_path)
+                        for limit, rate in ((arena.limit, 3e-3), (2, 1e-6)))  # fmt: skip
     assert set(there["figures"]) == {"model_utility"} and not_there["figures"] == {}
     assert cells.best([there, not_there]) is there
 
