@@ -23,8 +23,8 @@ def work(entry: Entry, output: float) -> float:
     """A step's forwards and backwards as its registration states them; a backward counts as two forwards, the output layer as ``output``."""
     assert entry.price, entry.name
     forwards, backwards = entry.price
-    layers = re.search(r"(\d+|the original's) output layer", entry.facts["cost"])
-    return forwards + 2 * backwards + output * (0 if layers is None else int(layers[1]) if layers[1].isdigit() else 1)
+    layers = re.search(r"(?:(\d+)|the original's) output layer", entry.facts["cost"])
+    return forwards + 2 * backwards + output * (int(layers[1] or 1) if layers else 0)
 
 
 def output_share() -> float:
@@ -45,12 +45,12 @@ def related() -> Any:
     return split.with_rows(forget=forget, retain=retain)
 
 
-def a_step(method: str, steps: int) -> float:
-    """The least seconds of a step after the first: what a sampling reads now and then is not in it."""
+def a_step(method: str, steps: int, start: Any = None) -> float:
+    """The least seconds of a step after the first, from the original or from ``start``: what a sampling reads now and then is not in it."""
     (model, tokenizer), split = original(), related()
     named = {"name": "whp", "reinforced": str(data_folder() / "tofu-tiny-llama-retain90")} if method == "whp" else method
     stamps: list[float] = []
-    un.forget(model, split, named, tokenizer=tokenizer, max_steps=steps, batch_size=32, lr=1e-6, quiet=True,
+    un.forget(start or model, split, named, tokenizer=tokenizer, max_steps=steps, batch_size=32, lr=1e-6, quiet=True,
               watch=lambda *_: stamps.append(time.perf_counter()), every=1)  # fmt: skip
     return min(b - a for a, b in pairwise(stamps))
 

@@ -11,18 +11,20 @@ from typing import Any
 
 import floor
 import unremember as un
-from measure import Figure, interleaved, main, original, timed, tofu
+from measure import Figure, data_folder, interleaved, main, original, timed, tofu
+from methods import BASE, a_step
 from train import BATCH, LR
 from unremember import api
 from unremember.engine.measure import Measure
 from unremember.engine.seams import Context
 from unremember.engine.selections.knowledge_neurons import MLP, KnowledgeNeurons
 from unremember.models import causal
-from unremember.registry import blends, methods, samplings
+from unremember.models.load import load_model
+from unremember.registry import blends, samplings
 
 TEXTS = 1000
-BLENDS = {"pcgrad": "gradient_difference", "gu": "gu"}
-"""Blends that work on inner products of whole gradients, and the method that each is measured with."""
+BLENDS = ("pcgrad", "gu")
+"""Blends that work on inner products of whole gradients."""
 
 
 def scores(texts: int, repeats: int) -> list[Figure]:
@@ -67,7 +69,7 @@ def blend_over_backwards(name: str, steps: int) -> tuple[float, float]:
 
         setattr(owner, function, timing)
 
-    class Clocked(type(blends.make(methods.make(BLENDS[name]).blend if name == BLENDS[name] else name))):  # type: ignore[misc]
+    class Clocked(type(blends.make(name))):  # type: ignore[misc]
         """The blend with a clock."""
 
     read = Measure.read
@@ -75,7 +77,7 @@ def blend_over_backwards(name: str, steps: int) -> tuple[float, float]:
     clocked(Clocked, "correct", "blend")
     clocked(Measure, "read", "gradients")
     try:
-        un.forget(model, split, BLENDS[name], blend=Clocked(), tokenizer=tokenizer, max_steps=steps, batch_size=BATCH, lr=LR, quiet=True)
+        un.forget(model, split, BASE, blend=Clocked(), tokenizer=tokenizer, max_steps=steps, batch_size=BATCH, lr=LR, quiet=True)
     finally:
         Measure.read = read  # type: ignore[method-assign]
     return spent["blend"], spent["gradients"]
@@ -86,7 +88,9 @@ def run(chosen: argparse.Namespace) -> list[Figure]:
     for name in BLENDS:
         whole, gradients = blend_over_backwards(name, 4 if chosen.quick else 16)
         found.append(Figure(f"the blend {name} over its gradients", whole, gradients, 1.05))
-    return found
+    unknowing = load_model(data_folder() / "tofu-tiny-llama-retain90")
+    never, known = interleaved(chosen.repeats, lambda: a_step("satimp", 4, copy.deepcopy(unknowing)), lambda: a_step("satimp", 4))
+    return [*found, Figure("a step of satimp where answers have no chance over one where they have", never, known, 1.15)]
 
 
 if __name__ == "__main__":

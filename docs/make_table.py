@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from unremember.registry import ALL, Entry, covered, methods
-from unremember.taxonomy import FAMILIES
+from unremember.taxonomy import FAMILIES, counted
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD, END = "<!-- head -->", "<!-- /head -->"
@@ -43,10 +43,9 @@ def systems() -> str:
 def taxonomy() -> str:
     """What of the field's taxonomy is here, by its families."""
     found = covered()
-    asked = [names for element, names in found if element.how != "page"]
-    here = sum(map(bool, asked))
+    here, asked = counted(found)
     parts = ["The elements of two surveys ([arXiv 2404.02062](https://arxiv.org/abs/2404.02062), [2511.09855](https://arxiv.org/abs/2511.09855)). "
-             f"Of the {len(asked)} that code or a library can bring {here} are here; the others are yet to come."]  # fmt: skip
+             f"Of the {asked} that code or a library can bring {here} are here; the others are yet to come."]  # fmt: skip
     for family, title in FAMILIES.items():
         rows = [(f"`{e.id}`", e.what, e.how, ", ".join(f"`{name}`" for name in names) or "–") for e, names in found if e.family == family]
         lines = [f"| {' | '.join(cells)} |" for cells in [("id", "what", "as", "here"), ["---"] * 4, *rows]]

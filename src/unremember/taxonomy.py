@@ -86,6 +86,12 @@ ELEMENTS = (
 IDS: Mapping[str, Element] = {element.id: element for element in ELEMENTS}
 
 
+def counted(found: Iterable[tuple[Element, tuple[str, ...]]]) -> tuple[int, int]:
+    """(how many elements are here, of how many that code or a library can bring) in a :func:`coverage`."""
+    asked = [names for element, names in found if element.how != "page"]
+    return sum(map(bool, asked)), len(asked)
+
+
 def coverage(carried: Iterable[tuple[str, str]]) -> list[tuple[Element, tuple[str, ...]]]:
     """Every element with the names of what implements it, from (taxonomy id, name) pairs; none where nothing does yet."""
     found: dict[str, list[str]] = {element.id: list(element.where) for element in ELEMENTS}

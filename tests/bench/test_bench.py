@@ -124,7 +124,7 @@ def test_an_arenas_original_is_reinforced_once(arena: Arena, tmp_path: Path, mon
     def digest(place: Path) -> str:
         return Plan("whp", {"name": "whp", "reinforced": str(place)}, 0, 1e-3).digest
 
-    shutil.copytree(folder, tmp_path / "there")
+    shutil.copytree(folder, tmp_path / "there" / "model")
     save_model(arena.original.model, task.tokenizer, tmp_path / "other")
     assert digest(folder) == digest(tmp_path / "there") != digest(tmp_path / "other")
     monkeypatch.setattr(api, "train", None)

@@ -121,6 +121,7 @@ def test_a_loss_declares_what_it_reads(entry: Entry) -> None:
     assert loss.needs and all(isinstance(need, Need) for need in (*loss.needs, *loss.reference_needs))
     assert {dataclasses.replace(need, of=None) for need in loss.reference_needs} <= set(loss.needs) and loss.per in ("example", "token")
     assert ("original model" in entry.needs) == bool(loss.reference_needs)
+    assert ("reinforced model" in entry.needs) == any(need.of is not None for need in loss.reference_needs)
     assert {need.text for need in loss.needs} <= set(entry.needs)
 
 

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import GPT2Config
@@ -410,14 +412,11 @@ TINY = torch.tensor(1e-310, dtype=torch.float64)
 
 @dataclasses.dataclass(frozen=True)
 class Below(Plain):
-    """Ascent that says in its state what a number too small to be normal is while it runs."""
-
-    def init(self, context: Any) -> State:
-        return {"tiny": 1.0}
+    """Ascent during which a number too small to be normal must be nothing."""
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
         assert (TINY * 1.0).item() == 0
-        return view.read(ANSWER).sum(), {"tiny": (TINY * 1.0).item()}
+        return view.read(ANSWER).sum(), state
 
 
 def test_numbers_too_small_to_be_normal_are_nothing_in_a_step_and_only_there(run: Run) -> None:
@@ -483,6 +482,18 @@ def test_a_checkpoint_of_another_run_is_refused(change: str, run: Run, tmp_path:
     others = {"method": {"recipe": methods.make("simnpo")}, "seed": {"seed": 9}, "rows": {"data": split.with_rows(forget=rows(9, 50))}}
     with pytest.raises(DataError):
         run(folder=tmp_path, max_steps=1, **others[change])
+
+
+def test_a_checkpoint_knows_the_second_model_that_is_read(run: Run, reinforced: str, tmp_path: Path) -> None:
+    """By its weights: elsewhere it is the same, with others it is another run."""
+    recipe = methods.make({"name": "whp", "reinforced": str(shutil.copytree(reinforced, tmp_path / "first"))})
+    run(recipe, tmp_path / "run", max_steps=2)
+    moved = methods.make({"name": "whp", "reinforced": str(shutil.copytree(reinforced, tmp_path / "second" / "model").parent)})
+    run(moved, tmp_path / "run", max_steps=2)
+    weights_file = tmp_path / "second" / "model" / "model.safetensors"
+    save_file({name: value * 1.5 for name, value in load_file(weights_file).items()}, weights_file, {"format": "pt"})
+    with pytest.raises(DataError, match="written with another model"):
+        run(moved, tmp_path / "run", max_steps=2)
 
 
 def test_a_role_that_is_missing_is_refused(run: Run, split: Split) -> None:

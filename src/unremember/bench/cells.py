@@ -22,7 +22,7 @@ from unremember.engine.language import Language
 from unremember.engine.progress import Progress
 from unremember.errors import Collapsed, UnrememberError
 from unremember.models.digest import weights_in
-from unremember.models.load import quiet
+from unremember.models.load import model_in, quiet
 from unremember.observe.records import Want
 from unremember.observe.store import Store
 from unremember.registry import blends, losses, samplings, selections
@@ -86,7 +86,8 @@ class Plan:
         recipe = api.recipe_of(self.method, **self.seams)
         terms = [(term.role, losses.make(term.loss), term.weight) for term in recipe.terms]
         seams = blends.make(recipe.blend), samplings.make(recipe.sampling), selections.make(recipe.selection)
-        read = getattr(recipe.derive, "digest", "") + "".join(weights_in(need.of) for _, loss, _ in terms for need in loss.reference_needs if need.of)
+        others = [weights_in(model_in(need.of)) for _, loss, _ in terms for need in loss.reference_needs if need.of]
+        read = getattr(recipe.derive, "digest", "") + "".join(others)
         return hashlib.sha256(f"{terms} {seams} {self.seed} {self.rate} {self.steps}{read}".encode()).hexdigest()[:16]
 
 

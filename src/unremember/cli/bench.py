@@ -6,7 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -160,11 +160,12 @@ def second_oracle(data: Any, original: str, folder: Path) -> Path:
 
 def made_for(arena: Any, folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What the methods of these names need and an arena's original makes: made where it is not there yet."""
-    makers: dict[str, Callable[[], dict[str, Any]]] = {
-        "altpo": lambda: {"alternates": str(invented(arena, folder))},
-        "whp": lambda: {"reinforced": str(reinforced(arena, folder)), "strength": 20.0},
-    }
-    return {name: make() for name, make in makers.items() if name in names}
+    made: dict[str, dict[str, Any]] = {}
+    if "altpo" in names:
+        made["altpo"] = {"alternates": str(invented(arena, folder))}
+    if "whp" in names:
+        made["whp"] = {"reinforced": str(reinforced(arena, folder)), "strength": 20.0}
+    return made
 
 
 def reinforced(arena: Any, folder: Path) -> Path:

@@ -18,7 +18,7 @@ from unremember.engine.checkpoint import write_text
 from unremember.engine.processes import main, wait
 from unremember.errors import ConfigError, ModelError
 from unremember.models.digest import weights_digest
-from unremember.models.load import load_model, load_tokenizer, quiet, save_model
+from unremember.models.load import load_model, load_tokenizer, model_in, quiet, save_model
 from unremember.registry import benchmarks
 from unremember.report.model_card import model_card
 
@@ -54,10 +54,10 @@ def read_run(folder: str | Path) -> dict[str, Any]:
 
 def model_folder(name: str) -> str:
     """A run's ``model/`` where ``name`` is a run folder, else the name itself. Raises ModelError for a run that has none yet."""
-    inner = Path(name) / "model"
-    if not inner.is_dir() and read_run(name):
+    found = model_in(name)
+    if found == Path(name) and read_run(name):
         raise ModelError(f"the run {name} is not finished: its command, given again, carries on")
-    return str(inner) if inner.is_dir() else name
+    return name if found == Path(name) else str(found)
 
 
 def result_of(name: str, template: str = "") -> api.Result:

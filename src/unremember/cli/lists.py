@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from unremember.registry import ALL, Entry, Registry, covered
-from unremember.taxonomy import IDS
+from unremember.taxonomy import IDS, counted
 
 
 def add_lists(app: typer.Typer) -> None:
@@ -41,8 +41,8 @@ def taxonomy(as_json: bool = typer.Option(False, "--json", help="Print JSON obje
     for element, names in found:
         made.add_row(element.id, element.what, element.how, ", ".join(names) or "–")
     Console().print(made)
-    asked = [names for element, names in found if element.how != "page"]
-    typer.echo(f"{sum(map(bool, asked))} of {len(asked)} elements that code or a library can bring are here")
+    here, asked = counted(found)
+    typer.echo(f"{here} of {asked} elements that code or a library can bring are here")
 
 
 def listing(registry: Registry) -> Callable[..., None]:

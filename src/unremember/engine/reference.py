@@ -19,7 +19,7 @@ from unremember.engine.ragged import Ragged
 from unremember.engine.seams import Need, Task
 from unremember.errors import ModelError
 from unremember.models.digest import weights_digest
-from unremember.models.load import load_model
+from unremember.models.load import load_model, model_in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +54,7 @@ class ReferenceView:
 
 def another(folder: str, model: Any) -> Any:
     """The frozen model in a model or run folder, of ``model``'s type and on its device. Raises ModelError where their vocabularies differ."""
-    inner = Path(folder) / "model"
-    found = load_model(inner if inner.is_dir() else folder, dtype=model.dtype).to(model.device)
+    found = load_model(model_in(folder), dtype=model.dtype).to(model.device)
     mine, other = (one.config.get_text_config().vocab_size for one in (model, found))
     if mine != other:
         raise ModelError(f"{folder} has {other} tokens, the model {mine}: take a model that was trained from this one")

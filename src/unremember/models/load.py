@@ -14,6 +14,12 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 TOKENIZERS = {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json"}
 
 
+def model_in(folder: str | Path) -> Path:
+    """The ``model/`` of a run folder, else the folder itself."""
+    inner = Path(folder) / "model"
+    return inner if inner.is_dir() else Path(folder)
+
+
 def load_model(path: str | Path, *, dtype: Any = None) -> Any:
     """The causal language model in a folder or at a hub name, in eval mode.
 
