@@ -12,7 +12,7 @@ from unremember.errors import ConfigError
 from unremember.registry import ALL, Registry, covered
 from unremember.taxonomy import ELEMENTS, FAMILIES, IDS, coverage
 
-TESTS = "\n".join(file.read_text(encoding="utf-8") for file in Path(__file__).parent.rglob("test_*.py"))
+TESTS = "\n".join(file.read_text(encoding="utf-8") for file in Path(__file__).parent.rglob("*.py") if file.name != Path(__file__).name)
 
 
 def test_ids_are_unique_and_of_a_family() -> None:
@@ -24,7 +24,7 @@ def test_ids_are_unique_and_of_a_family() -> None:
 def test_every_part_of_these_kinds_carries_an_id_and_is_named_in_a_test(kind: str) -> None:
     for entry in ALL[kind].all():
         assert entry.taxonomy in IDS and entry.row()["taxonomy"] == entry.taxonomy, entry.name
-        assert f'"{entry.name}"' in TESTS or inspect.isclass(entry.make) and entry.make.__name__ in TESTS, entry.name
+        assert f'"{entry.name}"' in TESTS or (inspect.isclass(entry.make) and entry.make.__name__ in TESTS), entry.name
     family = {"audits": "evaluation", "attacks": "evaluation", "benchmarks": "evaluation"}.get(kind)
     assert family is None or {IDS[entry.taxonomy].family for entry in ALL[kind].all()} == {family}
 
