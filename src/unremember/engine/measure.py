@@ -85,7 +85,7 @@ class Measure:
         if not state:
             return torch.ones_like(parameter)
         (group,) = self.optimizer.param_groups
-        return (state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))).sqrt() + group["eps"]
+        return (state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))).sqrt_().add_(group["eps"])
 
     def read(self, roles: Sequence[str], at: Sequence[Tensor] | None) -> list[Tensor]:
         """One accumulated gradient over some roles; the losses' states move on with readings at the weights alone."""

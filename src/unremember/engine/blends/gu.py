@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+import math
+from collections.abc import Sequence
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -81,13 +83,13 @@ class GU(Plain):
         state = {**state, "steps": state["steps"] + 1}
         if not others:
             return forget, state
-        retain = [torch.stack(parts).sum(0) for parts in zip(*others)]
+        retain = [functools.reduce(torch.add, parts) for parts in zip(*others)]
         state |= self.remembered(measure, state, retain)
         if self.at == "gradient":
             inverse = self.inverse(measure)
             moved, state = self.moved([-g * w for g, w in zip(forget, inverse)], inverse, measure, state)
             forget = [g + m * (w > 0) for g, m, w in zip(forget, moved, inverse)] if moved else forget
-        return [f + self.alpha * r for f, r in zip(forget, retain)], state
+        return [torch.add(f, r, alpha=self.alpha) for f, r in zip(forget, retain)], state
 
     def correct(self, change: list[Tensor], measure: Measure, state: State) -> tuple[list[Tensor], State]:
         if len(measure.roles) == 1:
@@ -96,7 +98,7 @@ class GU(Plain):
         if self.at == "delta":
             inverse = self.inverse(measure)
             moved, state = self.moved(change, inverse, measure, state)
-            made = [c - w * m for c, m, w in zip(change, moved, inverse)] if moved else change
+            made = [torch.addcmul(c, w, m, value=-1) for c, m, w in zip(change, moved, inverse)] if moved else change
         return self.shortened(made, change, measure) if self.finite_step else made, state
 
     def remembered(self, measure: Measure, state: State, retain: Sequence[Tensor]) -> State:
@@ -104,12 +106,12 @@ class GU(Plain):
         flat = torch.cat([g.flatten() for g in retain])
         held = [state[f"retain{i}"] for i in range(self.history)]
         older = {f"retain{i + 1}": None if h is None else h.bfloat16() for i, h in enumerate(held)}
-        return {"retain0": flat / measure.norm([flat]).clamp(min=torch.finfo(flat.dtype).tiny), **older}
+        return {"retain0": flat.div_(measure.norm([flat]).clamp(min=torch.finfo(flat.dtype).tiny)), **older}
 
     def inverse(self, measure: Measure) -> list[Tensor]:
         """The diagonal of M⁻¹; 0 for an entry that never had a gradient, which must not be cheap to move."""
         scales = measure.denominators
-        return [torch.ones_like(h) if self.metric == "euclid" else torch.where(h > FLOOR, 1 / h, 0.0) for h in scales]
+        return [torch.ones_like(h) if self.metric == "euclid" else torch.threshold(h, FLOOR, math.inf).reciprocal_() for h in scales]
 
     def moved(self, change: Sequence[Tensor], inverse: Sequence[Tensor], measure: Measure, state: State) -> tuple[list[Tensor], State]:
         """G λ for each weight, empty where nothing is to be taken out."""
@@ -150,32 +152,33 @@ class GU(Plain):
         return change if scale == 1 else [scale * c for c in change]
 
 
-def stacked(parts: Sequence[Tensor], like: Tensor) -> Tensor:
-    return torch.stack([part.to(like) for part in parts])
-
-
 def products(columns: Sequence[Sequence[Tensor]], change: Sequence[Tensor], inverse: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """(K = Gᵀ M⁻¹ G float64[m, m], v = Gᵀ Δ float64[m]) from each weight's columns, in one pass over the weights."""
     count = len(columns[0])
     gram, along = torch.zeros(count, count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
+    fine = torch.promote_types(change[0].dtype, torch.float32)
+    room = change[0].new_empty(count, min(stretch(change[0]), max(c.numel() for c in change)), dtype=fine)
     for parts, c, w in zip(columns, change, inverse):
-        for *held, step, scale in stretches(*parts, c, w):
-            rows = stacked(held, step)
+        for *held, step, scale in zip(*(part.flatten().split(stretch(c)) for part in (*parts, c, w))):
+            rows = room[:, : len(step)]
+            for row, part in zip(rows, held):
+                row.copy_(part)
             gram += (rows * scale @ rows.T).double().cpu()
-            along += (rows @ step).double().cpu()
+            along += (rows @ step.to(fine)).double().cpu()
     return gram, along
+
+
+def stretch(like: Tensor) -> int:
+    """How many entries are multiplied at once: a CPU goes many times faster through memory that is near it and met again."""
+    return NEAR if like.device.type == "cpu" else FAR
 
 
 def combined(mix: Tensor, parts: Sequence[Tensor], like: Tensor) -> Tensor:
     """G λ of one weight, in its shape."""
-    mix = mix.to(like)
-    return torch.cat([mix @ stacked(held, like) for held in stretches(*parts)]).view_as(like)
-
-
-def stretches(*parts: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same stretches of tensors of one size, flat: a CPU goes many times faster through what stays near it."""
-    size = NEAR if parts[0].device.type == "cpu" else FAR
-    return zip(*(part.flatten().split(size) for part in parts))
+    out = torch.zeros_like(like).flatten()
+    for share, part in zip(mix.tolist(), parts):
+        out.add_(part, alpha=share)
+    return out.view_as(like)
 
 
 def orthonormal(gram: Tensor, tolerance: float = 1e-12) -> Tensor:
