@@ -7,6 +7,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from rich.console import Console
 from unremember.audits.measurement import Measurement
 from unremember.errors import DataError
 from unremember.report.comparison import Artefact, Comparison, plain
-from unremember.report.figures import CHARACTER, EDGES, HEIGHT, LINE, WIDTH, apart, curves, figures, positions, tradeoff
+from unremember.report.figures import EDGES, HEIGHT, WIDTH, curves, figures, positions, tradeoff
+from unremember.report.labels import meet, places
 from unremember.report.page import headline, write_report
 from unremember.report.table import COLUMNS, READ, SHORT, TOFU, card, cell, markdown, rich_table
 
@@ -125,19 +127,6 @@ def test_markdown(comparison: Comparison) -> None:
 # --- figures ---
 
 
-@pytest.mark.parametrize("points", [[(100.0, 50.0)] * 6, [(100.0 + 3 * i, 50.0 + 2 * i) for i in range(8)], [(10.0, 10.0), (500.0, 10.0)], []])
-def test_labels_do_not_overlap(points: list[tuple[float, float]]) -> None:
-    names = [f"model number {i}" for i in range(len(points))]
-    heights = apart(points, names)
-    boxes = [(x, x + CHARACTER * len(name), y) for (x, _), name, y in zip(points, names, heights)]
-    for i, (left, right, y) in enumerate(boxes):
-        for other_left, other_right, other_y in boxes[:i]:
-            assert right <= other_left or other_right <= left or abs(y - other_y) >= LINE
-    assert points == [] or heights[0] == points[0][1], "the first stays beside its point"
-    if len({x for x, _ in points}) == 2:
-        assert heights == [y for _, y in points], "what does not collide is not moved"
-
-
 def rows_of(chart: Any, key: str) -> list[dict[str, Any]]:
     return [row for rows in chart.to_dict()["datasets"].values() for row in rows if key in row]
 
@@ -150,9 +139,13 @@ def test_the_trade_off_shows_each_model_once_inside_the_frame(comparison: Compar
     layer = chart.to_dict()["layer"][1]["encoding"]
     bottom, top = layer["y"]["scale"]["domain"]
     assert bottom < -239 and top > 0 and layer["color"]["scale"]["domain"][:2] == ["original", "oracle"]
-    gap = lambda a, b: abs(rows[a]["label"] - rows[b]["label"]) / (top - bottom) * HEIGHT  # noqa: E731
-    assert min(gap("npo", "gradient_difference"), gap("oracle", "gradient_difference")) >= LINE - 1e-6
-    assert gap("npo", "oracle") < LINE and 0.7 * WIDTH + 3 * CHARACTER < 0.78 * WIDTH, "side by side, so neither is moved"
+    down = lambda row: (top - row["log10 p"]) / (top - bottom) * HEIGHT  # noqa: E731
+    spots = [(name, row["utility"] * WIDTH, down(row)) for name, row in rows.items()]
+    found = places(spots)
+    assert [row["place"] for row in rows.values()] == [str(place) for place in found]
+    boxes = [place.box(*spot) for place, spot in zip(found, spots)]
+    assert not any(meet(one, other) for one, other in combinations(boxes, 2)), "names can be read"
+    assert [layer["mark"]["type"] for layer in chart.to_dict()["layer"][2:]] == ["text"] * len(set(found))
 
 
 def test_positions_are_cut_at_the_edges(comparison: Comparison) -> None:

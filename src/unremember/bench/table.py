@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from unremember.bench.cells import KEPT, figure
+from unremember.report.labels import named, places
 
 TITLES = {"forget_quality": "forget quality (log₁₀ p)", "model_utility": "model utility", "probability": "forget probability",
           "extraction_strength": "extraction strength", "membership_loss": "membership AUC"}  # fmt: skip
@@ -21,6 +22,7 @@ Cells = Sequence[Mapping[str, Any]]
 X = alt.X("x:Q", title="model utility", scale=alt.Scale(zero=False, padding=20))
 Y = alt.Y("y:Q", title="forget quality, log₁₀ p (0: like the oracle)")
 FAINT = "faint: not every seed reached the target"
+WIDTH, HEIGHT = 620, 420
 SEAM = " · "
 """Between the blend, the sampling and the selection in the name of a crossed recipe."""
 
@@ -78,14 +80,17 @@ def tradeoff(rows: Sequence[tuple[str, Cells]], title: str, path: Path, spotligh
         kind = name if name in KINDS else "method" if shown else "other methods"
         if point := bars_of(name, cells):
             points.append({**point, "name": name if shown else "", "kind": kind, "seen": clear(name, cells)})
+    left, right, low = min(p["x0"] for p in points), max(p["x1"] for p in points), min(p["y0"] for p in points)
+    pixels = [(p["name"], WIDTH * (p["x"] - left) / (right - left or 1), HEIGHT * p["y"] / (low or 1)) for p in points]
+    found = places(pixels)
+    points = [{**point, "place": str(place)} for point, place in zip(points, found)]
     kinds = [kind for kind in KINDS if any(point["kind"] == kind for point in points)]
     colour = alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=[KINDS[kind] for kind in kinds]))
     base = alt.Chart(pd.DataFrame(points)).encode(x=X, y=Y, color=colour, opacity=alt.Opacity("seen:Q", scale=None))
-    names = base.mark_text(align="left", dx=8, dy=-7, fontSize=11).encode(text="name:N")
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawn = alt.layer(*spans(base), base.mark_point(filled=True, size=90), names)
+    drawn = alt.layer(*spans(base), base.mark_point(filled=True, size=90), *named(base, "name", found))
     above = alt.Title(title, subtitle=FAINT, subtitleColor="#777777")
-    drawn.properties(width=620, height=420, title=above).save(str(path), scale_factor=1 if spotlight else 2)
+    drawn.properties(width=WIDTH, height=HEIGHT, title=above).save(str(path), scale_factor=1 if spotlight else 2)
 
 
 def spans(base: alt.Chart) -> list[alt.Chart]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,10 @@ import altair as alt
 import pandas as pd
 
 from unremember.report.comparison import Comparison
+from unremember.report.labels import named, places
 from unremember.report.table import COLUMNS
 
 WIDTH, HEIGHT = 620, 320
-CHARACTER, LINE = 7, 15
-"""Width of a label's character and height of its line, in pixels."""
 COLOURS = ["#0072B2", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C564B", "#B8A300"]
 CONTROLS = {"original": "#555555", "oracle": "#009E73"}
 EDGES = (-2.0, 3.0)
@@ -33,20 +32,7 @@ def colour(comparison: Comparison) -> alt.Color:
     return alt.Color("model:N", title=None, scale=alt.Scale(domain=names, range=shades))
 
 
-def apart(points: Sequence[tuple[float, float]], names: Sequence[str]) -> list[float]:
-    """Heights (pixels from the top) of labels beside points (pixels), moved down or up until no two overlap."""
-    placed: list[tuple[float, float, float]] = []
-    found = [0.0] * len(points)
-    for i in sorted(range(len(points)), key=lambda i: points[i][1]):
-        x, wide = points[i][0], CHARACTER * len(names[i])
-        taken = [other for left, right, other in placed if left < x + wide and x < right]
-        steps = (points[i][1] + sign * step * LINE for step in range(len(points) + 1) for sign in (1, -1))
-        found[i] = next(y for y in steps if all(abs(y - other) >= LINE for other in taken))
-        placed.append((x, x + wide, found[i]))
-    return found
-
-
-def tradeoff(comparison: Comparison) -> alt.LayerChart:
+def tradeoff(comparison: Comparison) -> alt.TopLevelMixin:
     """Forget quality (log10 p) against model utility: up and right is better."""
     rows = []
     for artefact in comparison.artefacts:
@@ -56,18 +42,18 @@ def tradeoff(comparison: Comparison) -> alt.LayerChart:
                          "log10 p": quality["extra"]["log10_p"]})  # fmt: skip
     bottom = min([-2.0, *(1.08 * row["log10 p"] for row in rows)])
     top = -0.05 * bottom
-    pixels = [(row["utility"] * WIDTH, (top - row["log10 p"]) / (top - bottom) * HEIGHT) for row in rows]
-    for row, height in zip(rows, apart(pixels, [row["model"] for row in rows])):
-        row["label"] = top - height / HEIGHT * (top - bottom)
-    base = alt.Chart(pd.DataFrame(rows, columns=["model", "utility", "low", "high", "log10 p", "label"]))
+    pixels = [(row["model"], row["utility"] * WIDTH, (top - row["log10 p"]) / (top - bottom) * HEIGHT) for row in rows]
+    found = places(pixels)
+    rows = [{**row, "place": str(place)} for row, place in zip(rows, found)]
+    base = alt.Chart(pd.DataFrame(rows, columns=["model", "utility", "low", "high", "log10 p", "place"]))
     scale = alt.Scale(domain=[bottom, top], nice=False)
     x = alt.X("utility:Q", title="model utility (95 % interval)", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(tickCount=5))
     y = alt.Y("log10 p:Q", title="forget quality, log₁₀ p (0: like the oracle)", scale=scale)
     shade = colour(comparison).legend(None)
     points = base.mark_point(filled=True, size=130, opacity=1).encode(x=x, y=y, color=shade, tooltip=["model", "utility", "log10 p"])
     bars = base.mark_rule(opacity=0.5).encode(x="low:Q", x2="high:Q", y=y, color=shade)
-    names = base.mark_text(align="left", dx=11, fontSize=12).encode(x=x, y=alt.Y("label:Q", scale=scale), text="model:N", color=shade)
-    return (bars + points + names).properties(width=WIDTH, height=HEIGHT, title="Forgetting against utility: up and right is better")
+    names = named(base.encode(x=x, y=y, color=shade), "model", found)
+    return alt.layer(bars, points, *names).properties(width=WIDTH, height=HEIGHT, title="Forgetting against utility: up and right is better")
 
 
 def placed(measurement: Mapping[str, Any]) -> bool:
