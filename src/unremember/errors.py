@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -43,3 +45,8 @@ def above_zero(part: object, *names: str) -> None:
     for name in names:
         if not getattr(part, name) > 0:
             raise ConfigError(f"{name} must be above 0, not {getattr(part, name)}")
+
+
+def plain_warnings() -> None:
+    """Let this process print warnings as one line each, without the line of source that they come from."""
+    warnings.showwarning = lambda message, *_, **__: print(f"note: {' '.join(str(message).split())}", file=sys.stderr)

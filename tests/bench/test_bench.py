@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +215,22 @@ def test_the_cost_of_a_request_is_what_the_retained_answers_lose(arena: Arena, m
         costs.append(hardness.outcome(arena.original, arena.split, 0))
     assert 0 < costs[0] < costs[1] <= before and costs[1] > 0.1
     assert cells.level(arena.original.model, arena.original.task, arena.split, "retain") == before > 0.5
+
+
+LOUD = """
+import warnings, joblib
+from unremember.bench import cells
+def job(number):
+    warnings.warn(f"careful,\\n  number {number}")
+    return {"name": str(number)}
+if __name__ == "__main__":
+    print([done["name"] for done in cells.on_all_cores("jobs", [joblib.delayed(job)(i) for i in range(3)])])
+"""
+
+
+def test_a_worker_warns_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text(LOUD)
+    done = subprocess.run([sys.executable, "loud.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.strip() == "['0', '1', '2']"
+    heard = [line for line in done.stderr.splitlines() if "careful" in line]
+    assert sorted(heard) == [f"note: careful, number {i}" for i in range(3)] and "Warning" not in done.stderr

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from unremember.data.split import Split
 from unremember.engine.checkpoint import write_text
 from unremember.engine.language import Language
 from unremember.engine.progress import Progress
-from unremember.errors import Collapsed, UnrememberError
+from unremember.errors import Collapsed, UnrememberError, plain_warnings
 from unremember.models.digest import weights_in
 from unremember.models.load import model_in, quiet
 from unremember.observe.records import Want
@@ -118,11 +118,17 @@ def kept(path: Path, identity: str) -> dict[str, Any] | None:
     return there if there["identity"] == identity else None
 
 
+def plainly(job: Callable[..., Any], given: Sequence[Any], more: Mapping[str, Any]) -> Any:
+    """What a job returns, in a process whose warnings are the command's."""
+    plain_warnings()
+    return job(*given, **more)
+
+
 def on_all_cores(title: str, jobs: Sequence[Any]) -> list[Mapping[str, Any]]:
     """The results of ``joblib.delayed`` jobs, one process a core, in order."""
     found: list[Mapping[str, Any]] = []
     with Progress(title, len(jobs)) as progress:
-        for one in joblib.Parallel(n_jobs=-1, return_as="generator")(jobs):
+        for one in joblib.Parallel(n_jobs=-1, return_as="generator")(joblib.delayed(plainly)(*job) for job in jobs):
             found.append(one)
             progress.advance(1, 0, str(one.get("name", "")))
     return found

@@ -9,7 +9,7 @@ import warnings
 import typer
 
 from unremember.cli import bench, commands, lists
-from unremember.errors import UnrememberError
+from unremember.errors import UnrememberError, plain_warnings
 
 app = typer.Typer(
     name="unremember", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
@@ -27,7 +27,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (one process of a job answers)
-    warnings.showwarning = lambda message, *_, **__: print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
+    plain_warnings()
     try:
         app()
     except UnrememberError as error:
