@@ -17,7 +17,8 @@ from torch import Tensor
 
 from unremember.data.split import make_split
 from unremember.engine import loop
-from unremember.engine.blends.gu import GU, orthonormal, uncovered
+from unremember.engine.blends import gu as blend_file
+from unremember.engine.blends.gu import GU, combined, orthonormal, products, uncovered
 from unremember.engine.language import Language
 from unremember.engine.selections.all import All
 from unremember.engine.selections.lora import LoRA
@@ -314,3 +315,22 @@ def test_the_method_picks_its_parts() -> None:
     recipe = gu("simnpo", "null", gamma=0.125, alpha=0.0, history=2)
     assert [(t.role, t.loss, t.weight) for t in recipe.terms] == [("forget", "simnpo", 0.125), ("retain", "nll", 1.0)]
     assert recipe.blend == {"name": "gu", "rule": "null", "at": "delta", "alpha": 0.0, "history": 2}
+
+
+def test_products_over_stretches_are_those_of_whole_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights shorter and longer than a stretch, none a multiple of it, with gradients held in bfloat16."""
+    monkeypatch.setattr(blend_file, "NEAR", 7)
+    rng = torch.Generator().manual_seed(0)
+    drawn = lambda shape: torch.randn(shape, generator=rng)  # noqa: E731
+    shapes = [(3,), (5, 4), (2, 11), (7,)]
+    change, inverse = [drawn(shape) for shape in shapes], [drawn(shape).abs() for shape in shapes]
+    columns = [[drawn(c.numel()), *(drawn(c.numel()).bfloat16() for _ in range(3))] for c in change]
+    gram, along = products(columns, change, inverse)
+    whole = torch.cat([torch.stack([part.double() for part in parts], 1) for parts in columns])
+    step, scale = (torch.cat([t.double().flatten() for t in tensors]) for tensors in (change, inverse))
+    assert torch.allclose(gram, whole.T * scale @ whole, rtol=1e-5, atol=1e-5)
+    assert torch.allclose(along, whole.T @ step, rtol=1e-5, atol=1e-5)
+    mix = torch.tensor([0.5, -1.0, 2.0, 0.25], dtype=torch.float64)
+    taken = [combined(mix, parts, c) for parts, c in zip(columns, change)]
+    assert [t.shape for t in taken] == [c.shape for c in change]
+    assert torch.allclose(torch.cat([t.double().flatten() for t in taken]), whole @ mix, rtol=1e-5, atol=1e-5)

@@ -145,7 +145,8 @@ def test_the_trade_off_shows_each_model_once_inside_the_frame(comparison: Compar
     assert [row["place"] for row in rows.values()] == [str(place) for place in found]
     boxes = [place.box(*spot) for place, spot in zip(found, spots)]
     assert not any(meet(one, other) for one, other in combinations(boxes, 2)), "names can be read"
-    assert [layer["mark"]["type"] for layer in chart.to_dict()["layer"][2:]] == ["text"] * len(set(found))
+    marks = [layer["mark"] for layer in chart.to_dict()["layer"][2:]]
+    assert [(mark["type"], mark["align"], mark["dx"], mark["dy"]) for mark in marks] == [("text", *place) for place in dict.fromkeys(found)]
 
 
 def test_positions_are_cut_at_the_edges(comparison: Comparison) -> None:
