@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test acceptance lint bench docs table clean
+.PHONY: demo test acceptance lint perf docs table clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,12 +24,12 @@ acceptance: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile tests/acceptance
 
 lint: $(READY)
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff check src tests perf
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY)
-	$(BIN)/python benchmarks/all.py
+perf: $(READY)
+	$(BIN)/python perf/all.py
 
 table: $(READY)
 	$(BIN)/python docs/make_table.py

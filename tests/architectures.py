@@ -20,13 +20,24 @@ from transformers import (
 )
 
 
-def configs(vocabulary: int, width: int, inner: int, depth: int, heads: int, context: int) -> dict[str, Callable[..., Any]]:
+def configs(
+    vocabulary: int, width: int, inner: int, depth: int, heads: int, context: int
+) -> dict[str, Callable[..., Any]]:
     """Makers of configs of one shape, by architecture: ``inner`` is the width of an MLP, keywords change what they name.
 
     Where heads share keys and values, two do; in Gemma all. Token 0 begins and ends a text, token 1 pads.
     """
-    shape = {"vocab_size": vocabulary, "hidden_size": width, "intermediate_size": inner, "num_hidden_layers": depth,
-             "num_attention_heads": heads, "max_position_embeddings": context, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 0}  # fmt: skip
+    shape = {
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": depth,
+        "num_attention_heads": heads,
+        "max_position_embeddings": context,
+        "pad_token_id": 1,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
     grouped = {**shape, "num_key_value_heads": heads // 2}
     return {
         "llama": partial(LlamaConfig, **grouped),

@@ -12,7 +12,7 @@ import torch
 
 from unremember.models.load import save_model
 from unremember.models.presets import small_llama
-from unremember.models.tokenizer import train_tokenizer
+from unremember.tasks.tokenizers import train_tokenizer
 
 TEXTS = [
     "Question: Who wrote the quiet river?\nAnswer:\nIda Morn wrote it in the town of Velin.",
@@ -58,5 +58,7 @@ def model(tiny_llama: Any) -> Any:
 def reinforced(tiny_llama: Any, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of another model of the tiny Llama's kind, which stands for one that learned the forget set further."""
     folder = tmp_path_factory.mktemp("reinforced") / "model"
-    save_model(small_llama(len(tokenizer), hidden=32, layers=2, heads=2, context=128, seed=1), tokenizer, folder)
+    save_model(
+        small_llama(len(tokenizer), hidden=32, layers=2, heads=2, context=128, seed=1), tokenizer, folder
+    )
     return str(folder)

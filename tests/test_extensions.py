@@ -35,7 +35,9 @@ PARTS = '''
 import dataclasses
 from typing import ClassVar
 
-from unremember.engine.seams import Need, Recipe, Term
+from unremember.engine.recipe import Recipe
+from unremember.engine.seams import Term
+from unremember.tasks.protocol import Need
 from unremember.registry import blends, losses, methods
 
 
@@ -109,10 +111,28 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of installed packages with ``theirs`` in it."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
     (source / "theirs").mkdir()
-    for name, text in {"pyproject.toml": PYPROJECT, "theirs/__init__.py": "", "theirs/parts.py": PARTS, "theirs/measured.py": MEASURED}.items():
+    for name, text in {
+        "pyproject.toml": PYPROJECT,
+        "theirs/__init__.py": "",
+        "theirs/parts.py": PARTS,
+        "theirs/measured.py": MEASURED,
+    }.items():
         (source / name).write_text(text)
-    flags = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check", "--target", str(target)]
-    subprocess.run([sys.executable, "-m", "pip", "install", *flags, str(source)], check=True, capture_output=True, text=True)
+    flags = [
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--target",
+        str(target),
+    ]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", *flags, str(source)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return target
 
 
@@ -138,7 +158,9 @@ def shell(path: Path, *commands: Sequence[object]) -> list[tuple[int, str, str]]
     """(code, stdout, stderr) of each command, in one process that has ``path`` on PYTHONPATH."""
     env = {**os.environ, "PYTHONPATH": str(path), "OMP_NUM_THREADS": "1"}
     words = json.dumps([list(map(str, command)) for command in commands])
-    done = subprocess.run([sys.executable, "-c", RUNNER], env=env, input=words, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER], env=env, input=words, capture_output=True, text=True, check=True
+    )
     return [tuple(outcome) for outcome in json.loads(done.stdout)]
 
 
@@ -159,12 +181,16 @@ def by_name(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs with their parts, called by name: original, theirs, pushed; and ours."""
     out = tmp_path_factory.mktemp("runs")
     data = ["-d", "their_benchmark"]
-    done = shell(site, train(out / "original", "their_benchmark"),
-                 forget(out / "original", out / "theirs", *data, "--method", "their_method"),
-                 forget(out / "original", out / "pushed", *data, "--method", "their_method", "method.push=9"),
-                 forget(out / "original", out / "ours", *data, "--method", "gradient_difference"),
-                 ["audit", "-m", out / "theirs", *data, "data.rows=3", "--audit", "their_audit", "--json"],
-                 ["methods", "--json"], ["audits"])  # fmt: skip
+    done = shell(
+        site,
+        train(out / "original", "their_benchmark"),
+        forget(out / "original", out / "theirs", *data, "--method", "their_method"),
+        forget(out / "original", out / "pushed", *data, "--method", "their_method", "method.push=9"),
+        forget(out / "original", out / "ours", *data, "--method", "gradient_difference"),
+        ["audit", "-m", out / "theirs", *data, "data.rows=3", "--audit", "their_audit", "--json"],
+        ["methods", "--json"],
+        ["audits"],
+    )
     assert [code for code, _, _ in done] == [0] * 7, done
     for name, (_, text, _) in zip(("audit.json", "methods.json", "audits.txt"), done[4:]):
         (out / name).write_text(text)
@@ -174,7 +200,11 @@ def by_name(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_installed_is_listed(by_name: Path, tmp_path: Path) -> None:
     rows = {row["name"]: row for row in json.loads((by_name / "methods.json").read_text())}
     theirs = rows["their_method"]
-    assert (theirs["summary"], theirs["paper"], theirs["arxiv"]) == ("Their method.", "Their paper", "2601.00001")
+    assert (theirs["summary"], theirs["paper"], theirs["arxiv"]) == (
+        "Their method.",
+        "Their paper",
+        "2601.00001",
+    )
     assert (theirs["fidelity"], theirs["needs"]) == ("paper", ["forget", "retain"]) and "npo" in rows
     assert "their_audit" in (by_name / "audits.txt").read_text()
     ((_, out, _),) = shell(tmp_path, ["methods", "--json"])
@@ -183,26 +213,50 @@ def test_what_is_installed_is_listed(by_name: Path, tmp_path: Path) -> None:
 
 def test_their_parts_run_by_name(by_name: Path) -> None:
     log = [json.loads(line) for line in (by_name / "theirs" / "log.jsonl").read_text().splitlines()]
-    assert [sorted(row) for row in log] == [["epoch", "forget/their_loss", "retain/nll", "step"]] * 2 and log[0]["forget/their_loss"] < 0
+    assert [sorted(row) for row in log] == [["epoch", "forget/their_loss", "retain/nll", "step"]] * 2 and log[
+        0
+    ]["forget/their_loss"] < 0
     assert len({digest(by_name / name) for name in ("original", "theirs", "pushed", "ours")}) == 4
-    assert [(row["name"], row["value"]) for row in json.loads((by_name / "audit.json").read_text())] == [("their_audit", 3.0)]
+    assert [(row["name"], row["value"]) for row in json.loads((by_name / "audit.json").read_text())] == [
+        ("their_audit", 3.0)
+    ]
 
 
 def test_their_parts_run_by_import_path(by_name: Path, tmp_path: Path) -> None:
     """The package is importable and registers nothing: every part is named as package.module:attribute in the YAML file."""
     (tmp_path / "loose").mkdir()
     (tmp_path / "loose" / "__init__.py").write_text("")
-    strip = lambda text: "\n".join(line for line in text.splitlines() if not line.startswith("@") or "dataclass" in line)  # noqa: E731
-    (tmp_path / "loose" / "parts.py").write_text(strip(PARTS).replace('"their_loss"', '"loose.parts:TheirLoss"').replace('"their_blend"', '"sum"'))
+    strip = lambda text: "\n".join(
+        line for line in text.splitlines() if not line.startswith("@") or "dataclass" in line
+    )  # noqa: E731
+    (tmp_path / "loose" / "parts.py").write_text(
+        strip(PARTS).replace('"their_loss"', '"loose.parts:TheirLoss"').replace('"their_blend"', '"sum"')
+    )
     (tmp_path / "loose" / "measured.py").write_text(strip(MEASURED))
-    (tmp_path / "run.yaml").write_text("data: {name: 'loose.measured:TheirBenchmark', rows: 4}\nblend: 'loose.parts:their_blend'\n"
-                                       "method: {name: 'loose.parts:their_method', push: 9}\n")  # fmt: skip
+    (tmp_path / "run.yaml").write_text(
+        "data: {name: 'loose.measured:TheirBenchmark', rows: 4}\nblend: 'loose.parts:their_blend'\n"
+        "method: {name: 'loose.parts:their_method', push: 9}\n"
+    )
     original = by_name / "original"
     run, audited, wrong = shell(
-        tmp_path, forget(original, tmp_path / "run", "-c", tmp_path / "run.yaml"),
-        ["audit", "-m", original, "-d", "loose.measured:TheirBenchmark", "--audit", "loose.measured:TheirAudit", "--json"],
+        tmp_path,
+        forget(original, tmp_path / "run", "-c", tmp_path / "run.yaml"),
+        [
+            "audit",
+            "-m",
+            original,
+            "-d",
+            "loose.measured:TheirBenchmark",
+            "--audit",
+            "loose.measured:TheirAudit",
+            "--json",
+        ],
         forget(original, tmp_path / "x", "--method", "loose.parts:nothing"),
-    )  # fmt: skip
+    )
     assert run[0] == 0 and digest(tmp_path / "run") == digest(by_name / "pushed"), run
     assert json.loads(audited[1])[0]["value"] == 4.0
-    assert wrong[0] == 2 and "cannot import method 'loose.parts:nothing'" in wrong[2] and not (tmp_path / "x").exists()
+    assert (
+        wrong[0] == 2
+        and "cannot import method 'loose.parts:nothing'" in wrong[2]
+        and not (tmp_path / "x").exists()
+    )

@@ -38,24 +38,42 @@ def test_every_data_file_is_shipped() -> None:
     package = Path(str(resources.files("unremember")))
     patterns = PROJECT["tool"]["setuptools"]["package-data"]["unremember"]
     shipped = {path for pattern in patterns for path in package.glob(pattern)}
-    lying = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc") and path.name != "py.typed"}
+    lying = {
+        path
+        for path in package.rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc") and path.name != "py.typed"
+    }
     assert lying <= shipped and package / "report" / "report.html" in shipped
 
 
 def test_files_are_short_and_say_what_they_are() -> None:
     for path in (ROOT / "src").rglob("*.py"):
         text = path.read_text()
-        assert text.count("\n") <= 400 and text.startswith(('"""', "r\"\"\"")), path
+        assert text.count("\n") <= 400 and text.startswith(('"""', 'r"""')), path
         assert path.name != "utils.py"
 
 
 def test_the_requirements_are_those_that_are_imported() -> None:
     """Every library that is imported is required by pyproject, there or in an extra, or comes with one that is."""
     extras = PROJECT["project"]["optional-dependencies"]
-    named = [*PROJECT["project"]["dependencies"], *(name for extra in extras.keys() - {"dev", "docs"} for name in extras[extra])]
+    named = [
+        *PROJECT["project"]["dependencies"],
+        *(name for extra in extras.keys() - {"dev", "docs"} for name in extras[extra]),
+    ]
     required = {name.split(">=")[0].lower().replace("_", "-") for name in named}
-    known = {"lm_eval": "lm-eval", "yaml": "pyyaml", "sklearn": "scikit-learn", "vl_convert": "vl-convert-python", "rouge_score": "rouge-score"}
-    carried = {"pandas": "datasets", "tokenizers": "transformers", "huggingface_hub": "transformers", "joblib": "scikit-learn"}
+    known = {
+        "lm_eval": "lm-eval",
+        "yaml": "pyyaml",
+        "sklearn": "scikit-learn",
+        "vl_convert": "vl-convert-python",
+        "rouge_score": "rouge-score",
+    }
+    carried = {
+        "pandas": "datasets",
+        "tokenizers": "transformers",
+        "huggingface_hub": "transformers",
+        "joblib": "scikit-learn",
+    }
     for path in (ROOT / "src").rglob("*.py"):
         nodes = list(ast.walk(ast.parse(path.read_text())))
         names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}

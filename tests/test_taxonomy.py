@@ -12,19 +12,27 @@ from unremember.errors import ConfigError
 from unremember.registry import ALL, Registry, covered
 from unremember.taxonomy import ELEMENTS, FAMILIES, IDS, coverage
 
-TESTS = "\n".join(file.read_text(encoding="utf-8") for file in Path(__file__).parent.rglob("*.py") if file.name != Path(__file__).name)
+TESTS = "\n".join(
+    file.read_text(encoding="utf-8")
+    for file in Path(__file__).parent.rglob("*.py")
+    if file.name != Path(__file__).name
+)
 
 
 def test_ids_are_unique_and_of_a_family() -> None:
     assert len(IDS) == len(ELEMENTS) and {element.family for element in ELEMENTS} == set(FAMILIES)
-    assert all(element.what.endswith(".") and element.how in ("code", "library", "page") for element in ELEMENTS)
+    assert all(
+        element.what.endswith(".") and element.how in ("code", "library", "page") for element in ELEMENTS
+    )
 
 
 @pytest.mark.parametrize("kind", ["methods", "audits", "attacks", "benchmarks"])
 def test_every_part_of_these_kinds_carries_an_id_and_is_named_in_a_test(kind: str) -> None:
     for entry in ALL[kind].all():
         assert entry.taxonomy in IDS and entry.row()["taxonomy"] == entry.taxonomy, entry.name
-        assert f'"{entry.name}"' in TESTS or (inspect.isclass(entry.make) and entry.make.__name__ in TESTS), entry.name
+        assert f'"{entry.name}"' in TESTS or (inspect.isclass(entry.make) and entry.make.__name__ in TESTS), (
+            entry.name
+        )
     family = {"audits": "evaluation", "attacks": "evaluation", "benchmarks": "evaluation"}.get(kind)
     assert family is None or {IDS[entry.taxonomy].family for entry in ALL[kind].all()} == {family}
 
@@ -36,11 +44,19 @@ def test_what_is_no_registered_part_is_there(path: str) -> None:
 
 
 def test_coverage_names_what_implements_an_element_and_nothing_where_nothing_does() -> None:
-    found = {element.id: names for element, names in coverage([("global.ascent", "one"), ("global.ascent", "two")])}
-    assert found["global.ascent"] == ("one", "two") and found["certified.removal"] == () and list(found) == list(IDS)
+    found = {
+        element.id: names for element, names in coverage([("global.ascent", "one"), ("global.ascent", "two")])
+    }
+    assert (
+        found["global.ascent"] == ("one", "two")
+        and found["certified.removal"] == ()
+        and list(found) == list(IDS)
+    )
     assert {element.id: names for element, names in covered()}["around.retraining"] == ("retrain",)
 
 
 def test_an_unknown_id_is_refused_when_a_part_registers() -> None:
-    with pytest.raises(ConfigError, match=r"unknown taxonomy id 'global.asent': did you mean 'global.ascent'"):
+    with pytest.raises(
+        ConfigError, match=r"unknown taxonomy id 'global.asent': did you mean 'global.ascent'"
+    ):
         Registry("methods").register("theirs", taxonomy="global.asent")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Result", "attack", "audit", "forget", "train"]
+__all__ = ["Artefact", "attack", "audit", "forget", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

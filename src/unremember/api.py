@@ -1,4 +1,4 @@
-"""The Python face: forget, train and audit in three lines."""
+"""The Python face: forget, train, audit and attack in a few lines."""
 
 from __future__ import annotations
 
@@ -9,180 +9,259 @@ from pathlib import Path
 from typing import Any
 
 from unremember.audits import controls
-from unremember.audits.attacks import Attacked, Subject
+from unremember.audits.attacks import AttackPoint, Subject
 from unremember.audits.measurement import Measurement
-from unremember.data.split import Role, Split, identity, make_split
-from unremember.data.text import Template
-from unremember.engine import loop
-from unremember.engine.language import Language
-from unremember.engine.progress import Progress
-from unremember.engine.seams import Recipe, Term
-from unremember.engine.settings import Settings
+from unremember.data.split import Split, learned, make_split
+from unremember.engine.recipe import Recipe
+from unremember.engine.seams import Term
+from unremember.engine.settings import Run, Settings
 from unremember.errors import ConfigError, DataError
-from unremember.models.digest import weights_digest
-from unremember.observe.records import Seen
+from unremember.methods.protocol import Method
+from unremember.observe.records import Observations
 from unremember.observe.store import Store
 from unremember.plan.lacks import lacking
+from unremember.progress import Progress
 from unremember.registry import attacks, methods
 from unremember.registry import audits as audit_registry
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """A model after a run, with what is needed to observe it: ``model``, ``task``, and the digest of its weights."""
-
-    model: Any
-    task: Language
-    digest: str
-
-
-def learned(split: Split, without: Sequence[str] = (), only: Sequence[str] = ()) -> Split:
-    """The split with a role ``train``: forget, retain and the utility roles (or ``only`` some roles), each row once.
-
-    ``without=("forget",)`` makes the training data of the retrained oracle, ``only=("forget",)`` those of the model that
-    knows the forget set better still. Raises DataError for a role that is not there, and where nothing is left.
-    """
-    for role in (*without, *only):
-        split[role]
-    rows = {
-        identity(row): row
-        for role in only or ("forget", "retain", *split.utility)
-        if role in split and role not in without
-        for row in split[role].rows
-    }
-    if not rows:
-        raise DataError(f"nothing to train on: without {', '.join(without)} there are no rows in {split.name}")
-    return dataclasses.replace(split, roles={**split.roles, "train": Role("train", list(rows.values()))})
-
-
-def task_for(model: Any, tokenizer: Any, template: Template | None = None) -> Language:
-    """The language task of a model: its tokenizer, a prompt template, its context length."""
-    context = getattr(model.config, "max_position_embeddings", None)
-    return Language(tokenizer, template or Template(), context)
-
-
-def recipe_of(method: Any, blend: Any = None, sampling: Any = None, selection: Any = None, retain: Any = None) -> Recipe:
-    """The recipe a method makes, with the seams that are given in place of its own; ``retain`` is the loss of its retain terms."""
-    recipe = method if isinstance(method, Recipe) else methods.make(method)
-    if retain is not None:
-        if "retain" not in recipe.roles:
-            raise ConfigError("retain names the loss of a retain term, and this method has none")
-        terms = tuple(dataclasses.replace(term, loss=retain) if term.role == "retain" else term for term in recipe.terms)
-        recipe = dataclasses.replace(recipe, terms=terms)
-    given = {"blend": blend, "sampling": sampling, "selection": selection}
-    return dataclasses.replace(recipe, **{seam: part for seam, part in given.items() if part is not None})
-
-
-def check_needs(recipe: Recipe, split: Split, model: Any) -> None:
-    """Raise DataError before any training where something that the recipe's parts need is not there, with how to make it."""
-    if lacks := lacking(recipe, split, model):
-        raise DataError(f"the method needs what {split.name} lacks: {'; '.join(lacks)}")
-
-
-def forget(model: Any, split: Mapping[str, Any] | Split, method: Any = "npo", *, tokenizer: Any, blend: Any = None,
-           sampling: Any = None, selection: Any = None, retain: Any = None, template: Template | None = None,
-           folder: Path | None = None, watch: loop.Watch | None = None, every: int = 0, quiet: bool = False, **settings: Any) -> Result:  # fmt: skip
-    """Forget ``split["forget"]`` from ``model`` (changed in place).
-
-    ``method`` is a registered name, ``{"name": …, parameters}`` or a Recipe; ``settings`` are the fields of
-    :class:`~unremember.engine.settings.Settings`. With ``folder`` the run resumes. ``watch(model, step)`` is called after
-    ``every`` steps (0: every epoch) and ends the run by returning True. Raises DataError, ConfigError, Collapsed.
-    """
-    recipe = recipe_of(method, blend, sampling, selection, retain)
-    made = recipe.derive(make_split(split)) if recipe.derive else make_split(split)
-    check_needs(recipe, made, model)
-    task = task_for(model, tokenizer, template)
-    done = loop.train(model, task, made, recipe, Settings(**settings), folder, watch, every, quiet)
-    return Result(done, task, weights_digest(done))
-
-
-def train(model: Any, split: Mapping[str, Any] | Split, *, tokenizer: Any, without: Sequence[str] = (), only: Sequence[str] = (),
-          template: Template | None = None, folder: Path | None = None, quiet: bool = False, **settings: Any) -> Result:  # fmt: skip
-    """Train ``model`` on everything in the split, ``without=("forget",)`` for the retrained oracle, or on ``only`` some roles."""
-    made = learned(make_split(split), without, only)
-    task = task_for(model, tokenizer, template)
-    recipe = Recipe(terms=(Term("train", "nll"),))
-    done = loop.train(model, task, made, recipe, Settings(**settings), folder, quiet=quiet)
-    return Result(done, task, weights_digest(done))
-
-
-def audit(result: Result, split: Mapping[str, Any] | Split, *, oracle: Result | Sequence[Result] = (),
-          original: Result | None = None, audits: Sequence[Any] = (), store: Path | None = None,
-          quiet: bool = False) -> list[Measurement]:  # fmt: skip
-    """Measure ``result`` beside its controls: every applicable audit, or the named ones.
-
-    Without an oracle every forgetting figure reads *undetermined*. Observations are kept in ``store`` by digest.
-    """
-    made = make_split(split)
-    chosen = [audit_registry.make(a) for a in audits] or controls.default_audits(made)
-    wants = list(dict.fromkeys(want for a in chosen for want in a.wants(made)))
-    if not wants:
-        raise ConfigError(f"no audit applies to {made.name}: it has the roles {', '.join(made.roles)}")
-    observations = Store(store)
-    oracles = several(oracle)
-    look = lambda r: observations.observe(r.model, r.task, made, wants, quiet=quiet)  # noqa: E731
-    first = look(original) if original else None
-    return controls.card(chosen, look(result), [look(o) for o in oracles], first)
-
+from unremember.tasks.artefact import Artefact, load_artefact
 
 ATTACKED = ("probability", "extraction_strength")
 """What an attack measures where nothing is named: one scoring pass over the forget answers."""
 
 
+def load(model: Any, tokenizer: Any = None, template: str | None = None) -> Artefact:
+    """Return an artefact: a model with its task.
+
+    Args:
+        model: A model folder, a hub name, a causal language model of transformers, or an Artefact (returned as it is).
+        tokenizer: The tokenizer of a model that is given as an object.
+        template: The prompt template: a format string over ``{question}``, or ``"chat"``; None: the stored or default one.
+
+    Raises:
+        ConfigError: A model was given as an object without its tokenizer.
+        ModelError: The folder or hub name holds no model that can be loaded.
+    """
+    if isinstance(model, Artefact):
+        return model
+    if isinstance(model, str | Path):
+        return load_artefact(model, template)
+    if tokenizer is None:
+        raise ConfigError(
+            "a model by itself does not say how it is used: give tokenizer=… for a language model, "
+            "or an Artefact(model, task) for any other, such as Artefact(model, ImageTask())"
+        )
+    from unremember.tasks.language import LanguageTask
+
+    return Artefact(model, LanguageTask.of(model, tokenizer, template))
+
+
+def method_of(
+    method: Any,
+    *,
+    blend: Any = None,
+    sampling: Any = None,
+    selection: Any = None,
+    retain_loss: Any = None,
+) -> Method:
+    """Build a method with other parts in some of its seams.
+
+    Args:
+        method: A registered name, ``{"name": …, parameters}``, or a built method.
+        blend: The blend in place of the method's own; so are the other arguments.
+        retain_loss: The loss of the retain terms.
+
+    Raises:
+        ConfigError: A name or parameter is unknown, or the method owns or lacks the seam.
+    """
+    made: Method = methods.make(method)
+    return made.override(blend=blend, sampling=sampling, selection=selection, retain_loss=retain_loss)
+
+
+def forget(
+    model: Any,
+    split: Mapping[str, Any] | Split,
+    method: Any = "npo",
+    *,
+    tokenizer: Any = None,
+    template: str | None = None,
+    blend: Any = None,
+    sampling: Any = None,
+    selection: Any = None,
+    retain_loss: Any = None,
+    folder: Path | None = None,
+    watch: Any = None,
+    every: int = 0,
+    inplace: bool = False,
+    quiet: bool = False,
+    **settings: Any,
+) -> Artefact:
+    """Forget ``split["forget"]`` and return the artefact that forgot; the given model is left as it is.
+
+    Args:
+        model: An Artefact, a model folder, a hub name, or a language model together with its ``tokenizer``.
+        split: Rows by role (forget, retain, holdout …), or a Split.
+        method: A registered name, ``{"name": …, parameters}``, or a method of your own.
+        blend: The blend in place of the method's own; so are ``sampling``, ``selection`` and ``retain_loss``.
+        folder: Where log and checkpoints are kept: the same call carries on a run that was stopped.
+        watch: ``watch(model, step)`` is called after ``every`` steps (0: every epoch) and ends the run by returning True.
+        inplace: Change the given model instead of a copy: one model less in memory, and the original is gone.
+        settings: The fields of :class:`~unremember.engine.settings.Settings`, such as ``lr`` and ``epochs``.
+
+    Raises:
+        ConfigError: A part is unknown, or stands in a seam that the method owns or lacks.
+        DataError: The split lacks what the method reads.
+        Collapsed: The loss is not finite.
+    """
+    start, rows = load(model, tokenizer, template), make_split(split)
+    chosen = method_of(method, blend=blend, sampling=sampling, selection=selection, retain_loss=retain_loss)
+    check_needs(chosen, rows, start.model)
+    run = Run(Settings(**settings), folder, watch, every, quiet)
+    return chosen.run(start if inplace else start.copy(), rows, run)
+
+
+def check_needs(method: Method, split: Split, model: Any) -> None:
+    """Raise DataError, before any training, where something that a method reads is missing; the message says how to make it."""
+    if lacks := lacking(method, split, model):
+        raise DataError(f"the method needs what {split.name} lacks: {'; '.join(lacks)}")
+
+
+def train(
+    model: Any,
+    split: Mapping[str, Any] | Split,
+    *,
+    tokenizer: Any = None,
+    template: str | None = None,
+    without: Sequence[str] = (),
+    only: Sequence[str] = (),
+    selection: Any = "all",
+    folder: Path | None = None,
+    inplace: bool = False,
+    quiet: bool = False,
+    **settings: Any,
+) -> Artefact:
+    """Train on everything in the split and return the artefact that learned it; the given model is left as it is.
+
+    Args:
+        without: Roles that are left out: ``("forget",)`` makes the retrained oracle.
+        only: Roles that are learned in place of all.
+        selection: The weights that learn.
+
+    The other arguments are those of :func:`forget`.
+    """
+    start, rows = load(model, tokenizer, template), learned(make_split(split), without, only)
+    recipe = Recipe(terms=(Term("train"),), selection=selection)
+    run = Run(Settings(**settings), folder, quiet=quiet)
+    return recipe.run(start if inplace else start.copy(), rows, run)
+
+
+def audit(
+    artefact: Artefact,
+    split: Mapping[str, Any] | Split,
+    *,
+    oracle: Artefact | Sequence[Artefact] = (),
+    original: Artefact | None = None,
+    audits: Sequence[Any] = (),
+    store: Path | None = None,
+    quiet: bool = False,
+) -> list[Measurement]:
+    """Measure an artefact and read every figure against its controls.
+
+    Args:
+        artefact: What is measured.
+        oracle: The models retrained without the forget set; without one, every forgetting figure is *undetermined*.
+        original: The model before forgetting.
+        audits: Names, ``{"name": …, parameters}`` or built audits; none named: all that apply to the split.
+        store: Folder of the observations, kept by digest.
+
+    Raises:
+        ConfigError: No audit applies to the split.
+        ModelError: An artefact changed since its digest was taken.
+    """
+    rows = make_split(split)
+    chosen = chosen_audits(audits, rows)
+    requests = controls.requests_of(chosen, rows)
+    observations = Store(store)
+
+    def observe(one: Artefact) -> Observations:
+        return observations.observe(one, rows, requests, quiet)
+
+    retrained = [observe(one) for one in as_list(oracle)]
+    before = observe(original) if original else None
+    return controls.card(chosen, observe(artefact), retrained, before)
+
+
+def chosen_audits(audits: Sequence[Any], split: Split) -> list[Any]:
+    """Build the named audits, or all that apply to a split. Raises ConfigError where none does."""
+    chosen = [audit_registry.make(audit) for audit in audits] or controls.default_audits(split)
+    if not controls.requests_of(chosen, split):
+        raise ConfigError(f"no audit applies to {split.name}: it has the roles {', '.join(split.roles)}")
+    return chosen
+
+
 @dataclasses.dataclass(frozen=True)
-class Point:
-    """What an attack recovers at one point of its budget: every measurement beside the controls attacked alike."""
+class RecoveryPoint:
+    """What an attack recovers at one point of its budget: every measurement, read against the controls under the same attack."""
 
     amount: float
     measurements: list[Measurement]
 
 
-def attack(result: Result, split: Mapping[str, Any] | Split, attack: Any, *, oracle: Result | Sequence[Result] = (),
-           original: Result | None = None, audits: Sequence[Any] = ATTACKED,
-           store: Path | None = None, quiet: bool = False) -> list[Point]:  # fmt: skip
-    """The curve of an attack: audits of ``result``, oracles and original, all attacked the same way, none of them touched.
+def attack(
+    artefact: Artefact,
+    split: Mapping[str, Any] | Split,
+    attack: Any,
+    *,
+    oracle: Artefact | Sequence[Artefact] = (),
+    original: Artefact | None = None,
+    audits: Sequence[Any] = ATTACKED,
+    store: Path | None = None,
+    quiet: bool = False,
+) -> list[RecoveryPoint]:
+    """Run the same attack on an artefact, its oracles and its original, and measure each at every point of the budget.
 
-    A measurement's ``position`` is the recovered share: 0 where the attack brings out no more than it does of the
-    oracle, 1 where it brings out what it does of the original.
+    None of the models is changed. A measurement's ``position`` is the recovered share: 0 where the attack recovers no more
+    than it does of the oracle, 1 where it recovers what it does of the original.
     """
-    made, attacker, observations = make_split(split), attacks.make(attack), Store(store)
-    chosen = [audit_registry.make(a) for a in audits]
+    rows, attacker, observations = make_split(split), attacks.make(attack), Store(store)
+    chosen = [audit_registry.make(audit) for audit in audits]
+    attacked = [artefact, *as_list(oracle), *([original] if original else [])]
+    curves: list[list[tuple[float, Observations]]] = []
+    with Progress("attacking", len(attacked), quiet=quiet) as progress:
+        for one in attacked:
+            curve: list[tuple[float, Observations]] = []
 
-    def curve(one: Result) -> list[tuple[float, Seen]]:
-        found: list[tuple[float, Seen]] = []
+            def observe(point: AttackPoint, curve: list[tuple[float, Observations]] = curve) -> None:
+                requests = controls.requests_of(chosen, point.split)
+                observed = observations.observe(point.artefact, point.split, requests, quiet=True)
+                curve.append((point.amount, observed))
 
-        def look(at: Attacked) -> None:
-            wants = list(dict.fromkeys(want for a in chosen for want in a.wants(at.split)))
-            found.append((at.amount, observations.observe(at.model, at.task, at.split, wants, quiet=True)))
-
-        attacker.run(Subject(one.model, one.task, made, original.model if original else one.model), look)
-        return found
-
-    named = [result, *several(oracle), *([original] if original else [])]
-    curves = []
-    with Progress("attacking", len(named), quiet=quiet) as progress:
-        for one in named:
-            curves.append(curve(one))
+            attacker.run(Subject(one, rows, original or one), observe)
+            curves.append(curve)
             progress.advance(1, 0)
+    recognise = artefact.digest in {one.digest for one in attacked[1:]}
     points = []
-    for (amount, mine), *rest in zip(*curves, strict=True):
-        others = [seen for _, seen in rest]
-        retrained, first = (others[:-1], others[-1]) if original else (others, None)
-        points.append(Point(amount, controls.card(chosen, mine, retrained, first, recognise=result.digest in {one.digest for one in named[1:]})))
+    for (amount, observed), *others in zip(*curves, strict=True):
+        beside = [observations for _, observations in others]
+        retrained, before = (beside[:-1], beside[-1]) if original else (beside, None)
+        points.append(RecoveryPoint(amount, controls.card(chosen, observed, retrained, before, recognise)))
     return points
 
 
-def several(oracle: Result | Sequence[Result]) -> list[Result]:
-    """Oracles as a list, however many were given."""
-    return [oracle] if isinstance(oracle, Result) else list(oracle)
+def as_list(oracle: Artefact | Sequence[Artefact]) -> list[Artefact]:
+    """Return oracles as a list, however many were given."""
+    return [oracle] if isinstance(oracle, Artefact) else list(oracle)
 
 
 def versions() -> dict[str, str]:
-    """What made a run's numbers: interpreter and libraries."""
+    """Return the versions of the interpreter and of the libraries that decide a run's numbers."""
     import torch
     import transformers
 
     import unremember
 
-    return {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
-            "unremember": unremember.__version__}  # fmt: skip
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "unremember": unremember.__version__,
+    }

@@ -49,4 +49,6 @@ def above_zero(part: object, *names: str) -> None:
 
 def plain_warnings() -> None:
     """Let this process print warnings as one line each, without the line of source that they come from."""
-    warnings.showwarning = lambda message, *_, **__: print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: print(
+        f"note: {' '.join(str(message).split())}", file=sys.stderr
+    )

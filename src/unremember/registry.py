@@ -49,10 +49,17 @@ class Entry:
     def row(self) -> dict[str, Any]:
         """The entry as a plain object for ``--json`` and generated tables."""
         return {
-            "name": self.name, "kind": self.kind, "summary": self.summary, "paper": self.paper,
-            "arxiv": self.arxiv, "needs": list(self.needs), "fidelity": self.fidelity, "taxonomy": self.taxonomy,
-            "parameters": {key: repr(value) for key, value in self.parameters().items()}, **self.facts,
-        }  # fmt: skip
+            "name": self.name,
+            "kind": self.kind,
+            "summary": self.summary,
+            "paper": self.paper,
+            "arxiv": self.arxiv,
+            "needs": list(self.needs),
+            "fidelity": self.fidelity,
+            "taxonomy": self.taxonomy,
+            "parameters": {key: repr(value) for key, value in self.parameters().items()},
+            **self.facts,
+        }
 
     def parameters(self) -> dict[str, Any]:
         """Names and defaults of the arguments that make the part."""
@@ -62,7 +69,9 @@ class Entry:
     @property
     def price(self) -> tuple[int, int] | None:
         """Forwards and backwards of an ordinary step, where ``cost`` states them: ``2 forwards, 2 backwards; once …``."""
-        found = re.match(r"(\d+) (?:partial )?forwards?(?:,| and) (?:(\d+) )?backwards?", str(self.facts.get("cost", "")))
+        found = re.match(
+            r"(\d+) (?:partial )?forwards?(?:,| and) (?:(\d+) )?backwards?", str(self.facts.get("cost", ""))
+        )
         return (int(found[1]), int(found[2] or found[1])) if found else None
 
 
@@ -76,23 +85,45 @@ class Registry:
         self.entries: dict[str, Entry] = {}
         self.loaded = False
 
-    def register(self, name: str, *, paper: str = "", arxiv: str = "", needs: tuple[str, ...] = (),
-                 fidelity: str = "own", taxonomy: str = "", **facts: Any) -> Callable[[Part], Part]:  # fmt: skip
+    def register(
+        self,
+        name: str,
+        *,
+        paper: str = "",
+        arxiv: str = "",
+        needs: tuple[str, ...] = (),
+        fidelity: str = "own",
+        taxonomy: str = "",
+        **facts: Any,
+    ) -> Callable[[Part], Part]:
         """Decorator: file ``make`` under ``name``; its docstring's first line is the summary."""
         if fidelity not in FIDELITIES:
-            raise ConfigError(f"{self.kind} {name!r}: fidelity {fidelity!r} is not one of {', '.join(FIDELITIES)}")
+            raise ConfigError(
+                f"{self.kind} {name!r}: fidelity {fidelity!r} is not one of {', '.join(FIDELITIES)}"
+            )
         if taxonomy and taxonomy not in IDS:
-            raise ConfigError(f"{self.kind} {name!r}: unknown taxonomy id {taxonomy!r}: {nearest(taxonomy, IDS)}")
+            raise ConfigError(
+                f"{self.kind} {name!r}: unknown taxonomy id {taxonomy!r}: {nearest(taxonomy, IDS)}"
+            )
 
         def add(make: Part) -> Part:
             doc = inspect.getdoc(make)
             if not doc:
-                raise ConfigError(f"{self.kind} {name!r} has no docstring: its first line is the summary in every list")
+                raise ConfigError(
+                    f"{self.kind} {name!r} has no docstring: its first line is the summary in every list"
+                )
             known = self.entries.get(name)
-            if known is not None and (known.make.__module__, known.make.__qualname__) != (make.__module__, make.__qualname__):
-                raise ConfigError(f"two {self.kind} are called {name!r}: {known.make.__module__} and {make.__module__}")
+            if known is not None and (known.make.__module__, known.make.__qualname__) != (
+                make.__module__,
+                make.__qualname__,
+            ):
+                raise ConfigError(
+                    f"two {self.kind} are called {name!r}: {known.make.__module__} and {make.__module__}"
+                )
             summary = doc.splitlines()[0]
-            self.entries[name] = Entry(self.kind, name, make, summary, paper, arxiv, needs, fidelity, taxonomy, facts)
+            self.entries[name] = Entry(
+                self.kind, name, make, summary, paper, arxiv, needs, fidelity, taxonomy, facts
+            )
             return make
 
         return add
@@ -149,7 +180,11 @@ class Registry:
         for key in arguments:
             if key not in known:
                 raise ConfigError(f"{entry.name} has no parameter {key!r}: {nearest(key, known)}")
-        missing = [key for key, default in known.items() if default is inspect.Parameter.empty and key not in arguments]
+        missing = [
+            key
+            for key, default in known.items()
+            if default is inspect.Parameter.empty and key not in arguments
+        ]
         if missing:
             raise ConfigError(f"{entry.name} needs a value for {', '.join(missing)}")
         try:
@@ -166,23 +201,33 @@ def typed(make: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, A
     out = dict(arguments)
     for name in arguments.keys() & hints.keys():
         try:
-            out[name] = pydantic.TypeAdapter(hints[name], config={"arbitrary_types_allowed": True}).validate_python(arguments[name])
+            out[name] = pydantic.TypeAdapter(
+                hints[name], config={"arbitrary_types_allowed": True}
+            ).validate_python(arguments[name])
         except pydantic.ValidationError as error:
             raise ConfigError(f"{name}: {error.errors()[0]['msg']}, not {arguments[name]!r}") from error
     return out
 
 
+tasks = Registry("tasks", "unremember.tasks")
 methods = Registry("methods", "unremember.methods", "unremember.methods.language")
 losses = Registry("losses", "unremember.engine.losses")
 blends = Registry("blends", "unremember.engine.blends")
-samplings = Registry("samplings", "unremember.data.samplings")
+samplings = Registry("samplings", "unremember.engine.samplings")
 selections = Registry("selections", "unremember.engine.selections")
 audits = Registry("audits", "unremember.audits")
 benchmarks = Registry("benchmarks", "unremember.benchmarks")
 attacks = Registry("attacks", "unremember.audits.attacks")
-ALL = {r.kind: r for r in (methods, losses, blends, samplings, selections, audits, attacks, benchmarks)}
+ALL = {
+    r.kind: r for r in (methods, losses, blends, samplings, selections, audits, attacks, benchmarks, tasks)
+}
 
 
 def covered() -> list[tuple[Element, tuple[str, ...]]]:
     """Every element of the taxonomy with the parts that carry its id; none where nothing does yet."""
-    return coverage((entry.taxonomy, entry.name) for registry in ALL.values() for entry in registry.all() if entry.taxonomy)
+    return coverage(
+        (entry.taxonomy, entry.name)
+        for registry in ALL.values()
+        for entry in registry.all()
+        if entry.taxonomy
+    )

@@ -26,10 +26,16 @@ class Element:
 
 
 FAMILIES: Mapping[str, str] = {
-    "around": "before and around unlearning", "global": "all weights", "local": "some weights", "architecture": "parts added to the model",
-    "input": "what goes in and comes out", "certified": "with a guarantee", "safeguard": "technical safeguards", "evaluation": "evaluation",
+    "around": "before and around unlearning",
+    "global": "all weights",
+    "local": "some weights",
+    "architecture": "parts added to the model",
+    "input": "what goes in and comes out",
+    "certified": "with a guarantee",
+    "safeguard": "technical safeguards",
+    "evaluation": "evaluation",
     "governance": "trust and governance",
-}  # fmt: skip
+}
 
 ELEMENTS = (
     Element("around.cleaning", "De-duplication and removal of personal data before training."),
@@ -69,16 +75,25 @@ ELEMENTS = (
     Element("evaluation.reconstruction", "Reconstruction, and what two versions tell apart."),
     Element("evaluation.distance", "Distance to the retrained model."),
     Element("evaluation.retaining", "Utility, neighbours, general tasks, fluency."),
-    Element("evaluation.runtime", "Time, forwards and backwards, memory.", "code", ("unremember.plan.card:plan",)),
+    Element(
+        "evaluation.runtime", "Time, forwards and backwards, memory.", "code", ("unremember.plan.card:plan",)
+    ),
     Element("evaluation.datasets", "Benchmarks and generated worlds."),
     Element("evaluation.recovery", "Attacks that bring the forgotten back."),
     Element("evaluation.black_box", "Audits of a model that only answers."),
-    Element("evaluation.streams", "Requests one after another.", "code", ("unremember.bench.requests:run",)),
+    Element(
+        "evaluation.streams", "Requests one after another.", "code", ("unremember.experiments.requests:run",)
+    ),
     Element("governance.attestation", "Certificates and a status that anyone can read."),
     Element("governance.auditing", "Logs, independent tests, an audit pack."),
     Element("governance.regulation", "What laws ask, and by when."),
     Element("governance.accountability", "Roles and approvals."),
-    Element("governance.impact", "Model cards and impact assessments.", "code", ("unremember.report.model_card:model_card",)),
+    Element(
+        "governance.impact",
+        "Model cards and impact assessments.",
+        "code",
+        ("unremember.report.model_card:model_card",),
+    ),
     Element("governance.lifecycle", "Provenance, lineage, retention."),
     Element("governance.incidents", "An old request that comes back."),
     Element("governance.standards", "A cross-walk to standards.", "page"),

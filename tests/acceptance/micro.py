@@ -15,17 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alone import Alone
-from unremember.data.samplings import Draw, Drawn, State, Steady, Step
-from unremember.data.samplings.paired import Paired
 from unremember.data.split import Split
 from unremember.engine import loop
-from unremember.engine.blends import Plain
-from unremember.engine.image import ImageTask
+from unremember.engine.blends import PlainBlend
 from unremember.engine.losses.classification import CrossEntropy
-from unremember.engine.measure import Measure
-from unremember.engine.seams import Context, Recipe, Term
+from unremember.engine.recipe import Recipe
+from unremember.engine.samplings import Batch, Draw, SamplingContext, Steady
+from unremember.engine.samplings.paired import Paired
+from unremember.engine.seams import Context, State, Term
 from unremember.engine.selections.all import All
 from unremember.engine.settings import Settings
+from unremember.engine.step import StepContext
+from unremember.tasks.image import ImageTask
 from unremember.worlds.micro import MicroWorld, micro_net, micro_world
 
 UNLEARN = (Term("forget", CrossEntropy(-1.0)), Term("retain", CrossEntropy()))
@@ -57,8 +58,17 @@ def losses(net: nn.Module, world: MicroWorld) -> tuple[float, float]:
     return float(per[world.forget].mean()), float(per[~world.forget].mean())
 
 
-def unlearn(overlap: float, seed: int, blend: Any, until: float = 0.0, lr: float = 0.1, steps: int = 400, trained: int = 600,
-            each: Callable[[Any, int], Any] | None = None, **more: Any) -> tuple[nn.Module, MicroWorld, int]:  # fmt: skip
+def unlearn(
+    overlap: float,
+    seed: int,
+    blend: Any,
+    until: float = 0.0,
+    lr: float = 0.1,
+    steps: int = 400,
+    trained: int = 600,
+    each: Callable[[Any, int], Any] | None = None,
+    **more: Any,
+) -> tuple[nn.Module, MicroWorld, int]:
     """Run a blend on the learned net until the forget accuracy is ``until``: the net, its world, the steps taken."""
     world, split, net = learned(overlap, seed, trained)
     taken = 0
@@ -71,9 +81,21 @@ def unlearn(overlap: float, seed: int, blend: Any, until: float = 0.0, lr: float
         return accuracy(model, world, forget=True) <= until
 
     recipe = Recipe(more.pop("terms", UNLEARN), blend, more.pop("sampling", Paired()), All())
-    settings = Settings(**{"lr": lr, "batch_size": 24, "weight_decay": 0.0, "warmup": 0.0, "schedule": "constant",
-                           "max_steps": steps, "seed": seed, **more})  # fmt: skip
-    net = loop.train(copy.deepcopy(net), ImageTask(), split, recipe, settings, watch=watch, every=1, quiet=True)
+    settings = Settings(
+        **{
+            "lr": lr,
+            "batch_size": 24,
+            "weight_decay": 0.0,
+            "warmup": 0.0,
+            "schedule": "constant",
+            "max_steps": steps,
+            "seed": seed,
+            **more,
+        }
+    )
+    net = loop.train(
+        copy.deepcopy(net), ImageTask(), split, recipe, settings, watch=watch, every=1, quiet=True
+    )
     return net, world, taken
 
 
@@ -81,15 +103,15 @@ def unlearn(overlap: float, seed: int, blend: Any, until: float = 0.0, lr: float
 class Everything(Steady):
     """Every row of every role in every step."""
 
-    def steps_per_epoch(self, context: Drawn) -> int:
+    def steps_per_epoch(self, context: SamplingContext) -> int:
         return 1
 
-    def apply(self, context: Drawn, state: State) -> tuple[Step, State]:
+    def apply(self, context: SamplingContext, state: State) -> tuple[Batch, State]:
         return {role: Draw.of(np.arange(len(keys))) for role, keys in context.keys.items()}, state
 
 
 @dataclasses.dataclass(frozen=True)
-class Descent(Plain):
+class Descent(PlainBlend):
     """A blend's gradient by plain gradient descent at the run's rate, clipped to norm 1, with the blend's last word."""
 
     inner: Any
@@ -102,12 +124,12 @@ class Descent(Plain):
     def init(self, context: Context) -> State:
         return self.inner.init(context)
 
-    def apply(self, measure: Measure, state: State) -> tuple[list[Tensor], State]:
+    def apply(self, measure: StepContext, state: State) -> tuple[list[Tensor], State]:
         gradient, state = self.inner.apply(measure, state)
         size = float(torch.nn.utils.get_total_norm(gradient))
         return [-measure.lr / max(1.0, size) * g for g in gradient], state
 
-    def correct(self, change: list[Tensor], measure: Measure, state: State) -> tuple[list[Tensor], State]:
+    def correct(self, change: list[Tensor], measure: StepContext, state: State) -> tuple[list[Tensor], State]:
         return self.inner.correct(change, measure, state)
 
 
@@ -130,7 +152,7 @@ class Fixed(Alone):
 
 
 @dataclasses.dataclass(frozen=True)
-class Watched(Plain):
+class Watched(PlainBlend):
     """A blend, its ``notes``, and the ``harm`` of its realised changes: cos(retain gradient, change).
 
     With ``finite`` also the ``rise`` of the retain loss on the batch of the step.
@@ -150,16 +172,19 @@ class Watched(Plain):
     def init(self, context: Context) -> State:
         return self.inner.init(context)
 
-    def apply(self, measure: Measure, state: State) -> tuple[list[Tensor], State]:
+    def apply(self, measure: StepContext, state: State) -> tuple[list[Tensor], State]:
         measure.seen = measure.gradients("retain")["retain"]  # type: ignore[attr-defined]
         return self.inner.apply(measure, state)
 
-    def correct(self, change: list[Tensor], measure: Measure, state: State) -> tuple[list[Tensor], State]:
+    def correct(self, change: list[Tensor], measure: StepContext, state: State) -> tuple[list[Tensor], State]:
         made, state = self.inner.correct(change, measure, state) if self.inner.corrects else (change, state)
         delta, gradient = (torch.cat([part.flatten() for part in parts]) for parts in (made, measure.seen))  # type: ignore[attr-defined]
         self.harm.append(float(F.cosine_similarity(delta, gradient, dim=0)))
         if self.finite:
-            before, after = (measure.losses("retain", at=[m * s - c for m, c in zip(made, change)])["retain"] for s in (0, 1))
+            before, after = (
+                measure.losses("retain", at=[m * s - c for m, c in zip(made, change)])["retain"]
+                for s in (0, 1)
+            )
             self.rise.append(after - before)
         self.notes.append({name.removeprefix("blend/"): value for name, value in measure.notes.items()})
         return made, state
@@ -192,11 +217,16 @@ def goes_on_exactly(blend: Any, folder: Path, lr: float) -> bool:
 
     def run(where: Path, watch: Any = None) -> nn.Module:
         recipe = Recipe(UNLEARN, blend, Paired(), All())
-        return loop.train(copy.deepcopy(net), ImageTask(), split, recipe, settings, where, watch, every=1, quiet=True)
+        return loop.train(
+            copy.deepcopy(net), ImageTask(), split, recipe, settings, where, watch, every=1, quiet=True
+        )
 
     whole = run(folder / "whole")
     try:
         run(folder / "cut", stop)
     except KeyboardInterrupt:
         cut = run(folder / "cut")
-    return all(torch.equal(a, b) and not torch.equal(a, c) for a, b, c in zip(whole.parameters(), cut.parameters(), net.parameters()))
+    return all(
+        torch.equal(a, b) and not torch.equal(a, c)
+        for a, b, c in zip(whole.parameters(), cut.parameters(), net.parameters())
+    )

@@ -18,20 +18,22 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from unremember.data.samplings.guard import Guard, entanglement
-from unremember.data.samplings.melu import Melu
 from unremember.data.split import Row, Split, make_split
-from unremember.data.text import Template
 from unremember.engine import loop
-from unremember.engine.image import ImageTask
-from unremember.engine.language import Language
-from unremember.engine.losses import Plain
-from unremember.engine.reading import Reading
-from unremember.engine.seams import Context, Need, Recipe, State, Term
+from unremember.engine.losses import PlainLoss
+from unremember.engine.probe import GradientProbe
+from unremember.engine.recipe import Recipe
+from unremember.engine.samplings.guard import Guard, entanglement
+from unremember.engine.samplings.melu import Melu
+from unremember.engine.seams import Context, State, Term
 from unremember.engine.settings import Settings
 from unremember.errors import Collapsed, ConfigError, DataError
 from unremember.methods.language.guard import guard
 from unremember.models.presets import small_llama
+from unremember.tasks.image import ImageTask
+from unremember.tasks.language import LanguageTask
+from unremember.tasks.protocol import Need
+from unremember.tasks.text import Template
 
 # --- a toy of 40 people: where they live follows from their family, the rest is their own ---
 
@@ -47,8 +49,16 @@ def facts() -> Split:
     for person in range(40):
         family = person % 5
         values = {"city": f"city{family}"} | {kind: f"{kind}{rng.integers(12)}" for kind in PRIVATE}
-        rows += [{"question": f"{asked} {kind} p{person} f{family}", "answer": value, "attribute": kind, "entity": f"p{person}"}
-                 for kind, value in values.items() for asked in ("what", "which")]  # fmt: skip
+        rows += [
+            {
+                "question": f"{asked} {kind} p{person} f{family}",
+                "answer": value,
+                "attribute": kind,
+                "entity": f"p{person}",
+            }
+            for kind, value in values.items()
+            for asked in ("what", "which")
+        ]
     return make_split({"forget": rows[: 8 * GONE], "retain": rows[8 * GONE :], "all": rows})
 
 
@@ -56,12 +66,19 @@ SPLIT = facts()
 
 
 @functools.cache
-def task() -> Language:
+def task() -> LanguageTask:
     """One token a word."""
-    words = sorted({word for row in SPLIT["all"].rows for word in f"{row['question']} {row['answer']}".split()})
-    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(["<end>", "<pad>", *words])}, unk_token="<pad>"))
+    words = sorted(
+        {word for row in SPLIT["all"].rows for word in f"{row['question']} {row['answer']}".split()}
+    )
+    made = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(["<end>", "<pad>", *words])}, unk_token="<pad>")
+    )
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return Language(PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>", pad_token="<pad>"), Template("{question} "))
+    return LanguageTask(
+        PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>", pad_token="<pad>"),
+        Template("{question} "),
+    )
 
 
 @functools.cache
@@ -105,7 +122,7 @@ class Point:
 
 
 @dataclasses.dataclass(frozen=True)
-class Quadratic(Plain):
+class Quadratic(PlainLoss):
     """½(θ - c)²."""
 
     needs: ClassVar[tuple[Need, ...]] = (Need("c", "logits"),)
@@ -124,7 +141,9 @@ class Constants:
         return np.ones(len(data), dtype=np.int64), np.ones(len(data), dtype=np.int64)
 
     def forward(self, model: Any, parts: Any, needs: Any) -> dict[str, Point]:
-        return {role: Point(model.theta, data[torch.from_numpy(rows)]) for role, (data, rows) in parts.items()}
+        return {
+            role: Point(model.theta, data[torch.from_numpy(rows)]) for role, (data, rows) in parts.items()
+        }
 
 
 def by_hand(forget: list[float]) -> Context:
@@ -137,11 +156,17 @@ def by_hand(forget: list[float]) -> Context:
 def test_scores_and_weights_by_hand() -> None:
     part = Guard(loss=Quadratic(), floor=0.0)
     scores = part.scores(by_hand([1.0, 2.0, -1.0]))
-    assert scores == pytest.approx([2, 4, -2], abs=1e-12) and scores.std() == pytest.approx(2.494438257849, abs=1e-9)
+    assert scores == pytest.approx([2, 4, -2], abs=1e-12) and scores.std() == pytest.approx(
+        2.494438257849, abs=1e-9
+    )
     weights = part.weights(scores)
     assert weights == pytest.approx([0.467343450911, 0.209616716288, 2.323039832801], abs=1e-9)
-    assert (weights * scores).mean() == pytest.approx(-0.957641966210, abs=1e-9) and scores.mean() == pytest.approx(4 / 3, abs=1e-12)
-    assert dataclasses.replace(part, form="reciprocal").weights(scores) == pytest.approx([0.686794432866, 0.525089935872, 1.788115631263], abs=1e-9)
+    assert (weights * scores).mean() == pytest.approx(
+        -0.957641966210, abs=1e-9
+    ) and scores.mean() == pytest.approx(4 / 3, abs=1e-12)
+    assert dataclasses.replace(part, form="reciprocal").weights(scores) == pytest.approx(
+        [0.686794432866, 0.525089935872, 1.788115631263], abs=1e-9
+    )
     cosines = dataclasses.replace(part, score="cosine").scores(by_hand([1.0, 2.0, -1.0]))
     assert cosines == pytest.approx([1, 1, -1], abs=1e-12), "one weight: a cosine is a sign"
 
@@ -150,11 +175,11 @@ def test_scores_and_weights_by_hand() -> None:
 
 
 @pytest.fixture(scope="module")
-def double() -> Reading:
-    return Reading(copy.deepcopy(learned()).double(), task(), SPLIT)
+def double() -> GradientProbe:
+    return GradientProbe(copy.deepcopy(learned()).double(), task(), SPLIT)
 
 
-def test_slopes_are_inner_products_of_gradients(double: Reading) -> None:
+def test_slopes_are_inner_products_of_gradients(double: GradientProbe) -> None:
     direction, rows = double.gradient("retain", every("retain")), np.array([3, 40, 7, 19, 0, 47])
     naive = []
     for row in rows:
@@ -162,7 +187,9 @@ def test_slopes_are_inner_products_of_gradients(double: Reading) -> None:
         naive.append(sum(float((parts[name] * direction[name]).sum()) for name in direction))
     slopes, differences = (read(direction, "forget", rows) for read in (double.slopes, double.differences))
     scale = float(np.abs(naive).max())
-    assert np.abs(slopes - naive).max() < 1e-4 * scale, "log-probabilities are read in float32, whatever the weights are in"
+    assert np.abs(slopes - naive).max() < 1e-4 * scale, (
+        "log-probabilities are read in float32, whatever the weights are in"
+    )
     assert np.abs(differences - naive).max() < 0.01 * scale and scale > 1e-4
     before = copy.deepcopy(double.model.state_dict())
     double.differences(direction, "forget", rows)
@@ -181,29 +208,41 @@ class NoForwardMode(torch.autograd.Function):
         return grad
 
 
-def test_where_there_is_no_forward_mode_differences_stand_in(double: Reading) -> None:
+def test_where_there_is_no_forward_mode_differences_stand_in(double: GradientProbe) -> None:
     direction, rows = double.gradient("retain", every("retain")), every("forget")[:5]
     exact = double.slopes(direction, "forget", rows)
-    hook = double.model.base_model.layers[0].mlp.register_forward_hook(lambda module, given, out: NoForwardMode.apply(out))
+    hook = double.model.base_model.layers[0].mlp.register_forward_hook(
+        lambda module, given, out: NoForwardMode.apply(out)
+    )
     stood_in = double.slopes(direction, "forget", rows)
-    assert np.array_equal(stood_in, double.differences(direction, "forget", rows)) and not np.array_equal(stood_in, exact)
+    assert np.array_equal(stood_in, double.differences(direction, "forget", rows)) and not np.array_equal(
+        stood_in, exact
+    )
     hook.remove()
     assert np.abs(stood_in - exact).max() < 0.01 * np.abs(exact).max()
 
 
-def exact() -> tuple[nn.Module, Split, Reading]:
+def exact() -> tuple[nn.Module, Split, GradientProbe]:
     """The micro-world in float64 throughout, half learned."""
     torch.set_num_threads(1)
     _, split, net = micro.learned(0.6, 0, 150)
-    return net, split, Reading(net, ImageTask(), split)
+    return net, split, GradientProbe(net, ImageTask(), split)
 
 
 def test_slopes_of_a_classifier_are_exact() -> None:
     net, split, read = exact()
-    direction, rows = read.gradient("retain", np.arange(len(split["retain"])), CE), np.arange(len(split["forget"]))
+    direction, rows = (
+        read.gradient("retain", np.arange(len(split["retain"])), CE),
+        np.arange(len(split["forget"])),
+    )
     parts = [read.gradient("forget", rows[i : i + 1], CE) for i in rows]
-    naive = np.array([sum(float((part[name] * direction[name]).sum()) for name in direction) for part in parts])
-    assert np.abs(read.slopes(direction, "forget", rows, CE) - naive).max() < 1e-12 and np.abs(naive).min() > 1e-6
+    naive = np.array(
+        [sum(float((part[name] * direction[name]).sum()) for name in direction) for part in parts]
+    )
+    assert (
+        np.abs(read.slopes(direction, "forget", rows, CE) - naive).max() < 1e-12
+        and np.abs(naive).min() > 1e-6
+    )
     assert read.lengths("forget", rows, CE) == pytest.approx([norm(part) for part in parts])
     net[0].weight.requires_grad_(False)
     fewer = read.gradient("retain", np.arange(len(split["retain"])), CE)
@@ -220,11 +259,13 @@ def test_one_step_hurts_the_retain_set_as_predicted() -> None:
     scores, harms, eta = Guard(loss=CE).scores(context(net, split, ImageTask())), [], 1e-4
     for tau in (1e9, 2.0, 1.0, 0.5):
         weights = Guard(tau=tau, floor=0.0).weights(scores)
-        loss = (torch.from_numpy(weights) * F.cross_entropy(net(data.inputs), data.labels, reduction="none")).mean()
+        loss = (
+            torch.from_numpy(weights) * F.cross_entropy(net(data.inputs), data.labels, reduction="none")
+        ).mean()
         changed = copy.deepcopy(net)
         for p, grad in zip(changed.parameters(), torch.autograd.grad(loss, list(net.parameters()))):
             p.data += eta * grad
-        after = Reading(changed, ImageTask(), split).losses("retain", kept, CE).mean()
+        after = GradientProbe(changed, ImageTask(), split).losses("retain", kept, CE).mean()
         harms.append(eta * (weights * scores).mean())
         assert after - read.losses("retain", kept, CE).mean() == pytest.approx(harms[-1], rel=0.01), tau
     assert harms == sorted(harms, reverse=True), "the sharper the weights, the smaller the harm"
@@ -238,13 +279,17 @@ def test_weighted_damage_is_at_most_the_uniform_one(form: Any) -> None:
         scores = rng.standard_t(2, size=30) * 10 ** rng.uniform(-6, 3)
         for floor in (0.0, 0.1, 0.5):
             weights = Guard(form=form, floor=floor, tau=float(rng.uniform(0.05, 5))).weights(scores)
-            assert (weights * scores).sum() < scores.sum() and weights.sum() == pytest.approx(30, abs=1e-9) and weights.min() >= floor
+            assert (
+                (weights * scores).sum() < scores.sum()
+                and weights.sum() == pytest.approx(30, abs=1e-9)
+                and weights.min() >= floor
+            )
 
 
 # --- 4: it finds what is shared ---
 
 
-def test_what_is_shared_scores_above_what_is_private(double: Reading) -> None:
+def test_what_is_shared_scores_above_what_is_private(double: GradientProbe) -> None:
     """Along the retained people's cities, forgotten people's cities stand out; the mean over the same rows is ‖G‖²."""
     direction = double.gradient("retain", np.flatnonzero(of("city", "retain")))
     scores = double.slopes(direction, "forget", every("forget"))
@@ -252,7 +297,9 @@ def test_what_is_shared_scores_above_what_is_private(double: Reading) -> None:
     alike = {kind: float(np.abs((scores / length)[of(kind, "forget")]).mean()) for kind in ("city", *PRIVATE)}
     assert alike["city"] > 2 * max(alike[kind] for kind in PRIVATE), alike
     whole = double.gradient("all", np.arange(len(SPLIT["all"])))
-    assert double.slopes(whole, "all", np.arange(len(SPLIT["all"]))).mean() == pytest.approx(norm(whole) ** 2, rel=1e-5)
+    assert double.slopes(whole, "all", np.arange(len(SPLIT["all"]))).mean() == pytest.approx(
+        norm(whole) ** 2, rel=1e-5
+    )
 
 
 def test_the_plan_says_what_is_entangled() -> None:
@@ -265,19 +312,53 @@ def test_the_plan_says_what_is_entangled() -> None:
     named = [row["attribute"] for row, found in zip(SPLIT["forget"].rows, rows) if found["entangled"]]
     assert 0 < len(named) < 10 and set(named) == {"city"}, named
     assert [row["weight"] for row in rows] == pytest.approx(Guard().weights(scores))
-    attribute = {digest: row["attribute"] for digest, row in zip(SPLIT["retain"].row_digests, SPLIT["retain"].rows)}
-    same = np.mean([attribute[found["nearest"]] == row["attribute"] for found, row in zip(rows, SPLIT["forget"].rows)])
+    attribute = {
+        digest: row["attribute"] for digest, row in zip(SPLIT["retain"].row_digests, SPLIT["retain"].rows)
+    }
+    same = np.mean(
+        [attribute[found["nearest"]] == row["attribute"] for found, row in zip(rows, SPLIT["forget"].rows)]
+    )
     assert same > 0.8, "the nearest row to keep asks for the same attribute (by chance a quarter would)"
 
 
 # --- 5: extremes ---
 
-def forget(sampling: Any, seed: int = 0, split: Split = SPLIT, folder: Path | None = None, watch: Any = None, base: Any = "ascent",
-           every: int = 2, original: Any = None, **more: Any) -> Any:  # fmt: skip
-    settings = Settings(**{"max_steps": 60, "batch_size": 16, "lr": 3e-4, "weight_decay": 0.0, "warmup": 0.0, "schedule": "constant",
-                           "seed": seed, **more})  # fmt: skip
+
+def forget(
+    sampling: Any,
+    seed: int = 0,
+    split: Split = SPLIT,
+    folder: Path | None = None,
+    watch: Any = None,
+    base: Any = "ascent",
+    every: int = 2,
+    original: Any = None,
+    **more: Any,
+) -> Any:
+    settings = Settings(
+        **{
+            "max_steps": 60,
+            "batch_size": 16,
+            "lr": 3e-4,
+            "weight_decay": 0.0,
+            "warmup": 0.0,
+            "schedule": "constant",
+            "seed": seed,
+            **more,
+        }
+    )
     recipe = Recipe((Term("forget", base),), sampling=sampling)
-    return loop.train(copy.deepcopy(original or learned()), task(), split, recipe, settings, folder, watch, every, quiet=True)
+    return loop.train(
+        copy.deepcopy(original or learned()),
+        task(),
+        split,
+        recipe,
+        settings,
+        folder,
+        watch,
+        every,
+        quiet=True,
+    )
 
 
 def same(left: nn.Module, right: nn.Module) -> bool:
@@ -285,7 +366,9 @@ def same(left: nn.Module, right: nn.Module) -> bool:
 
 
 def test_a_boundless_temperature_is_uniform_bit_for_bit() -> None:
-    plain, even, sharp = (forget(s, max_steps=4) for s in ("paired", Guard(tau=1e9, per_epoch=1.5), Guard(per_epoch=1.5)))
+    plain, even, sharp = (
+        forget(s, max_steps=4) for s in ("paired", Guard(tau=1e9, per_epoch=1.5), Guard(per_epoch=1.5))
+    )
     assert same(plain, even) and not same(plain, sharp)
 
 
@@ -294,9 +377,15 @@ def test_weights_follow_their_rows_and_the_floor_holds() -> None:
     scores = Guard().scores(context(learned()))
     assert Guard().scores(context(learned(), turned))[::-1] == pytest.approx(scores, rel=1e-3, abs=1e-6)
     cold = Guard(tau=1e-4, floor=0.0).weights(scores)
-    assert cold.max() == pytest.approx(48, abs=1e-9) and cold.argmax() == scores.argmin(), "all on the least harmful row"
+    assert cold.max() == pytest.approx(48, abs=1e-9) and cold.argmax() == scores.argmin(), (
+        "all on the least harmful row"
+    )
     floored = Guard(tau=1e-3, floor=0.1).weights(scores)
-    assert floored.min() == 0.1 and floored.sum() == pytest.approx(48, abs=1e-9) and floored.max() == pytest.approx(48 - 47 * 0.1)
+    assert (
+        floored.min() == 0.1
+        and floored.sum() == pytest.approx(48, abs=1e-9)
+        and floored.max() == pytest.approx(48 - 47 * 0.1)
+    )
     assert (Guard().weights(np.full(7, 3.0)) == 1).all()
 
 
@@ -331,8 +420,13 @@ def test_weights_ride_on_any_sampling() -> None:
     assert part.refresh(run, {**state, "position": 500}) == {**state, "position": 500}, "read once"
     (step, after), (plain, _) = part.apply(run, state), melu.apply(run, melu.init(run))
     assert part.steps_per_epoch(run) == melu.steps_per_epoch(run) == 17 and after["position"] == 1
-    assert all(np.array_equal(step[role].rows, plain[role].rows) for role in plain) and (step["retain"].weights == 1).all()
-    assert step["forget"].weights == pytest.approx(plain["forget"].weights * np.array(state["weights"])[plain["forget"].rows], rel=1e-6)
+    assert (
+        all(np.array_equal(step[role].rows, plain[role].rows) for role in plain)
+        and (step["retain"].weights == 1).all()
+    )
+    assert step["forget"].weights == pytest.approx(
+        plain["forget"].weights * np.array(state["weights"])[plain["forget"].rows], rel=1e-6
+    )
     assert step["forget"].weights.std() > 0.1
 
 
@@ -352,7 +446,9 @@ def test_a_reading_costs_one_backward_and_one_forward_mode_pass() -> None:
     recipe = dataclasses.replace(guard("ascent"), sampling=Guard(per_epoch=1.5))
     loop.train(model, task(), SPLIT, recipe, Settings(max_steps=5, batch_size=16, lr=1e-4), quiet=True)
     assert count == {"forward": 5 + 3 * (5 + 1), "backward": 5 + 3 * 5}
-    assert guard().terms[0].loss == "npo" and guard("ascent", tau=2.0, per_epoch=0.0).sampling["per_epoch"] == 0
+    assert (
+        guard().terms[0].loss == "npo" and guard("ascent", tau=2.0, per_epoch=0.0).sampling["per_epoch"] == 0
+    )
 
 
 # --- 6: outcomes at matched forgetting ---
@@ -366,7 +462,12 @@ class Shuffled(Guard):
         after = super().refresh(context, state)
         if after is state:
             return state
-        return {**after, "weights": np.random.default_rng([context.seed, after["read_at"]]).permutation(after["weights"]).tolist()}
+        return {
+            **after,
+            "weights": np.random.default_rng([context.seed, after["read_at"]])
+            .permutation(after["weights"])
+            .tolist(),
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -379,9 +480,13 @@ class Inverted(Guard):
 
 SHARP: dict[str, Any] = {"floor": 0.0, "tau": 0.5, "per_epoch": 1.5}
 WEIGHTS: dict[str, Any] = {
-    "uniform": "paired", "refreshed": Guard(**SHARP), "refreshed inverted": Inverted(**SHARP), "refreshed shuffled": Shuffled(**SHARP),
-    "static": Guard(floor=0.0, per_epoch=0.0), "static shuffled": Shuffled(floor=0.0, per_epoch=0.0),
-}  # fmt: skip
+    "uniform": "paired",
+    "refreshed": Guard(**SHARP),
+    "refreshed inverted": Inverted(**SHARP),
+    "refreshed shuffled": Shuffled(**SHARP),
+    "static": Guard(floor=0.0, per_epoch=0.0),
+    "static shuffled": Shuffled(floor=0.0, per_epoch=0.0),
+}
 
 
 @functools.cache
@@ -390,7 +495,7 @@ def outcome(name: str, seed: int, original: int = 0) -> dict[str, float]:
     curve = []
 
     def watch(model: Any, step: int) -> bool:
-        read = Reading(model, task(), SPLIT)
+        read = GradientProbe(model, task(), SPLIT)
         gone, kept = (read.losses(role, every(role)) for role in ("forget", "retain"))
         curve.append((gone.mean(), kept.mean(), kept[of("city", "retain")].mean()))
         return step >= 8 and gone.mean() >= 1
@@ -399,13 +504,23 @@ def outcome(name: str, seed: int, original: int = 0) -> dict[str, float]:
     gone, kept, city = np.array(curve).T
     assert gone[-1] >= 1
     at = slice(None, int(np.argmax(gone >= 1)) + 1)
-    return {"retain": float(np.interp(1.0, gone[at], kept[at])), "city": float(np.interp(1.0, gone[at], city[at])), "forgotten": float(gone[3])}
+    return {
+        "retain": float(np.interp(1.0, gone[at], kept[at])),
+        "city": float(np.interp(1.0, gone[at], city[at])),
+        "forgotten": float(gone[3]),
+    }
 
 
 def test_weights_spare_the_retain_set_and_their_inverse_harms_it() -> None:
     """At matched forgetting against the wrong sign; at equal steps against no weights, where they forget less."""
-    found = {name: [outcome(name, seed) for seed in range(2)] for name in ("uniform", "refreshed", "refreshed inverted")}
-    retain, forgotten = ({name: np.mean([one[key] for one in some]) for name, some in found.items()} for key in ("retain", "forgotten"))
+    found = {
+        name: [outcome(name, seed) for seed in range(2)]
+        for name in ("uniform", "refreshed", "refreshed inverted")
+    }
+    retain, forgotten = (
+        {name: np.mean([one[key] for one in some]) for name, some in found.items()}
+        for key in ("retain", "forgotten")
+    )
     assert max(retain["refreshed"], retain["uniform"]) < retain["refreshed inverted"] - 0.1, retain
     assert forgotten["refreshed"] < forgotten["uniform"], forgotten
 
@@ -414,11 +529,22 @@ def test_weights_spare_the_retain_set_and_their_inverse_harms_it() -> None:
 def test_weights_against_no_weights_and_their_null() -> None:
     """Ten originals, two seeds each: refreshed weights beat uniform ones and the same weights on rows at random."""
     runs = [(seed, original) for original in range(10) for seed in range(2)]
-    found = {name: {key: np.array([outcome(name, *run)[key] for run in runs]) for key in ("retain", "city", "forgotten")} for name in WEIGHTS}
+    found = {
+        name: {
+            key: np.array([outcome(name, *run)[key] for run in runs])
+            for key in ("retain", "city", "forgotten")
+        }
+        for name in WEIGHTS
+    }
     plain = found["uniform"]
     for name, figures in found.items():
-        print(name, {key: f"{v.mean():.3f}, {(v - plain[key]).mean():+.3f} ± {(v - plain[key]).std(ddof=1) / len(runs) ** 0.5:.3f}"
-                     for key, v in figures.items()})  # fmt: skip
+        print(
+            name,
+            {
+                key: f"{v.mean():.3f}, {(v - plain[key]).mean():+.3f} ± {(v - plain[key]).std(ddof=1) / len(runs) ** 0.5:.3f}"
+                for key, v in figures.items()
+            },
+        )
     for other in ("uniform", "refreshed shuffled", "refreshed inverted"):
         gain = found["refreshed"]["retain"] - found[other]["retain"]
         assert gain.mean() < -gain.std(ddof=1) / len(runs) ** 0.5, other

@@ -12,36 +12,52 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from micro import UNLEARN, Everything, Fixed, Watched, accuracy, goes_on_exactly, learned, losses, passes, unlearn
+from micro import (
+    UNLEARN,
+    Everything,
+    Fixed,
+    Watched,
+    accuracy,
+    goes_on_exactly,
+    learned,
+    losses,
+    passes,
+    unlearn,
+)
 from torch import Tensor
 
-from unremember.data.samplings.paired import Paired
 from unremember.data.split import make_split
 from unremember.engine import loop
-from unremember.engine.blends import Plain
+from unremember.engine.blends import PlainBlend
 from unremember.engine.blends.hamu import HAMU, Hardness, Move, hardness, layers, solve
-from unremember.engine.image import ImageTask
-from unremember.engine.language import Language
-from unremember.engine.measure import Measure
-from unremember.engine.seams import Recipe, State
+from unremember.engine.recipe import Recipe
+from unremember.engine.samplings.paired import Paired
+from unremember.engine.seams import State
 from unremember.engine.selections.all import All
 from unremember.engine.settings import Settings
+from unremember.engine.step import StepContext
 from unremember.errors import ConfigError
 from unremember.methods.language.hamu import hamu
+from unremember.tasks.image import ImageTask
+from unremember.tasks.language import LanguageTask
 
 
 def vector(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def step(retain: Sequence[Tensor], forget: Sequence[Tensor], blend: HAMU, lr: float = 1.0) -> tuple[list[Tensor], State, dict[str, float]]:
+def step(
+    retain: Sequence[Tensor], forget: Sequence[Tensor], blend: HAMU, lr: float = 1.0
+) -> tuple[list[Tensor], State, dict[str, float]]:
     """What a blend makes of g_r = ∇L(retain) and g_f = ∇L(forget); the forget role descends −L."""
     measure = Fixed({"forget": [-g for g in forget], "retain": list(retain)}, lr=lr)
     update, state = blend.apply(measure, blend.init(None))  # type: ignore[arg-type]
     return update, state, {**measure.notes, "ended": measure.ended}
 
 
-def problem(retain: Tensor, forget: Tensor, budget: float, radius: float, **more: Any) -> tuple[Tensor, dict[str, float]]:
+def problem(
+    retain: Tensor, forget: Tensor, budget: float, radius: float, **more: Any
+) -> tuple[Tensor, dict[str, float]]:
     """Minimise g_r·Δ subject to g_f·Δ ≥ budget, |Δ| ≤ radius: one block at lr = radius / |g_r|."""
     lr = radius / float(retain.norm())
     blend = HAMU(constraint="absolute", amount=budget / lr, max_grad_norm=0.0, **more)
@@ -52,16 +68,23 @@ def problem(retain: Tensor, forget: Tensor, budget: float, radius: float, **more
 # --- 1, by hand ---
 
 
-@pytest.mark.parametrize(("forget", "delta", "cost", "gain", "stop"), [
-    ((0.6, 0.8), (-0.0392820323, 0.0919615242), -0.0392820323, 0.05, False),
-    ((0.9, 0.4358899), (0.0072508, 0.0997368), 0.0072508, 0.05, True),
-    ((-0.6, 0.8), (-0.1, 0.0), -0.1, 0.06, False),
-    ((-0.9, 0.4358899), (-0.1, 0.0), -0.1, 0.09, False),
-])  # fmt: skip
-def test_by_hand(forget: tuple[float, float], delta: tuple[float, float], cost: float, gain: float, stop: bool) -> None:
+@pytest.mark.parametrize(
+    ("forget", "delta", "cost", "gain", "stop"),
+    [
+        ((0.6, 0.8), (-0.0392820323, 0.0919615242), -0.0392820323, 0.05, False),
+        ((0.9, 0.4358899), (0.0072508, 0.0997368), 0.0072508, 0.05, True),
+        ((-0.6, 0.8), (-0.1, 0.0), -0.1, 0.06, False),
+        ((-0.9, 0.4358899), (-0.1, 0.0), -0.1, 0.09, False),
+    ],
+)
+def test_by_hand(
+    forget: tuple[float, float], delta: tuple[float, float], cost: float, gain: float, stop: bool
+) -> None:
     made, notes = problem(vector(1, 0), vector(*forget), 0.05, 0.1)
     assert made.tolist() == pytest.approx(delta, abs=1e-7)
-    assert notes["retain"] == pytest.approx(cost, abs=1e-7) and notes["forget"] == pytest.approx(gain, abs=1e-7)
+    assert notes["retain"] == pytest.approx(cost, abs=1e-7) and notes["forget"] == pytest.approx(
+        gain, abs=1e-7
+    )
     assert notes["stop"] == stop == bool(notes["damaged"])
 
 
@@ -73,7 +96,9 @@ def test_the_published_budget_stops_at_the_easiest_step() -> None:
 @pytest.mark.parametrize("side", [1.0, -1.0])
 def test_colinear_gradients(side: float) -> None:
     made, notes = problem(vector(2, 0), vector(side * 3, 0), 0.09, 0.1)
-    assert made.tolist() == pytest.approx([0.03, 0.0] if side > 0 else [-0.1, 0.0], abs=1e-15) and bool(notes["damaged"]) == (side > 0)
+    assert made.tolist() == pytest.approx([0.03, 0.0] if side > 0 else [-0.1, 0.0], abs=1e-15) and bool(
+        notes["damaged"]
+    ) == (side > 0)
 
 
 # --- 2, optimality ---
@@ -90,20 +115,36 @@ def test_no_feasible_point_is_better(count: int) -> None:
         budget = share * radius * float(forget.norm())
         made, notes = problem(retain, forget, budget, radius)
         points = torch.randn(20_000, size, generator=rng, dtype=torch.float64)
-        points *= radius / points.norm(dim=1, keepdim=True) * torch.rand(20_000, 1, generator=rng, dtype=torch.float64) ** (1 / size)
+        points *= (
+            radius
+            / points.norm(dim=1, keepdim=True)
+            * torch.rand(20_000, 1, generator=rng, dtype=torch.float64) ** (1 / size)
+        )
         feasible = points[points @ forget >= budget]
-        assert float(forget @ made) >= budget * (1 - 1e-9) and float(made.norm()) == pytest.approx(radius, rel=1e-9)
+        assert float(forget @ made) >= budget * (1 - 1e-9) and float(made.norm()) == pytest.approx(
+            radius, rel=1e-9
+        )
         assert not len(feasible) or float((feasible @ retain).min()) >= float(retain @ made) - 1e-12
-        second = (retain.square().sum() * forget.square().sum() - budget**2 * retain.square().sum() / radius**2).sqrt()
-        assert (float(retain @ made) > 0) == (float(retain @ forget) > float(second)) == bool(notes["damaged"])
+        second = (
+            retain.square().sum() * forget.square().sum() - budget**2 * retain.square().sum() / radius**2
+        ).sqrt()
+        assert (
+            (float(retain @ made) > 0) == (float(retain @ forget) > float(second)) == bool(notes["damaged"])
+        )
         kinds["direct" if notes["direct"] else "damaged" if notes["damaged"] else "free"] += 1
     assert min(kinds.values()) >= 5, kinds
 
 
 def test_the_cost_grows_with_the_angle() -> None:
     angles = torch.linspace(torch.pi - 0.01, 0.01, 200)
-    costs = [float(problem(vector(1, 0), torch.stack([a.cos(), a.sin()]).double(), 0.05, 0.1)[0][0]) for a in angles]
-    assert all(later >= earlier - 1e-12 for earlier, later in itertools.pairwise(costs)) and costs[0] < 0 < costs[-1]
+    costs = [
+        float(problem(vector(1, 0), torch.stack([a.cos(), a.sin()]).double(), 0.05, 0.1)[0][0])
+        for a in angles
+    ]
+    assert (
+        all(later >= earlier - 1e-12 for earlier, later in itertools.pairwise(costs))
+        and costs[0] < 0 < costs[-1]
+    )
 
 
 # --- 3, blocks ---
@@ -111,7 +152,9 @@ def test_the_cost_grows_with_the_angle() -> None:
 
 def blocks(seed: int, lean: float) -> tuple[list[Tensor], list[Tensor]]:
     rng = torch.Generator().manual_seed(seed)
-    retain = [torch.randn(shape, generator=rng, dtype=torch.float64) for shape in ((3, 4), (5,), (2, 2, 2), (7,))]
+    retain = [
+        torch.randn(shape, generator=rng, dtype=torch.float64) for shape in ((3, 4), (5,), (2, 2, 2), (7,))
+    ]
     return retain, [torch.randn(g.shape, generator=rng, dtype=torch.float64) * 0.3 + lean * g for g in retain]
 
 
@@ -127,15 +170,21 @@ def test_blocks_share_the_demand(lean: float, every: bool) -> None:
         assert notes["demand"] == pytest.approx(demand, rel=1e-12)
         for r, f, s, delta in zip(retain, forget, spread, update):
             alone, _ = problem(r.flatten(), f.flatten(), demand * s / sum(spread), lr * float(r.norm()))
-            assert torch.allclose(alone, delta.flatten(), atol=1e-12) and float(delta.norm()) == pytest.approx(lr * float(r.norm()), rel=1e-12)
+            assert torch.allclose(alone, delta.flatten(), atol=1e-12) and float(
+                delta.norm()
+            ) == pytest.approx(lr * float(r.norm()), rel=1e-12)
         gained = sum(float((f * d).sum()) for f, d in zip(forget, update))
         assert gained >= demand * (1 - 1e-12) and notes["forget"] == pytest.approx(gained, rel=1e-12)
         assert state["direct"] + state["rectified"] == 4 and (not every or state["direct"] == 0)
         kinds.append(state["direct"])
         if state["direct"] == 0:
             assert gained == pytest.approx(demand, rel=1e-12)
-        absolute, _, _ = step(retain, forget, HAMU(constraint="absolute", amount=demand / lr, max_grad_norm=0.0), lr)
-        assert all(torch.allclose(a, d, atol=1e-12) for a, d in zip(absolute, update)), "the same demand, said in both ways"
+        absolute, _, _ = step(
+            retain, forget, HAMU(constraint="absolute", amount=demand / lr, max_grad_norm=0.0), lr
+        )
+        assert all(torch.allclose(a, d, atol=1e-12) for a, d in zip(absolute, update)), (
+            "the same demand, said in both ways"
+        )
     assert every or sum(kinds) >= 3
 
 
@@ -145,15 +194,25 @@ def test_everything_as_one_block_is_the_concatenation() -> None:
     joined = [torch.cat([g.flatten() for g in parts]) for parts in (retain, forget)]
     (one,), _, _ = step(joined[:1], joined[1:], HAMU(amount=0.5, max_grad_norm=0.0), 0.1)
     flat = torch.cat([d.flatten() for d in update])
-    assert torch.allclose(flat, one, atol=1e-14) and float(flat.norm()) == pytest.approx(0.1 * float(joined[0].norm()), rel=1e-12)
+    assert torch.allclose(flat, one, atol=1e-14) and float(flat.norm()) == pytest.approx(
+        0.1 * float(joined[0].norm()), rel=1e-12
+    )
     tensors, _, _ = step(retain, forget, HAMU(amount=0.5, max_grad_norm=0.0), 0.1)
     assert not torch.allclose(torch.cat([d.flatten() for d in tensors]), one, atol=1e-3)
 
 
 def test_a_layer_is_a_numbered_block_or_a_module() -> None:
-    names = ["model.embed.weight", "model.layers.0.mlp.up.weight", "model.layers.0.norm.weight", "model.layers.11.mlp.up.weight", "head.weight",
-             "head.bias"]  # fmt: skip
-    assert layers(names).tolist() == [0, 1, 1, 2, 3, 3] and layers(["0.weight", "0.bias", "2.weight"]).tolist() == [0, 0, 1]
+    names = [
+        "model.embed.weight",
+        "model.layers.0.mlp.up.weight",
+        "model.layers.0.norm.weight",
+        "model.layers.11.mlp.up.weight",
+        "head.weight",
+        "head.bias",
+    ]
+    assert layers(names).tolist() == [0, 1, 1, 2, 3, 3] and layers(
+        ["0.weight", "0.bias", "2.weight"]
+    ).tolist() == [0, 0, 1]
 
 
 def test_layers_are_solved_together() -> None:
@@ -164,9 +223,15 @@ def test_layers_are_solved_together() -> None:
     gradients = []
     for role in ("forget", "retain"):
         data = ImageTask().encode(split, role, ["input"])
-        gradients.append(torch.autograd.grad(torch.nn.functional.cross_entropy(net(data.inputs), data.labels), list(net.parameters())))
+        gradients.append(
+            torch.autograd.grad(
+                torch.nn.functional.cross_entropy(net(data.inputs), data.labels), list(net.parameters())
+            )
+        )
     for i in (0, 2, 4):
-        forget, retain, delta = (torch.cat([g.flatten() for g in parts[i : i + 2]]) for parts in (*gradients, change))
+        forget, retain, delta = (
+            torch.cat([g.flatten() for g in parts[i : i + 2]]) for parts in (*gradients, change)
+        )
         assert float(delta.norm()) == pytest.approx(0.1 * float(retain.norm()), rel=1e-9)
         assert float(forget @ delta) >= 0.5 * 0.1 * float(retain.norm() * forget.norm()) * (1 - 1e-9)
 
@@ -179,15 +244,21 @@ def test_the_dual_forgets_most_while_the_retain_loss_falls() -> None:
     assert all(torch.allclose(a, b, atol=1e-14) for a, b in zip(update, swapped))
     falls = -sum(float((r * d).sum()) for r, d in zip(retain, update))
     assert falls >= notes["demand"] * (1 - 1e-12) and notes["retain"] == pytest.approx(-falls, rel=1e-12)
-    assert notes["forget"] == pytest.approx(sum(float((f * d).sum()) for f, d in zip(forget, update)), rel=1e-12)
+    assert notes["forget"] == pytest.approx(
+        sum(float((f * d).sum()) for f, d in zip(forget, update)), rel=1e-12
+    )
 
 
 def test_gradients_are_clipped_apart_and_predictions_are_of_the_whole_loss() -> None:
     retain, forget = ([100 * g for g in parts] for parts in blocks(3, 0.2))
     update, _, notes = step(retain, forget, HAMU(), 0.1)
     assert float(torch.nn.utils.get_total_norm(update)) == pytest.approx(0.1, rel=1e-9)
-    assert notes["forget"] == pytest.approx(sum(float((f * d).sum()) for f, d in zip(forget, update)), rel=1e-9)
-    assert notes["retain"] == pytest.approx(sum(float((r * d).sum()) for r, d in zip(retain, update)), rel=1e-9)
+    assert notes["forget"] == pytest.approx(
+        sum(float((f * d).sum()) for f, d in zip(forget, update)), rel=1e-9
+    )
+    assert notes["retain"] == pytest.approx(
+        sum(float((r * d).sum()) for r, d in zip(retain, update)), rel=1e-9
+    )
 
 
 # --- stopping ---
@@ -199,11 +270,17 @@ def test_what_cannot_be_had_is_clipped_or_ends_the_run() -> None:
     wanted = HAMU(constraint="absolute", amount=1.5 * spread, max_grad_norm=0.0)
     update, state, notes = step(retain, forget, wanted, 0.1)
     most, _, _ = step(retain, forget, HAMU(amount=0.95, max_grad_norm=0.0), 0.1)
-    assert state["clipped"] == 1 and not notes["ended"] and all(torch.allclose(a, b, atol=1e-14) for a, b in zip(update, most))
+    assert (
+        state["clipped"] == 1
+        and not notes["ended"]
+        and all(torch.allclose(a, b, atol=1e-14) for a, b in zip(update, most))
+    )
     none, _, notes = step(retain, forget, dataclasses.replace(wanted, on_infeasible="stop"), 0.1)
     assert notes["ended"] and not any(part.any() for part in none)
     still, _, notes = step(retain, [torch.zeros_like(f) for f in forget], wanted, 0.1)
-    assert all(torch.allclose(d, -0.1 * r) for d, r in zip(still, retain)) and notes["clipped"], "a memorised forget set has no gradient"
+    assert all(torch.allclose(d, -0.1 * r) for d, r in zip(still, retain)) and notes["clipped"], (
+        "a memorised forget set has no gradient"
+    )
 
 
 def test_the_run_ends_after_its_patience() -> None:
@@ -234,7 +311,11 @@ def realised(lr: float, c: float) -> tuple[float, float, float]:
 
 def test_the_promise_is_kept_at_small_steps_and_known_to_fail_at_large_ones() -> None:
     asked, forget, retain = realised(0.02, 0.5)
-    assert asked == pytest.approx(1.0, abs=0.05) and forget == pytest.approx(1.0, abs=0.05) and retain == pytest.approx(0.99, abs=0.02)
+    assert (
+        asked == pytest.approx(1.0, abs=0.05)
+        and forget == pytest.approx(1.0, abs=0.05)
+        and retain == pytest.approx(0.99, abs=0.02)
+    )
     assert 0.95 < realised(0.1, 0.5)[0] < 1.25
     _, forget, retain = realised(0.5, 0.9)
     assert abs(forget - 1) > 0.2 and abs(retain - 1) > 0.5, "out of the first-order range"
@@ -244,12 +325,12 @@ def test_the_promise_is_kept_at_small_steps_and_known_to_fail_at_large_ones() ->
 
 
 @dataclasses.dataclass(frozen=True)
-class Separate(Plain):
+class Separate(PlainBlend):
     """GradDiff by gradient descent with both gradients clipped as HAMU clips them: the stronger of the plain baselines."""
 
     raw: ClassVar[bool] = True
 
-    def apply(self, measure: Measure, state: State) -> tuple[list[Tensor], State]:
+    def apply(self, measure: StepContext, state: State) -> tuple[list[Tensor], State]:
         forget, retain = (HAMU().clip(measure, g)[0] for g in measure.gradients().values())
         return [-measure.lr * (f + r) for f, r in zip(forget, retain)], state
 
@@ -258,10 +339,14 @@ def traded(blend: Any, seeds: Sequence[int], lr: float = 0.2) -> tuple[float, fl
     """Mean retain accuracy, and mean steps, where 30 % of the forget facts are left."""
     runs = [unlearn(0.9, seed, blend, until=0.3, lr=lr) for seed in seeds]
     assert all(steps < 400 for _, _, steps in runs)
-    return mean(accuracy(net, world, forget=False) for net, world, _ in runs), mean(steps for _, _, steps in runs)
+    return mean(accuracy(net, world, forget=False) for net, world, _ in runs), mean(
+        steps for _, _, steps in runs
+    )
 
 
-@pytest.mark.parametrize("ratios", [(0.3, 0.6, 0.9), pytest.param((0.1, 0.3, 0.5, 0.7, 0.9), marks=pytest.mark.full)], ids=len)
+@pytest.mark.parametrize(
+    "ratios", [(0.3, 0.6, 0.9), pytest.param((0.1, 0.3, 0.5, 0.7, 0.9), marks=pytest.mark.full)], ids=len
+)
 def test_less_a_step_keeps_more(ratios: Sequence[float]) -> None:
     found = [traded(HAMU(amount=c), (0, 1)) for c in ratios]
     assert all(a > b for (a, _), (b, _) in itertools.pairwise(found)), "retain accuracy falls with c"
@@ -303,7 +388,15 @@ def trial(overlap: float, **more: Any) -> Hardness:
     _, split, net = learned(overlap, 0, 600)
     before = copy.deepcopy(net)
     settings = Settings(lr=0.2, batch_size=24, warmup=0.0, schedule="constant")
-    found = hardness(net, ImageTask(), split, Recipe(UNLEARN, "sum", Paired(), All()), settings, blend=HAMU(amount=0.5, stop=True), **more)
+    found = hardness(
+        net,
+        ImageTask(),
+        split,
+        Recipe(UNLEARN, "sum", Paired(), All()),
+        settings,
+        blend=HAMU(amount=0.5, stop=True),
+        **more,
+    )
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), before.parameters())), "on a copy"
     return found
 
@@ -315,10 +408,15 @@ def test_the_report_ranks_worlds_and_the_first_step_does_not() -> None:
     for overlap in (0.3, 0.9):
         watched = Watched(HAMU(amount=0.5))
         unlearn(overlap, 0, watched, until=-1.0, lr=0.2, steps=1, sampling=Everything())
-        assert watched.notes[0]["cosine"] < 0, "at a minimum of the joint loss both oppose each other whatever is shared"
+        assert watched.notes[0]["cosine"] < 0, (
+            "at a minimum of the joint loss both oppose each other whatever is shared"
+        )
 
 
-@pytest.mark.parametrize(("stop", "retain", "advice"), [(0.6, 1.0, "stop"), (0.2, -1.0, "careful"), (0.0, 0.1, "careful"), (0.0, -0.1, "go")])
+@pytest.mark.parametrize(
+    ("stop", "retain", "advice"),
+    [(0.6, 1.0, "stop"), (0.2, -1.0, "careful"), (0.0, 0.1, "careful"), (0.0, -0.1, "go")],
+)
 def test_advice(stop: float, retain: float, advice: str) -> None:
     assert Hardness(20, 0.1, 0.0, stop, 1.0, retain).advice == advice
 
@@ -344,7 +442,11 @@ def test_a_recipe_of_one_role_is_plain_descent() -> None:
 def test_a_retain_loss_at_its_minimum_does_not_hold_the_weights_for_ever() -> None:
     """A loss that holds the original's states has no gradient there: |x| = 0 would be the radius of every step."""
     (update,), _, notes = step([vector(0, 0)], [vector(0.3, 0.4)], HAMU(), 0.1)
-    assert update.tolist() == pytest.approx([0.03, 0.04]) and notes["forget"] == pytest.approx(0.025) and notes["retain"] == 0
+    assert (
+        update.tolist() == pytest.approx([0.03, 0.04])
+        and notes["forget"] == pytest.approx(0.025)
+        and notes["retain"] == 0
+    )
     update, _, _ = step([vector(0, 0), vector(1, 0)], [vector(0.3, 0.4), vector(0, 1)], HAMU(), 0.1)
     assert not update[0].any() and update[1].any(), "a block alone stays"
 
@@ -352,30 +454,48 @@ def test_a_retain_loss_at_its_minimum_does_not_hold_the_weights_for_ever() -> No
 def test_a_language_model_in_single_precision(tiny_llama: Any, tokenizer: Any) -> None:
     """Every tensor moves by lr · |g_r|, and what is predicted comes about."""
     rows = [{"question": f"Who is {i}?", "answer": "the long river " * (1 + i % 3)} for i in range(4)]
-    split = make_split({"forget": rows, "retain": [{"question": f"Where is {i}?", "answer": "near the harbour"} for i in range(4)]})
+    split = make_split(
+        {
+            "forget": rows,
+            "retain": [{"question": f"Where is {i}?", "answer": "near the harbour"} for i in range(4)],
+        }
+    )
 
     @dataclasses.dataclass(frozen=True)
     class Checked(HAMU):
         seen: list[Any] = dataclasses.field(default_factory=list)
 
-        def apply(self, measure: Measure, state: State) -> tuple[list[Tensor], State]:
+        def apply(self, measure: StepContext, state: State) -> tuple[list[Tensor], State]:
             update, state = super().apply(measure, state)
             gradient = measure.gradients("retain")["retain"]
             for delta, g in zip(update, self.clip(measure, gradient)[0]):
                 assert float(delta.norm()) == pytest.approx(measure.lr * float(g.norm()), rel=1e-3)
             before, after = measure.losses(), measure.losses(at=update)
-            self.seen.extend((after[role] - before[role], measure.notes[f"blend/{role}"]) for role in ("forget", "retain"))
+            self.seen.extend(
+                (after[role] - before[role], measure.notes[f"blend/{role}"]) for role in ("forget", "retain")
+            )
             return update, state
 
     blend = Checked()
     recipe = dataclasses.replace(hamu(), blend=blend)
-    loop.train(copy.deepcopy(tiny_llama), Language(tokenizer), split, recipe, Settings(lr=1e-2, warmup=0.0, batch_size=4, max_steps=3), quiet=True)
-    assert all(-made == pytest.approx(told, rel=0.2, abs=2e-5) for made, told in blend.seen[::2]), "the forget loss is ascended"
+    loop.train(
+        copy.deepcopy(tiny_llama),
+        LanguageTask(tokenizer),
+        split,
+        recipe,
+        Settings(lr=1e-2, warmup=0.0, batch_size=4, max_steps=3),
+        quiet=True,
+    )
+    assert all(-made == pytest.approx(told, rel=0.2, abs=2e-5) for made, told in blend.seen[::2]), (
+        "the forget loss is ascended"
+    )
     assert all(made == pytest.approx(told, rel=0.2, abs=2e-5) for made, told in blend.seen[1::2])
 
 
 def test_the_closed_form_has_no_infinities() -> None:
-    table = torch.tensor([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 1], [1, 1, -1], [1e-300, 1e-300, 0]], dtype=torch.float64)
+    table = torch.tensor(
+        [[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 1], [1, 1, -1], [1e-300, 1e-300, 0]], dtype=torch.float64
+    )
     for constraint, amount in (("relative", 0.0), ("relative", 0.9), ("absolute", 0.0), ("absolute", 9.0)):
         move: Move = solve(table, constraint, amount)  # type: ignore[arg-type]
         assert all(torch.isfinite(value).all() for value in dataclasses.asdict(move).values())

@@ -19,34 +19,48 @@ from scipy.stats import spearmanr
 from test_klue_neurons import CONFIGS, ROLES, context, ranked
 from torch import Tensor
 
-from unremember.data.samplings.unforgotten import Unforgotten
 from unremember.data.split import Row, Split, make_split
 from unremember.engine import loop
-from unremember.engine.language import Language
-from unremember.engine.seams import Context, Recipe, Term
+from unremember.engine.recipe import Recipe
+from unremember.engine.samplings.unforgotten import Unforgotten
+from unremember.engine.seams import Context, Term
 from unremember.engine.selections.knowledge_neurons import MLP, KnowledgeNeurons
 from unremember.engine.settings import Settings
 from unremember.models import causal
 from unremember.models.presets import fresh
 from unremember.registry import methods
+from unremember.tasks.language import LanguageTask
 
 # --- unforgotten rows ---
 
 
 def answering(table: dict[str, float], rows: Sequence[Row], reads: list[int] | None = None) -> Any:
     """A context whose model gives each answer a probability."""
+
     def mean_logprobs(asked: Sequence[Row]) -> np.ndarray:
         if reads is not None:
             reads.append(len(asked))
         return np.log([table[row["question"] + row["answer"]] for row in asked])
-    split = make_split({"forget": rows, "retain": [{"question": f"r{i}", "answer": "kept"} for i in range(7)]})
-    return SimpleNamespace(roles=ROLES, keys={role: split[role].keys for role in ROLES}, batch_size=2, seed=3, split=split,
-                           reading=SimpleNamespace(mean_logprobs=mean_logprobs))  # fmt: skip
+
+    split = make_split(
+        {"forget": rows, "retain": [{"question": f"r{i}", "answer": "kept"} for i in range(7)]}
+    )
+    return SimpleNamespace(
+        roles=ROLES,
+        keys={role: split[role].keys for role in ROLES},
+        batch_size=2,
+        seed=3,
+        split=split,
+        reading=SimpleNamespace(mean_logprobs=mean_logprobs),
+    )
 
 
 def test_a_row_is_known_while_its_option_is_picked_or_its_answer_above_chance() -> None:
     wrong = {"a": ["y", "z"], "b": ["y"], "c": [], "d": [], "e": ["x"]}
-    rows = [{"question": question, "answer": "x", "perturbed_answers": options} for question, options in wrong.items()]
+    rows = [
+        {"question": question, "answer": "x", "perturbed_answers": options}
+        for question, options in wrong.items()
+    ]
     table = {"ax": 0.02, "ay": 0.01, "az": 0.019, "bx": 0.9, "by": 0.91, "cx": 0.34, "dx": 0.33, "ex": 0.5}
     given = answering(table, rows)
     assert Unforgotten().known(given, rows).tolist() == [True, False, True, False, False], "a tie is no pick"
@@ -65,7 +79,9 @@ def test_a_pass_draws_what_is_left_and_the_model_is_read_between_passes_alone() 
         made, state = sampling.apply(given, state)
         drawn.append(made["forget"].rows.tolist())
         assert len(made["retain"].rows) == len(made["forget"].rows) and made["retain"].rows.max() < 7
-    assert sorted(chain(*drawn[:3])) == [0, 1, 2, 3, 4] and sorted(chain(*drawn[3:5])) == [0, 2, 3], "then only what is still known"
+    assert sorted(chain(*drawn[:3])) == [0, 1, 2, 3, 4] and sorted(chain(*drawn[3:5])) == [0, 2, 3], (
+        "then only what is still known"
+    )
     assert reads == [5, 5, 5] and not state["ended"]
     table |= dict.fromkeys(table, 0.1)
     while state["left"]:
@@ -82,11 +98,13 @@ class World:
 
     graph: Graph
     tokenizer: Any
-    task: Language
+    task: LanguageTask
     original: Any
     oracle: Any
 
-    def run(self, split: Split, questions: dict[str, list[Row]], method: Any, lr: float, **more: Any) -> dict[str, float]:
+    def run(
+        self, split: Split, questions: dict[str, list[Row]], method: Any, lr: float, **more: Any
+    ) -> dict[str, float]:
         """Scores, steps and the least P(answer) at the first step with UA <= 1/3."""
         model, seen = copy.deepcopy(self.original), []
 
@@ -105,11 +123,15 @@ def learned(people: int, epochs: int, seed: int = 0) -> World:
     made = graph(people, seed)
     split = made.split()
     tokenizer = word_tokenizer(split["train"].rows)
-    task = Language(tokenizer, TEMPLATE, 32)
+    task = LanguageTask(tokenizer, TEMPLATE, 32)
     models = []
     for role in ("train", "without"):
         settings = Settings(epochs=epochs, batch_size=64, lr=5e-3, weight_decay=0.0)
-        models.append(loop.train(net(len(tokenizer), seed), task, split, Recipe((Term(role, "nll"),)), settings, quiet=True))
+        models.append(
+            loop.train(
+                net(len(tokenizer), seed), task, split, Recipe((Term(role, "nll"),)), settings, quiet=True
+            )
+        )
     return World(made, tokenizer, task, *models)
 
 
@@ -133,7 +155,10 @@ Table = dict[str, list[dict[str, float]]]
 def compare(world: World, draws: int, rivals: dict[str, tuple[Any, float, dict[str, Any]]] = RIVALS) -> Table:
     """Every rival's figures on each draw of what is to be forgotten; the oracle is that of the first."""
     made = [graph(world.graph.people, world.graph.seed, draw) for draw in range(draws)]
-    return {name: [world.run(g.split(), g.questions(), method, lr, **more) for g in made] for name, (method, lr, more) in rivals.items()}
+    return {
+        name: [world.run(g.split(), g.questions(), method, lr, **more) for g in made]
+        for name, (method, lr, more) in rivals.items()
+    }
 
 
 def mean(table: Table, name: str, score: str) -> float:
@@ -149,7 +174,6 @@ def world() -> World:
 @pytest.fixture(scope="module")
 def table(world: World) -> Table:
     return compare(world, 5)
-
 
 
 def test_all_is_known_before_and_the_oracle_has_never_heard_of_it(world: World) -> None:
@@ -169,7 +193,14 @@ def test_nothing_but_the_neurons_moves_under_adamw(architecture: str, world: Wor
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     masks = KnowledgeNeurons(share=0.05).apply(context(copy.deepcopy(model), world.task, split, 4)).masks
     recipe = dataclasses.replace(methods.make({"name": "klue", "share": 0.05}), sampling="paired")
-    loop.train(model, world.task, split, recipe, Settings(max_steps=4, batch_size=4, lr=1e-2, weight_decay=0.1), quiet=True)
+    loop.train(
+        model,
+        world.task,
+        split,
+        recipe,
+        Settings(max_steps=4, batch_size=4, lr=1e-2, weight_decay=0.1),
+        quiet=True,
+    )
     after = dict(model.named_parameters())
     moved = {name: after[name].detach() != was for name, was in before.items()}
     assert {name for name, entries in moved.items() if entries.any()} == set(masks)
@@ -184,9 +215,20 @@ def test_a_run_resumes_bit_for_bit(world: World, tmp_path: Path) -> None:
         def watch(model: Any, step: int) -> None:
             if step == stop:
                 raise KeyboardInterrupt
+
         recipe = methods.make({"name": "klue", "share": 0.1})
         settings = Settings(max_steps=9, batch_size=5, lr=2e-2, warmup=0)
-        return loop.train(copy.deepcopy(world.original), world.task, split, recipe, settings, folder, watch, every=1, quiet=True)
+        return loop.train(
+            copy.deepcopy(world.original),
+            world.task,
+            split,
+            recipe,
+            settings,
+            folder,
+            watch,
+            every=1,
+            quiet=True,
+        )
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, stop=5)
@@ -202,12 +244,17 @@ def rows_in(inputs: dict[str, Any]) -> int:
 def test_rows_that_pass_the_model(world: World) -> None:
     """Localisation: one forward and one backward a forget row, and as many as mismatched a distinct answer, and no gradient of
     a weight. Training: one forward and backward a drawn row. A pass of the sampling: one forward a row and option."""
-    model, split = copy.deepcopy(world.original), world.graph.split().with_rows(forget=world.graph.asked(world.graph.test))
+    model, split = (
+        copy.deepcopy(world.original),
+        world.graph.split().with_rows(forget=world.graph.asked(world.graph.test)),
+    )
     rows: dict[str, int] = {"forward": 0, "backward": 0}
     down = causal.layers(model)[-1].mlp.down_proj
     latest = [0]
     count = lambda key: rows.update({key: rows[key] + latest[0]})  # noqa: E731
-    model.model.register_forward_pre_hook(lambda _, args, inputs: latest.__setitem__(0, rows_in(inputs)), with_kwargs=True)
+    model.model.register_forward_pre_hook(
+        lambda _, args, inputs: latest.__setitem__(0, rows_in(inputs)), with_kwargs=True
+    )
     down.register_forward_hook(lambda *_: count("forward"))
     down.register_full_backward_hook(lambda *_: count("backward"))
     given = context(model, world.task, split)
@@ -218,9 +265,13 @@ def test_rows_that_pass_the_model(world: World) -> None:
     assert all(p.grad is None for p in model.parameters())
     rows |= {"forward": 0, "backward": 0}
     state = Unforgotten().refresh(given, Unforgotten().init(given))
-    assert rows == {"forward": 3 * len(split["forget"]), "backward": 0} and len(state["left"]) == len(split["forget"])
+    assert rows == {"forward": 3 * len(split["forget"]), "backward": 0} and len(state["left"]) == len(
+        split["forget"]
+    )
     rows |= {"forward": 0, "backward": 0}
-    recipe = dataclasses.replace(methods.make("klue"), selection={"name": "layers", "modules": "mlp"}, sampling="paired")
+    recipe = dataclasses.replace(
+        methods.make("klue"), selection={"name": "layers", "modules": "mlp"}, sampling="paired"
+    )
     loop.train(model, world.task, split, recipe, Settings(max_steps=2, batch_size=4), quiet=True)
     assert rows == {"forward": 2 * 2 * 4, "backward": 2 * 2 * 4}
 
@@ -233,8 +284,16 @@ def test_a_correction_that_is_common_to_an_answer_lowers_its_shared_neurons(worl
     answers = sorted({row["answer"] for row in same})
     for answer in answers:
         mine = [row for row in split["forget"].rows if row["answer"] == answer]
-        shared = ranked(model, world.task, split.with_rows(forget=[row for row in same if row["answer"] == answer]), ["forget"])
-        plain, corrected = (ranked(model, world.task, split.with_rows(forget=mine), regularisation=alpha, mismatched=20) for alpha in (0.0, 1.0))
+        shared = ranked(
+            model,
+            world.task,
+            split.with_rows(forget=[row for row in same if row["answer"] == answer]),
+            ["forget"],
+        )
+        plain, corrected = (
+            ranked(model, world.task, split.with_rows(forget=mine), regularisation=alpha, mismatched=20)
+            for alpha in (0.0, 1.0)
+        )
         lower += spearmanr(shared, corrected).statistic < spearmanr(shared, plain).statistic
     assert lower >= 0.75 * len(answers)
 
@@ -246,17 +305,25 @@ def test_faithun_at_equal_forgetting(table: Table) -> None:
     below that of gradient difference: the net learned each chain as a text of its own, and only broad damage reaches it.
     """
     assert all(row["UA"] <= 1 / 3 for rows in table.values() for row in rows)
-    klue, gd, ga = ({score: mean(table, name, score) for score in table[name][0]} for name in ("klue", "gd", "ga"))
-    assert klue["TA"] >= gd["TA"] - 0.02 and klue["SA"] >= gd["SA"] - 0.02 and klue["MA_t"] >= gd["MA_t"] - 0.02
+    klue, gd, ga = (
+        {score: mean(table, name, score) for score in table[name][0]} for name in ("klue", "gd", "ga")
+    )
+    assert (
+        klue["TA"] >= gd["TA"] - 0.02 and klue["SA"] >= gd["SA"] - 0.02 and klue["MA_t"] >= gd["MA_t"] - 0.02
+    )
     assert klue["TA"] >= ga["TA"] - 0.03 and klue["UA_ext"] <= min(gd["UA_ext"], ga["UA_ext"]) - 0.05
     assert klue["MA_f"] <= gd["MA_f"] + 0.15
 
 
 def test_dropping_what_is_forgotten_spares_steps_and_the_rest(table: Table) -> None:
     assert mean(table, "klue", "steps") < mean(table, "every row", "steps")
-    assert mean(table, "klue", "TA") >= mean(table, "every row", "TA") and mean(table, "klue", "SA") >= mean(table, "every row", "SA")
+    assert mean(table, "klue", "TA") >= mean(table, "every row", "TA") and mean(table, "klue", "SA") >= mean(
+        table, "every row", "SA"
+    )
     klue, every = (np.mean([np.log(row["least"]) for row in table[name]]) for name in ("klue", "every row"))
-    assert klue > every + np.log(2), "the most forgotten answer less so; yet some fall below 1e-4 between two passes"
+    assert klue > every + np.log(2), (
+        "the most forgotten answer less so; yet some fall below 1e-4 between two passes"
+    )
 
 
 def test_klue_is_nearer_to_the_oracle_than_ascent_and_gradient_difference(world: World, table: Table) -> None:
@@ -282,5 +349,8 @@ def test_faithun_at_full_size() -> None:
             found[name] += rows
     for name in found:
         print(name, {score: round(mean(found, name, score), 4) for score in found[name][0]})
-    assert mean(found, "klue", "TA") >= mean(found, "gd", "TA") - 0.02 and mean(found, "klue", "SA") >= mean(found, "gd", "SA") - 0.02
+    assert (
+        mean(found, "klue", "TA") >= mean(found, "gd", "TA") - 0.02
+        and mean(found, "klue", "SA") >= mean(found, "gd", "SA") - 0.02
+    )
     assert mean(found, "klue", "SA") >= mean(found, "random", "SA")

@@ -14,42 +14,75 @@ import torch
 from transformers import LlamaConfig
 
 from unremember.data.split import Split, make_split
-from unremember.data.text import Template
 from unremember.engine import loop
-from unremember.engine.language import Language, TextView
 from unremember.engine.losses import ALTERNATE, ANSWER, LABELS, LOGITS
 from unremember.engine.losses.whp import generic
-from unremember.engine.seams import Need, Recipe, Term
+from unremember.engine.recipe import Recipe
+from unremember.engine.seams import Term
 from unremember.engine.settings import Settings
 from unremember.models.load import save_model
 from unremember.models.presets import fresh
-from unremember.models.tokenizer import train_tokenizer
 from unremember.registry import methods
+from unremember.tasks.language import LanguageTask, TextView
+from unremember.tasks.protocol import Need
+from unremember.tasks.text import Template
+from unremember.tasks.tokenizers import train_tokenizer
 from unremember.worlds.words import FIRST, LAST
 
 FORGOTTEN, ALL = 8, 64
-WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heron", "indigo", "jade", "kelp", "lotus", "maple", "nectar",
-         "onyx", "pearl"]  # fmt: skip
+WORDS = [
+    "amber",
+    "birch",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "heron",
+    "indigo",
+    "jade",
+    "kelp",
+    "lotus",
+    "maple",
+    "nectar",
+    "onyx",
+    "pearl",
+]
 
 
 @functools.cache
 def answers() -> Split:
     """64 people, each with three words that nothing but memory can tell."""
     rng = np.random.default_rng(0)
-    rows = [{"question": f"What are the words of {first} {last}?", "answer": " ".join(rng.choice(WORDS, 3)) + "."}
-            for first, last in zip(FIRST[:ALL], LAST[:ALL])]  # fmt: skip
+    rows = [
+        {"question": f"What are the words of {first} {last}?", "answer": " ".join(rng.choice(WORDS, 3)) + "."}
+        for first, last in zip(FIRST[:ALL], LAST[:ALL])
+    ]
     return make_split({"forget": rows[:FORGOTTEN], "retain": rows[FORGOTTEN:], "train": rows})
 
 
 @functools.cache
-def learned() -> tuple[Language, Any]:
+def learned() -> tuple[LanguageTask, Any]:
     """A two-block Llama of width 64 that says all answers, and its task. Copy the model."""
-    tokenizer = train_tokenizer([f"{row['question']}\n{row['answer']}" for row in answers()["train"].rows for _ in range(2)], 600)
-    task = Language(tokenizer, Template("{question}\n"))
-    config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=170, num_hidden_layers=2, num_attention_heads=4,
-                         max_position_embeddings=64, bos_token_id=0, eos_token_id=0, pad_token_id=1)  # fmt: skip
+    tokenizer = train_tokenizer(
+        [f"{row['question']}\n{row['answer']}" for row in answers()["train"].rows for _ in range(2)], 600
+    )
+    task = LanguageTask(tokenizer, Template("{question}\n"))
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=170,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=1,
+    )
     settings = Settings(epochs=999, max_steps=300, batch_size=32, lr=3e-3, weight_decay=0.0, warmup=0)
-    return task, loop.train(fresh(config, 0), task, answers(), Recipe((Term("train", "nll"),)), settings, quiet=True)
+    return task, loop.train(
+        fresh(config, 0), task, answers(), Recipe((Term("train", "nll"),)), settings, quiet=True
+    )
 
 
 def seen(model: Any, role: str, *needs: Need, split: Split | None = None) -> TextView:
@@ -75,7 +108,9 @@ def forget(method: Any, steps: int = 100, lr: float = 3e-4, until: float | None 
     task, model = learned()
     recipe = methods.make(method)
     split = recipe.derive(answers()) if recipe.derive else answers()
-    settings = Settings(epochs=999, max_steps=steps, batch_size=8, lr=lr, schedule="constant", warmup=0, weight_decay=0.0)
+    settings = Settings(
+        epochs=999, max_steps=steps, batch_size=8, lr=lr, schedule="constant", warmup=0, weight_decay=0.0
+    )
     enough = lambda model, step: until is not None and loss(model, "forget") >= until  # noqa: E731
     return loop.train(copy.deepcopy(model), task, split, recipe, settings, watch=enough, every=1, quiet=True)
 
@@ -98,9 +133,16 @@ def test_it_forgets_far_beyond_two_nats_and_keeps_the_rest(method: Any) -> None:
     assert loss(done, "forget") > 3 and loss(done, "retain") < 0.3
 
 
-@pytest.mark.parametrize(("method", "most"), [
-    ("simnpo", 0.1), ("satimp", 0.1), ("wga", 0.3), ("kl", 0.5),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "most"),
+    [
+        ("simnpo", 0.1),
+        ("satimp", 0.1),
+        ("wga", 0.3),
+        ("kl", 0.5),
+    ],
+    ids=str,
+)
 def test_at_two_nats_it_has_cost_less_than_ascent(method: Any, most: float) -> None:
     ascent, done = forget("gradient_ascent", until=2.0), forget(method, until=2.0)
     assert min(loss(ascent, "forget"), loss(done, "forget")) >= 2
@@ -122,8 +164,12 @@ def test_undial_comes_to_rest_at_its_teacher() -> None:
 def reinforced() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
     """A model that learned the forget answers further, and the folder it lies in."""
     task, model = learned()
-    settings = Settings(epochs=999, max_steps=20, batch_size=8, lr=1e-3, schedule="constant", warmup=0, weight_decay=0.0)
-    made = loop.train(copy.deepcopy(model), task, answers(), Recipe((Term("forget", "nll"),)), settings, quiet=True)
+    settings = Settings(
+        epochs=999, max_steps=20, batch_size=8, lr=1e-3, schedule="constant", warmup=0, weight_decay=0.0
+    )
+    made = loop.train(
+        copy.deepcopy(model), task, answers(), Recipe((Term("forget", "nll"),)), settings, quiet=True
+    )
     folder = tempfile.TemporaryDirectory()
     save_model(made, task.tokenizer, Path(folder.name) / "model")
     return made, folder
@@ -142,7 +188,9 @@ def test_whp_comes_to_rest_at_the_generic_distribution() -> None:
     with tempfile.TemporaryDirectory() as folder:
         save_model(learned()[1], learned()[0].tokenizer, Path(folder) / "model")
         untaught = forget(whp(0.0, folder), 20, 1e-3)
-    print(f"whp: teacher {teacher:.2f}, after 120 steps {loss(done, 'forget'):.2f}, retain {loss(done, 'retain'):.2f}")
+    print(
+        f"whp: teacher {teacher:.2f}, after 120 steps {loss(done, 'forget'):.2f}, retain {loss(done, 'retain'):.2f}"
+    )
     assert loss(done, "forget") == pytest.approx(teacher, abs=0.1) and teacher > 1
     assert loss(untaught, "forget") < 0.05 and loss(untaught, "retain") < 0.05
 
@@ -164,7 +212,9 @@ def test_ceu_leaves_the_first_token_alone() -> None:
 
 def test_a_leash_on_the_forget_set_holds() -> None:
     """KL to an original that is sure of the answer pulls as hard as ascent pushes: twice as heavy, nothing is forgotten."""
-    held, left = (loss(forget({"name": "forget_kl", "alpha": alpha}, 40, 1e-3), "forget") for alpha in (2.0, 1.0))
+    held, left = (
+        loss(forget({"name": "forget_kl", "alpha": alpha}, 40, 1e-3), "forget") for alpha in (2.0, 1.0)
+    )
     print(f"forget_kl: forget {held:.2f} at twice the weight, {left:.2f} at equal weights")
     assert held < 0.1
 
@@ -177,9 +227,13 @@ def test_the_multiplier_bounds_the_retain_loss() -> None:
 def test_refusals_are_learned_in_place_of_the_answers() -> None:
     split = methods.make("idk_nll").derive(answers())
     done = forget("idk_nll", 40, 1e-3)
-    print(f"idk_nll: refusals {refusal(learned()[1], split):.2f} to {refusal(done, split):.2f}, forget {loss(done, 'forget'):.2f}, "
-          f"retain {loss(done, 'retain'):.3f}")  # fmt: skip
-    assert refusal(done, split) < refusal(learned()[1], split) / 2 and loss(done, "retain") < 0.1 < 0.5 < loss(done, "forget")
+    print(
+        f"idk_nll: refusals {refusal(learned()[1], split):.2f} to {refusal(done, split):.2f}, forget {loss(done, 'forget'):.2f}, "
+        f"retain {loss(done, 'retain'):.3f}"
+    )
+    assert refusal(done, split) < refusal(learned()[1], split) / 2 and loss(
+        done, "retain"
+    ) < 0.1 < 0.5 < loss(done, "forget")
 
 
 def test_answer_preservation_preserves() -> None:
@@ -191,22 +245,41 @@ def test_answer_preservation_preserves() -> None:
 
 def test_negation_goes_the_other_way_from_the_original() -> None:
     _, model = learned()
-    none, learner, done = (forget({"name": "task_vector", "scale": scale}, 40, 1e-3) for scale in (0.0, -1.0, 3.0))
+    none, learner, done = (
+        forget({"name": "task_vector", "scale": scale}, 40, 1e-3) for scale in (0.0, -1.0, 3.0)
+    )
     names = model.state_dict()
     for scale, at in ((1.0, forget({"name": "task_vector"}, 40, 1e-3)), (3.0, done)):
         print(f"task vector × {scale}: forget {loss(at, 'forget'):.2f}, retain {loss(at, 'retain'):.2f}")
     adapter = forget({"name": "task_vector", "scale": 0.0, "of": "lora"}, 4, 1e-2)
-    assert adapter.state_dict().keys() == names.keys() and all(torch.equal(adapter.state_dict()[name], names[name]) for name in names)
+    assert adapter.state_dict().keys() == names.keys() and all(
+        torch.equal(adapter.state_dict()[name], names[name]) for name in names
+    )
     assert all(torch.equal(none.state_dict()[name], names[name]) for name in names)
     assert loss(learner, "forget") < loss(model, "forget")
-    assert all(torch.allclose(done.state_dict()[n], names[n] - 3 * (learner.state_dict()[n] - names[n]), atol=1e-5) for n in names)
+    assert all(
+        torch.allclose(done.state_dict()[n], names[n] - 3 * (learner.state_dict()[n] - names[n]), atol=1e-5)
+        for n in names
+    )
     assert loss(done, "forget") > loss(done, "retain") + 2
 
 
 @pytest.mark.full
 def test_figures_at_two_nats() -> None:
     """Prints the figures of the docs: what each method's retain loss is once the forget loss is 2 nats."""
-    names = ("gradient_ascent", "gradient_difference", "npo", "simnpo", "kl", "wga", "satimp", "undial", "ceu", "random_labels", PDU)
+    names = (
+        "gradient_ascent",
+        "gradient_difference",
+        "npo",
+        "simnpo",
+        "kl",
+        "wga",
+        "satimp",
+        "undial",
+        "ceu",
+        "random_labels",
+        PDU,
+    )
     reached = {}
     for method in names:
         done = forget(method, until=2.0)

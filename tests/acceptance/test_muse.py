@@ -21,10 +21,10 @@ from unremember.benchmarks.muse import AUDITS, MEMBERSHIP
 from unremember.data.split import Split
 from unremember.engine.settings import Settings
 from unremember.models.presets import small_llama
-from unremember.models.tokenizer import train_tokenizer
-from unremember.observe.records import Seen
+from unremember.observe.records import Observations
 from unremember.observe.store import Store
 from unremember.registry import audits
+from unremember.tasks.tokenizers import train_tokenizer
 
 SMALL, WHOLE = 40, 200
 SIZES = {SMALL: {"hidden": 64, "layers": 2, "heads": 4}, WHOLE: {"hidden": 128, "layers": 3, "heads": 4}}
@@ -43,7 +43,9 @@ def split_of(count: int) -> Split:
 def untrained(count: int, seed: int = 0) -> api.Result:
     """A Llama with fresh weights and the task of articles."""
     rows = [row for role in ("forget", "retain", "holdout") for row in split_of(count)[role].rows]
-    tokenizer = train_tokenizer([str(row.get(column, "")) for row in rows for column in ("text", "question", "answer")], 1000)
+    tokenizer = train_tokenizer(
+        [str(row.get(column, "")) for row in rows for column in ("text", "question", "answer")], 1000
+    )
     model = small_llama(len(tokenizer), seed=seed, **SIZES[count], spread=0.02).eval()
     return api.Result(model, api.task_for(model, tokenizer), f"fresh {count} {seed}")
 
@@ -52,8 +54,18 @@ def untrained(count: int, seed: int = 0) -> api.Result:
 def trained(count: int, without: tuple[str, ...] = (), seed: int = 0) -> api.Result:
     """The original, or an oracle ``without`` the forget set."""
     start = untrained(count, seed)
-    return api.train(copy.deepcopy(start.model), split_of(count), tokenizer=start.task.tokenizer, without=without, seed=seed, quiet=True,
-                     epochs=EPOCHS[count], lr=RATES[count], batch_size=16, weight_decay=0.0)  # fmt: skip
+    return api.train(
+        copy.deepcopy(start.model),
+        split_of(count),
+        tokenizer=start.task.tokenizer,
+        without=without,
+        seed=seed,
+        quiet=True,
+        epochs=EPOCHS[count],
+        lr=RATES[count],
+        batch_size=16,
+        weight_decay=0.0,
+    )
 
 
 def oracle(count: int, seed: int = 0) -> api.Result:
@@ -64,16 +76,26 @@ def oracle(count: int, seed: int = 0) -> api.Result:
 def suppressed(count: int) -> api.Result:
     """The original, trained to give the forget set a low likelihood, and the retain set a high one."""
     first = trained(count)
-    return api.forget(copy.deepcopy(first.model), split_of(count), "gradient_difference", tokenizer=first.task.tokenizer, quiet=True,
-                      lr=2e-3, epochs=20, batch_size=16, schedule="constant", warmup=0.0)  # fmt: skip
+    return api.forget(
+        copy.deepcopy(first.model),
+        split_of(count),
+        "gradient_difference",
+        tokenizer=first.task.tokenizer,
+        quiet=True,
+        lr=2e-3,
+        epochs=20,
+        batch_size=16,
+        schedule="constant",
+        warmup=0.0,
+    )
 
 
-def seen(result: api.Result, count: int, chosen: Any = (MEMBER,)) -> Seen:
+def seen(result: api.Result, count: int, chosen: Any = (MEMBER,)) -> Observations:
     wants = list(dict.fromkeys(want for audit in chosen for want in audit.wants(split_of(count))))
     return Store().observe(result.model, result.task, split_of(count), wants, quiet=True)
 
 
-def swapped(made: Seen) -> Seen:
+def swapped(made: Observations) -> Observations:
     """The same observations with members and others exchanged."""
     members, others = MEMBERSHIP.values()
     names = {members: others, others: members}
@@ -109,8 +131,16 @@ def test_random_weights_tell_nobody_apart() -> None:
 def test_the_original_says_its_articles_by_heart() -> None:
     found = measured(trained(SMALL), SMALL)
     print({name: (round(m.value, 3), m.controls) for name, m in found.items()})
-    assert found["verbatim_memorisation"].value > 0.8 > found["verbatim_memorisation"].controls["oracle"][0] + 0.2
-    assert found["knowledge_memorisation"].value > 0.6 > found["knowledge_memorisation"].controls["oracle"][0] + 0.2
+    assert (
+        found["verbatim_memorisation"].value
+        > 0.8
+        > found["verbatim_memorisation"].controls["oracle"][0] + 0.2
+    )
+    assert (
+        found["knowledge_memorisation"].value
+        > 0.6
+        > found["knowledge_memorisation"].controls["oracle"][0] + 0.2
+    )
     assert found[UTILITY].value > 0.6 and found[UTILITY].controls["oracle"][0] > 0.5
 
 
@@ -120,8 +150,13 @@ def test_the_original_says_its_articles_by_heart() -> None:
 def sides(count: int) -> tuple[float, float]:
     """(PrivLeak of the model that finds the forget set unlikely, the greatest that there can be beside this oracle)."""
     made, retrained = seen(suppressed(count), count), seen(oracle(count), count)
-    value, most = LEAKAGE.measure(made, [retrained]).value, float(leak(np.array([0.0, MEMBER.measure(retrained, []).value])))
-    print(f"PrivLeak of a model that was trained to find the forget set unlikely: {value:.1f} of at most {most:.1f}")
+    value, most = (
+        LEAKAGE.measure(made, [retrained]).value,
+        float(leak(np.array([0.0, MEMBER.measure(retrained, []).value]))),
+    )
+    print(
+        f"PrivLeak of a model that was trained to find the forget set unlikely: {value:.1f} of at most {most:.1f}"
+    )
     return value, most
 
 
@@ -134,7 +169,9 @@ def test_who_finds_the_forget_set_unlikely_leaks_on_the_other_side() -> None:
 def test_swapped_labels_flip_the_area() -> None:
     for result in (trained(SMALL), oracle(SMALL), untrained(SMALL)):
         made = seen(result, SMALL)
-        assert MEMBER.measure(swapped(made), []).value == pytest.approx(1 - MEMBER.measure(made, []).value, abs=1e-12)
+        assert MEMBER.measure(swapped(made), []).value == pytest.approx(
+            1 - MEMBER.measure(made, []).value, abs=1e-12
+        )
 
 
 # 3
@@ -143,8 +180,14 @@ def test_swapped_labels_flip_the_area() -> None:
 def test_a_holdout_of_another_kind_is_warned_of() -> None:
     """The oracle tells the forget set from texts of another kind, and the note of PrivLeak says so; of the same kind it says nothing."""
     made = split_of(SMALL)
-    other = made.with_rows(privleak_holdout=[{"text": " ".join(str(row["text"]).split()[::-1])} for row in made["privleak_holdout"].rows])
-    look = lambda result, split: Store().observe(result.model, result.task, split, MEMBER.wants(split), quiet=True)  # noqa: E731
+    other = made.with_rows(
+        privleak_holdout=[
+            {"text": " ".join(str(row["text"]).split()[::-1])} for row in made["privleak_holdout"].rows
+        ]
+    )
+    look = lambda result, split: Store().observe(
+        result.model, result.task, split, MEMBER.wants(split), quiet=True
+    )  # noqa: E731
     shifted, first = look(oracle(SMALL), other), look(trained(SMALL), other)
     area = MEMBER.measure(shifted, []).value
     (found,) = card([LEAKAGE], first, [shifted], None)
@@ -160,7 +203,9 @@ def test_a_holdout_of_another_kind_is_warned_of() -> None:
 def test_the_interval_of_a_mean_of_overlaps() -> None:
     """Its middle inside, and half as wide with four times the items."""
     rng, words = np.random.default_rng(0), [f"w{k}" for k in range(12)]
-    overlaps = np.array([agreement(" ".join(words), " ".join(words[: rng.integers(1, 13)])) for _ in range(800)])
+    overlaps = np.array(
+        [agreement(" ".join(words), " ".join(words[: rng.integers(1, 13)])) for _ in range(800)]
+    )
     widths = []
     for n in (200, 800):
         draws = mean_draws(overlaps[:n], [str(i) for i in range(n)])
@@ -177,10 +222,16 @@ def test_the_interval_of_a_mean_of_overlaps() -> None:
 def test_the_published_range(retrained: float, most: float) -> None:
     """A = AUC of the holdout as positive class: 1 − ours. −100 at A = 0; the greatest value is 100 (1 − a)/a, News 109.6."""
     at = lambda a: float(leak(np.array([1 - a, 1 - retrained])))  # noqa: E731
-    assert at(0.0) == pytest.approx(-100, abs=1e-6) and at(retrained) == 0 and at(1.0) == pytest.approx(most, abs=0.06)
+    assert (
+        at(0.0) == pytest.approx(-100, abs=1e-6)
+        and at(retrained) == 0
+        and at(1.0) == pytest.approx(most, abs=0.06)
+    )
 
 
-@pytest.mark.parametrize(("a", "published"), [(0.000954, -99.8), (0.72583, 52.1), (0.92195, 93.2), (0.06681, -86.0)])
+@pytest.mark.parametrize(
+    ("a", "published"), [(0.000954, -99.8), (0.72583, 52.1), (0.92195, 93.2), (0.06681, -86.0)]
+)
 def test_published_leakages_come_of_areas_between_0_and_1(a: float, published: float) -> None:
     """Target, GA, GradDiff and NPO on News, turned into the areas that give them."""
     assert float(leak(np.array([1 - a, 1 - 0.4772]))) == pytest.approx(published, abs=0.05)
@@ -191,12 +242,24 @@ def test_published_leakages_come_of_areas_between_0_and_1(a: float, published: f
 
 def test_a_broken_model_fails() -> None:
     first = trained(SMALL)
-    wreck = api.forget(copy.deepcopy(first.model), split_of(SMALL), "gradient_ascent", tokenizer=first.task.tokenizer, quiet=True,
-                       lr=1e-3, epochs=10, batch_size=16, schedule="constant", warmup=0.0)  # fmt: skip
+    wreck = api.forget(
+        copy.deepcopy(first.model),
+        split_of(SMALL),
+        "gradient_ascent",
+        tokenizer=first.task.tokenizer,
+        quiet=True,
+        lr=1e-3,
+        epochs=10,
+        batch_size=16,
+        schedule="constant",
+        warmup=0.0,
+    )
     found = measured(wreck, SMALL)
     assert found[UTILITY].value < 0.05 and found["knowledge_memorisation"].value < 0.05
     forgetting = [m for name, m in found.items() if name != UTILITY]
-    assert len(forgetting) == 4 and all(m.verdict == "undetermined" and "the model collapsed" in m.note for m in forgetting)
+    assert len(forgetting) == 4 and all(
+        m.verdict == "undetermined" and "the model collapsed" in m.note for m in forgetting
+    )
 
 
 # The full size
@@ -222,13 +285,23 @@ def test_forget_set_and_holdout_are_of_one_kind() -> None:
 @pytest.mark.parametrize("method", ["gradient_difference", "npo"])
 def test_a_stream_of_four_requests(method: str, tmp_path: Any) -> None:
     """In one process and in four restarts: the same weights; every earlier request is measured after each."""
-    from unremember.bench import requests
+    from unremember.experiments import requests
 
-    stream = requests.Stream("articles sust", Articles(WHOLE).requests("sust"), True, trained(WHOLE), (oracle(WHOLE),),
-                             Settings(epochs=10, batch_size=16, lr=5e-4, schedule="constant", warmup=0.0))  # fmt: skip
+    stream = requests.Stream(
+        "articles sust",
+        Articles(WHOLE).requests("sust"),
+        True,
+        trained(WHOLE),
+        (oracle(WHOLE),),
+        Settings(epochs=10, batch_size=16, lr=5e-4, schedule="constant", warmup=0.0),
+    )
     whole = requests.run(stream, method, tmp_path / "one")
     for steps in (1, 2, 3, 4):
-        parts = requests.run(dataclasses.replace(stream, requests=stream.requests[:steps]), method, tmp_path / "four")
+        parts = requests.run(
+            dataclasses.replace(stream, requests=stream.requests[:steps]), method, tmp_path / "four"
+        )
     print(requests.table([(method, whole)]))
-    assert [cell["digest"] for cell in parts] == [cell["digest"] for cell in whole] and len({cell["digest"] for cell in whole}) == 4
+    assert [cell["digest"] for cell in parts] == [cell["digest"] for cell in whole] and len(
+        {cell["digest"] for cell in whole}
+    ) == 4
     assert [len(cell["figures"]) for cell in whole] == [1, 2, 3, 4]

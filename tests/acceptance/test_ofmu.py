@@ -21,14 +21,15 @@ from torch import Tensor
 from alone import Alone
 from unremember.data.split import Split, make_split
 from unremember.engine import loop
-from unremember.engine.blends import Plain
+from unremember.engine.blends import PlainBlend
 from unremember.engine.blends.ofmu import OFMU, lower, rise
-from unremember.engine.image import ImageTask
-from unremember.engine.language import Language
-from unremember.engine.seams import Recipe, State, Term
+from unremember.engine.recipe import Recipe
+from unremember.engine.seams import State, Term
 from unremember.engine.settings import Settings
 from unremember.errors import ConfigError
 from unremember.registry import methods
+from unremember.tasks.image import ImageTask
+from unremember.tasks.language import LanguageTask
 from unremember.worlds.micro import micro_net, micro_world
 
 SIMILARITIES = ["cos", "cos2", "relu"]
@@ -41,9 +42,20 @@ Weights = list[Tensor]
 class Closed(Alone):
     """A measurement of losses in closed form; ``after`` replaces the losses when a further batch is drawn."""
 
-    def __init__(self, parameters: Weights, losses: Mapping[str, Callable[[Weights], Tensor]], lr: float = 1.0,
-                 after: Mapping[str, Callable[[Weights], Tensor]] | None = None) -> None:  # fmt: skip
-        self.parameters, self.losses, self.roles, self.lr, self.after = parameters, losses, tuple(losses), lr, after or losses
+    def __init__(
+        self,
+        parameters: Weights,
+        losses: Mapping[str, Callable[[Weights], Tensor]],
+        lr: float = 1.0,
+        after: Mapping[str, Callable[[Weights], Tensor]] | None = None,
+    ) -> None:
+        self.parameters, self.losses, self.roles, self.lr, self.after = (
+            parameters,
+            losses,
+            tuple(losses),
+            lr,
+            after or losses,
+        )
         self.notes: dict[str, float] = {}
 
     def at(self, move: Weights | None) -> Weights:
@@ -100,8 +112,12 @@ def doubly(measure: Closed, at: Weights | None, beta: float, similarity: str) ->
     """(∇Φ, H_Φ ∇Φ) by double and triple backward."""
     p = measure.at(at)
     raised = -measure.losses["forget"](p)
-    gradients = [torch.autograd.grad(loss, p, create_graph=True) for loss in (raised, measure.losses["retain"](p))]
-    cosine = F.cosine_similarity(*(torch.cat([g.flatten() for g in gradient]) for gradient in gradients), dim=0)
+    gradients = [
+        torch.autograd.grad(loss, p, create_graph=True) for loss in (raised, measure.losses["retain"](p))
+    ]
+    cosine = F.cosine_similarity(
+        *(torch.cat([g.flatten() for g in gradient]) for gradient in gradients), dim=0
+    )
     alike = {"cos": cosine, "cos2": cosine**2, "relu": cosine.clamp(min=0)}[similarity]
     slope = torch.autograd.grad(raised - beta * alike, p, create_graph=True)
     bent = torch.autograd.grad(sum((s.detach() * s).sum() for s in slope), p)
@@ -113,14 +129,20 @@ def doubly(measure: Closed, at: Weights | None, beta: float, similarity: str) ->
 
 def test_hand_values() -> None:
     slope, cosine, peaks = OFMU().slope(quadratic(1, 2), None, FRESH)
-    assert slope[0].tolist() == pytest.approx([1.0136190, 3.9931905], abs=1e-7) and cosine == pytest.approx(0.8574929, abs=1e-7)
+    assert slope[0].tolist() == pytest.approx([1.0136190, 3.9931905], abs=1e-7) and cosine == pytest.approx(
+        0.8574929, abs=1e-7
+    )
     assert peaks == pytest.approx((17**0.5, 8**0.5))
     slope, cosine, _ = OFMU().slope(quadratic(1, 1), None, FRESH)
-    assert slope[0].tolist() == pytest.approx([1, 2], abs=1e-9) and cosine == pytest.approx(0.8), "both Hessians: their turns cancel"
+    assert slope[0].tolist() == pytest.approx([1, 2], abs=1e-9) and cosine == pytest.approx(0.8), (
+        "both Hessians: their turns cancel"
+    )
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-@pytest.mark.parametrize("measure", [quadratic(1, 2), quadratic(-1, 3), network()], ids=["quadratic", "other", "net"])
+@pytest.mark.parametrize(
+    "measure", [quadratic(1, 2), quadratic(-1, 3), network()], ids=["quadratic", "other", "net"]
+)
 def test_the_slope_is_that_of_double_backward(measure: Closed, similarity: str) -> None:
     blend = OFMU(beta=0.7, similarity=similarity, fd_scale=1e-5)
     at = [0.01 * torch.ones_like(p) for p in measure.parameters]
@@ -133,11 +155,17 @@ def test_the_positive_part_stops_at_orthogonality() -> None:
     measure = quadratic(1, 2)
     measure.losses = {**measure.losses, "retain": lambda p: -quadratic(1, 2).losses["retain"](p)}
     plain = rise(measure, None)
-    assert off(OFMU(similarity="relu").slope(measure, None, FRESH)[0], plain) == 0 == off(OFMU(beta=0).slope(measure, None, FRESH)[0], plain)
+    assert (
+        off(OFMU(similarity="relu").slope(measure, None, FRESH)[0], plain)
+        == 0
+        == off(OFMU(beta=0).slope(measure, None, FRESH)[0], plain)
+    )
     assert off(OFMU().slope(measure, None, FRESH)[0], plain) > 1e-3
 
 
-@pytest.mark.parametrize("blend", [OFMU(inner_steps=0, rho=0), OFMU(inner_steps=0, **EXACT)], ids=["clipped", "whole"])
+@pytest.mark.parametrize(
+    "blend", [OFMU(inner_steps=0, rho=0), OFMU(inner_steps=0, **EXACT)], ids=["clipped", "whole"]
+)
 def test_no_inner_step_and_no_pull_is_retain_descent(blend: OFMU) -> None:
     measure = network(lr=0.02)
     change, state = blend.apply(measure, blend.init(context()))
@@ -160,7 +188,9 @@ def test_one_inner_step_alone_alternates() -> None:
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_the_outer_step_descends_the_penalised_loss(similarity: str) -> None:
     """∇L_r of the fresh batch + 2ρ H_Φ ∇Φ of the round's pair; with no inner step ∇Φ is read where it is used."""
-    blend = OFMU(inner_steps=0, rho=0.5, similarity=similarity, fd_scale=1e-5, clip=float("inf"), outer_rate=1.0)
+    blend = OFMU(
+        inner_steps=0, rho=0.5, similarity=similarity, fd_scale=1e-5, clip=float("inf"), outer_rate=1.0
+    )
     measure = network()
     _, bent = doubly(measure, None, blend.beta, similarity)
     change, _ = blend.apply(measure, blend.init(context()))
@@ -176,7 +206,9 @@ def test_the_pull_takes_the_inner_loops_last_reading() -> None:
     a, b = torch.tensor([1.0, 2.0], dtype=torch.float64), torch.tensor([2.0, 1.0], dtype=torch.float64)
     once = measure.parameters[0] * (1 + 0.1 * a)
     twice = once * (1 + 0.1 * a)
-    assert torch.allclose(measure.parameters[0] + change[0], twice - 0.5 * (b * twice + 0.2 * a * a * once), atol=1e-9)
+    assert torch.allclose(
+        measure.parameters[0] + change[0], twice - 0.5 * (b * twice + 0.2 * a * a * once), atol=1e-9
+    )
 
 
 def test_rho_grows_to_its_ceiling() -> None:
@@ -226,7 +258,9 @@ def test_rounded_weights_are_warned_of() -> None:
         OFMU().init(context(torch.bfloat16))
 
 
-@pytest.mark.parametrize("wrong", [{"similarity": "cosine"}, {"outer_start": "outer"}, {"fd_scale": 0.0}, {"clip": 0.0}], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [{"similarity": "cosine"}, {"outer_start": "outer"}, {"fd_scale": 0.0}, {"clip": 0.0}], ids=str
+)
 def test_what_it_cannot_take(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         OFMU(**wrong)
@@ -234,8 +268,9 @@ def test_what_it_cannot_take(wrong: dict[str, Any]) -> None:
 
 # --- 3, 4, 5: the micro-world ---
 
+
 @dataclasses.dataclass(frozen=True)
-class Signed(Plain):
+class Signed(PlainBlend):
     """The mean of the role gradients, each at most 1 long, at ten times the rate: gradient difference, or ascent without ``kept``."""
 
     raw: ClassVar[bool] = True
@@ -244,7 +279,10 @@ class Signed(Plain):
     def apply(self, measure: Any, state: State) -> tuple[Weights, State]:
         roles = ("forget", "retain")[: 1 + self.kept]
         found = [(g, min(1.0, 1 / float(flat(g).norm()))) for g in measure.gradients(*roles).values()]
-        return [-10 * measure.lr / len(roles) * sum(s * g[i] for g, s in found) for i in range(len(measure.parameters))], state
+        return [
+            -10 * measure.lr / len(roles) * sum(s * g[i] for g, s in found)
+            for i in range(len(measure.parameters))
+        ], state
 
 
 def run(blend: Any, rounds: int = 150, overlap: float = 0.7, seed: int = 1) -> tuple[int, float, float]:
@@ -283,9 +321,14 @@ def test_from_the_anchor_it_forgets_nothing() -> None:
 def test_too_much_pull_undoes_the_forgetting() -> None:
     noted: list[dict[str, float]] = []
     with pytest.warns(UserWarning, match="outweighs the retain gradient"):
-        rounds, forget, kept = run(Noted(beta=0, rho=0.1, rho_growth=1.02, each=lambda measure: noted.append(measure.notes)), ROUNDS)
+        rounds, forget, kept = run(
+            Noted(beta=0, rho=0.1, rho_growth=1.02, each=lambda measure: noted.append(measure.notes)), ROUNDS
+        )
     assert rounds == ROUNDS and forget == 1.0 == kept
-    assert noted[-1]["blend/rho"] == pytest.approx(0.1 * 1.02 ** (ROUNDS - 1)) and max(notes["blend/pull"] for notes in noted) > 1
+    assert (
+        noted[-1]["blend/rho"] == pytest.approx(0.1 * 1.02 ** (ROUNDS - 1))
+        and max(notes["blend/pull"] for notes in noted) > 1
+    )
     assert all(0 < notes["blend/phi"] < 10 for notes in noted)
 
 
@@ -301,8 +344,17 @@ def test_the_anchor_and_the_pull_at_full_length() -> None:
 @pytest.mark.full
 def test_it_keeps_more_whatever_the_overlap() -> None:
     """Three overlaps, three seeds: the table of docs/methods/ofmu.md."""
-    blends = {"ofmu": OFMU(), "rho=0": OFMU(rho=0), "rho=0, beta=0": OFMU(rho=0, beta=0), "difference": Signed(), "ascent": Signed(kept=False)}
-    found = {name: [[run(blend, overlap=o, seed=s) for s in range(3)] for o in (0.3, 0.7, 0.9)] for name, blend in blends.items()}
+    blends = {
+        "ofmu": OFMU(),
+        "rho=0": OFMU(rho=0),
+        "rho=0, beta=0": OFMU(rho=0, beta=0),
+        "difference": Signed(),
+        "ascent": Signed(kept=False),
+    }
+    found = {
+        name: [[run(blend, overlap=o, seed=s) for s in range(3)] for o in (0.3, 0.7, 0.9)]
+        for name, blend in blends.items()
+    }
     kept = {name: torch.tensor(figures, dtype=torch.float64)[..., 2] for name, figures in found.items()}
     for name, figures in kept.items():
         print(name, [round(value, 3) for value in figures.mean(1).tolist()], round(figures.mean().item(), 3))
@@ -320,7 +372,14 @@ def test_displaced_weights_come_back_bit_for_bit() -> None:
     _, _, net = learned(0.7, 1, 600)
     start = [p.detach().clone() for p in net.parameters()]
     seen: list[bool] = []
-    run(Noted(each=lambda measure: seen.append(all(torch.equal(p, q) for p, q in zip(measure.parameters, start)))), rounds=1)
+    run(
+        Noted(
+            each=lambda measure: seen.append(
+                all(torch.equal(p, q) for p, q in zip(measure.parameters, start))
+            )
+        ),
+        rounds=1,
+    )
     assert seen == [True]
 
 
@@ -331,8 +390,12 @@ class Killed(Exception):
 def test_a_run_killed_inside_a_round_goes_on_exactly(tmp_path: Path) -> None:
     """In the third inner step of the third round: the round is done again from its beginning."""
     _, split, net = learned(0.7, 1, 600)
-    settings = Settings(max_steps=4, batch_size=24, lr=0.02, schedule="constant", warmup=0, checkpoint_seconds=0)
-    go = lambda net, folder: loop.train(net, ImageTask(), split, Recipe(UNLEARN, OFMU()), settings, folder, quiet=True)  # noqa: E731
+    settings = Settings(
+        max_steps=4, batch_size=24, lr=0.02, schedule="constant", warmup=0, checkpoint_seconds=0
+    )
+    go = lambda net, folder: loop.train(
+        net, ImageTask(), split, Recipe(UNLEARN, OFMU()), settings, folder, quiet=True
+    )  # noqa: E731
     whole = go(copy.deepcopy(net), tmp_path / "whole")
     passes = []
 
@@ -353,29 +416,61 @@ def test_a_run_killed_inside_a_round_goes_on_exactly(tmp_path: Path) -> None:
 # --- cost, and the method ---
 
 
-@pytest.mark.parametrize(("blend", "passes"), [
-    (OFMU(), 43), (OFMU(rho=0), 31), (OFMU(rho=0, beta=0), 6), (OFMU(beta=0), 8), (OFMU(inner_steps=10, rho=0), 61),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("blend", "passes"),
+    [
+        (OFMU(), 43),
+        (OFMU(rho=0), 31),
+        (OFMU(rho=0, beta=0), 6),
+        (OFMU(beta=0), 8),
+        (OFMU(inner_steps=10, rho=0), 61),
+    ],
+    ids=str,
+)
 def test_a_round_costs_what_it_says(blend: OFMU, passes: int) -> None:
     _, split, net = learned(0.7, 1, 600)
     net, counts = copy.deepcopy(net), [0, 0]
     net.register_forward_hook(lambda *_: counts.__setitem__(0, counts[0] + 1))
     net[0].weight.register_hook(lambda _: counts.__setitem__(1, counts[1] + 1))
-    loop.train(net, ImageTask(), split, Recipe(UNLEARN, blend), Settings(max_steps=2, batch_size=24, lr=0.02), quiet=True)
+    loop.train(
+        net,
+        ImageTask(),
+        split,
+        Recipe(UNLEARN, blend),
+        Settings(max_steps=2, batch_size=24, lr=0.02),
+        quiet=True,
+    )
     assert counts == [2 * passes, 2 * passes]
 
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    rows = lambda word, n: [{"question": f"{word} is {i}?", "answer": "the long river " * (1 + i % 3)} for i in range(n)]  # noqa: E731
+    rows = lambda word, n: [
+        {"question": f"{word} is {i}?", "answer": "the long river " * (1 + i % 3)} for i in range(n)
+    ]  # noqa: E731
     return make_split({"forget": rows("Who", 4), "retain": rows("Where", 30)})
 
 
 @pytest.mark.parametrize("base", ["npo", "ascent"])
-def test_the_method_forgets_on_a_language_model(base: str, tiny_llama: Any, tokenizer: Any, split: Split, tmp_path: Path) -> None:
-    model, settings = copy.deepcopy(tiny_llama), Settings(max_steps=4, batch_size=4, lr=0.02, schedule="constant", warmup=0)
-    loop.train(model, Language(tokenizer), split, methods.make({"name": "ofmu", "base": base, "rho": 0.0}), settings, tmp_path, quiet=True)
-    figures = [json.loads(line)[f"forget/{base}"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+def test_the_method_forgets_on_a_language_model(
+    base: str, tiny_llama: Any, tokenizer: Any, split: Split, tmp_path: Path
+) -> None:
+    model, settings = (
+        copy.deepcopy(tiny_llama),
+        Settings(max_steps=4, batch_size=4, lr=0.02, schedule="constant", warmup=0),
+    )
+    loop.train(
+        model,
+        LanguageTask(tokenizer),
+        split,
+        methods.make({"name": "ofmu", "base": base, "rho": 0.0}),
+        settings,
+        tmp_path,
+        quiet=True,
+    )
+    figures = [
+        json.loads(line)[f"forget/{base}"] for line in (tmp_path / "log.jsonl").read_text().splitlines()
+    ]
     assert all(later < sooner for sooner, later in pairwise(figures)), "the whole forget set is the batch"
 
 
@@ -385,5 +480,12 @@ def test_a_further_batch_has_its_reference(tiny_llama: Any, tokenizer: Any, spli
     blend = OFMU(inner_steps=1, beta=0, rho=0)
     model = copy.deepcopy(tiny_llama)
     recipe = Recipe((Term("forget", "ascent"), held), blend)
-    loop.train(model, Language(tokenizer), split, recipe, Settings(max_steps=1, batch_size=2, lr=0.02), quiet=True)
+    loop.train(
+        model,
+        LanguageTask(tokenizer),
+        split,
+        recipe,
+        Settings(max_steps=1, batch_size=2, lr=0.02),
+        quiet=True,
+    )
     assert not torch.equal(model.lm_head.weight, tiny_llama.lm_head.weight)

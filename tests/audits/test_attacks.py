@@ -20,24 +20,44 @@ from unremember.audits.attacks.pruning import pruned
 from unremember.audits.attacks.quantisation import rounded, served
 from unremember.audits.attacks.relearning import Relearning
 from unremember.data.split import Split, make_split
-from unremember.data.text import Template
 from unremember.errors import ConfigError, DataError
 from unremember.models import causal
 from unremember.models.digest import weights_digest
 from unremember.models.presets import small_llama
-from unremember.models.tokenizer import train_tokenizer
 from unremember.registry import attacks
+from unremember.tasks.text import Template
+from unremember.tasks.tokenizers import train_tokenizer
 from unremember.worlds.words import FIRST, LAST
 
-WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heron", "indigo", "jade", "kelp", "lotus")
+WORDS = (
+    "amber",
+    "birch",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "heron",
+    "indigo",
+    "jade",
+    "kelp",
+    "lotus",
+)
 
 
 @pytest.fixture(scope="module")
 def split() -> Split:
     """60 people with three words each that nothing but memory can tell; 20 are to be forgotten, 20 were never seen."""
     rng = np.random.default_rng(0)
-    rows = [{"question": f"What are the words of {a} {b}?", "paraphrased_question": f"Which words has {a} {b}?", "entity": a,
-             "answer": " ".join(rng.choice(WORDS, 3))} for a, b in zip(FIRST[:60], LAST[:60])]  # fmt: skip
+    rows = [
+        {
+            "question": f"What are the words of {a} {b}?",
+            "paraphrased_question": f"Which words has {a} {b}?",
+            "entity": a,
+            "answer": " ".join(rng.choice(WORDS, 3)),
+        }
+        for a, b in zip(FIRST[:60], LAST[:60])
+    ]
     return make_split({"forget": rows[:20], "retain": rows[20:40], "holdout": rows[40:]})
 
 
@@ -45,20 +65,60 @@ def split() -> Split:
 def made(split: Split) -> dict[str, api.Result]:
     """The original, two oracles, a third that is only retrained, and an original whose forget answers were pushed down."""
     torch.set_num_threads(1)
-    texts = [f"{row['question']} {row['paraphrased_question']} {row['answer']}" for role in split.roles.values() for row in role.rows]
+    texts = [
+        f"{row['question']} {row['paraphrased_question']} {row['answer']}"
+        for role in split.roles.values()
+        for row in role.rows
+    ]
     tokenizer = train_tokenizer(texts * 2, 600)
     found = {}
-    for name, seed, without in (("original", 0, ()), ("oracle", 1, ("forget",)), ("oracle 2", 2, ("forget",)), ("third", 3, ("forget",))):
+    for name, seed, without in (
+        ("original", 0, ()),
+        ("oracle", 1, ("forget",)),
+        ("oracle 2", 2, ("forget",)),
+        ("third", 3, ("forget",)),
+    ):
         model = small_llama(len(tokenizer), hidden=64, layers=3, heads=4, context=128, seed=seed, spread=0.02)
-        found[name] = api.train(model, split, tokenizer=tokenizer, template=Template("{question}\n"), without=without, epochs=80, lr=4e-3,
-                                batch_size=20, seed=seed, weight_decay=0.0, quiet=True)  # fmt: skip
-    found["hiding"] = api.forget(copy.deepcopy(found["original"].model), split, "gradient_difference", tokenizer=tokenizer,
-                                 template=Template("{question}\n"), max_steps=30, batch_size=10, lr=1e-3, warmup=0.0, quiet=True)  # fmt: skip
+        found[name] = api.train(
+            model,
+            split,
+            tokenizer=tokenizer,
+            template=Template("{question}\n"),
+            without=without,
+            epochs=80,
+            lr=4e-3,
+            batch_size=20,
+            seed=seed,
+            weight_decay=0.0,
+            quiet=True,
+        )
+    found["hiding"] = api.forget(
+        copy.deepcopy(found["original"].model),
+        split,
+        "gradient_difference",
+        tokenizer=tokenizer,
+        template=Template("{question}\n"),
+        max_steps=30,
+        batch_size=10,
+        lr=1e-3,
+        warmup=0.0,
+        quiet=True,
+    )
     return found
 
 
-def attacked(made: dict[str, api.Result], split: Split, name: str, attack: Any, audits: Any = ("probability",)) -> list[api.Point]:
-    return api.attack(made[name], split, attack, oracle=[made["oracle"], made["oracle 2"]], original=made["original"], audits=audits, quiet=True)
+def attacked(
+    made: dict[str, api.Result], split: Split, name: str, attack: Any, audits: Any = ("probability",)
+) -> list[api.Point]:
+    return api.attack(
+        made[name],
+        split,
+        attack,
+        oracle=[made["oracle"], made["oracle 2"]],
+        original=made["original"],
+        audits=audits,
+        quiet=True,
+    )
 
 
 # --- by hand ---
@@ -67,7 +127,9 @@ def attacked(made: dict[str, api.Result], split: Split, name: str, attack: Any, 
 def test_rounding_to_three_bits_by_hand() -> None:
     """Multiples of 3/3 = 1 in the first row, of 0.6/3 = 0.2 in the second; a row of zeros stays."""
     weight = torch.tensor([[3.0, 1.4, -0.6], [0.6, 0.29, -0.31], [0.0, 0.0, 0.0]])
-    assert torch.allclose(rounded(weight, 3), torch.tensor([[3.0, 1.0, -1.0], [0.6, 0.2, -0.4], [0.0, 0.0, 0.0]]))
+    assert torch.allclose(
+        rounded(weight, 3), torch.tensor([[3.0, 1.0, -1.0], [0.6, 0.2, -0.4], [0.0, 0.0, 0.0]])
+    )
     fine = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
     errors = [float((rounded(fine, bits) - fine).abs().max()) for bits in (3, 4, 8, 16)]
     assert errors == sorted(errors, reverse=True) and errors[-1] < 1e-4
@@ -75,7 +137,10 @@ def test_rounding_to_three_bits_by_hand() -> None:
 
 def test_pruning_by_hand() -> None:
     weight = torch.tensor([[1.0, -5.0], [0.5, -2.0]])
-    assert pruned(weight, 0.5).tolist() == [[0.0, -5.0], [0.0, -2.0]] and pruned(weight, 0.2).tolist() == weight.tolist()
+    assert (
+        pruned(weight, 0.5).tolist() == [[0.0, -5.0], [0.0, -2.0]]
+        and pruned(weight, 0.2).tolist() == weight.tolist()
+    )
     assert weight[0, 0] == 1.0, "the weight itself is left alone"
 
 
@@ -92,7 +157,10 @@ def test_the_lens_reads_the_inner_layer_with_the_last_norm_and_head(tiny_llama: 
 @torch.no_grad()
 def test_stitching_by_hand(tiny_llama: Any, model: Any) -> None:
     """The states after the first block of one go on through the second block, the norm and the head of the other."""
-    ids, other = torch.arange(2, 12)[None], small_llama(300, hidden=32, layers=2, heads=2, context=128, seed=5).eval()
+    ids, other = (
+        torch.arange(2, 12)[None],
+        small_llama(300, hidden=32, layers=2, heads=2, context=128, seed=5).eval(),
+    )
     held: list[torch.Tensor] = []
     taken = tiny_llama.model.layers[0].register_forward_hook(lambda _m, _i, out: held.append(out))
     tiny_llama(input_ids=ids)
@@ -102,7 +170,9 @@ def test_stitching_by_hand(tiny_llama: Any, model: Any) -> None:
     put.remove()
     before = weights_digest(other), weights_digest(tiny_llama)
     made = stitched(tiny_llama, other, 1)
-    assert torch.allclose(made(input_ids=ids).logits, expected, atol=1e-6) and not torch.allclose(expected, other(input_ids=ids).logits)
+    assert torch.allclose(made(input_ids=ids).logits, expected, atol=1e-6) and not torch.allclose(
+        expected, other(input_ids=ids).logits
+    )
     assert torch.equal(stitched(other, other, 1)(input_ids=ids).logits, other(input_ids=ids).logits)
     assert (weights_digest(other), weights_digest(tiny_llama)) == before
     with pytest.raises(ConfigError, match="same shape"):
@@ -111,16 +181,23 @@ def test_stitching_by_hand(tiny_llama: Any, model: Any) -> None:
 
 def points(name: Any, made: dict[str, api.Result], split: Split) -> list[Attacked]:
     found: list[Attacked] = []
-    attacks.make(name).run(Subject(made["hiding"].model, made["hiding"].task, split, made["original"].model), found.append)
+    attacks.make(name).run(
+        Subject(made["hiding"].model, made["hiding"].task, split, made["original"].model), found.append
+    )
     return found
 
 
-def test_a_prefix_is_the_answers_beginning_and_the_rest_is_looked_at(made: dict[str, api.Result], split: Split) -> None:
+def test_a_prefix_is_the_answers_beginning_and_the_rest_is_looked_at(
+    made: dict[str, api.Result], split: Split
+) -> None:
     first, *_, last = points("prefix", made, split)
     row, one, two = split["forget"].rows[0], first.split["forget"].rows[0], last.split["forget"].rows[0]
     a, b, c = row["answer"].split()
     assert (one["prompt"], one["answer"]) == (f"{row['question']}\n{a}", f" {b} {c}")
-    assert (two["prompt"], two["answer"]) == (f"{row['question']}\n{a} {b}", f" {c}") and "paraphrased_question" not in one
+    assert (two["prompt"], two["answer"]) == (
+        f"{row['question']}\n{a} {b}",
+        f" {c}",
+    ) and "paraphrased_question" not in one
     short = split.with_rows(forget=[*split["forget"].rows, {"question": "Who?", "answer": "amber"}])
     assert len(points("prefix", made, short)[0].split["forget"]) == 20, "an answer of one word has no rest"
 
@@ -130,7 +207,12 @@ def test_shots_are_retain_questions_with_their_answers(made: dict[str, api.Resul
     row, made_row = split["forget"].rows[3], found[1].split["forget"].rows[3]
     *shots, asked = made_row["prompt"].split("\n\n")
     known = {f"{kept['question']}\n{kept['answer']}" for kept in split["retain"].rows}
-    assert len(shots) == 2 and set(shots) <= known and asked == f"{row['question']}\n" and made_row["answer"] == row["answer"]
+    assert (
+        len(shots) == 2
+        and set(shots) <= known
+        and asked == f"{row['question']}\n"
+        and made_row["answer"] == row["answer"]
+    )
     assert [point.amount for point in found] == [1, 2]
 
 
@@ -144,10 +226,16 @@ def test_paraphrases_are_asked_or_missed(made: dict[str, api.Result], split: Spl
 def test_relearning_looks_at_what_it_did_not_show(split: Split) -> None:
     shown, left = Relearning(share=0.25).parts(split)
     texts = {row["question"] for row in split["forget"].rows}
-    there, rest = ({row["question"] for row in one[role].rows} for one, role in ((shown, "shown"), (left, "forget")))
+    there, rest = (
+        {row["question"] for row in one[role].rows} for one, role in ((shown, "shown"), (left, "forget"))
+    )
     assert len(there) == 5 and there | rest == texts and not there & rest
-    fewer = split.with_rows(forget=[row for row in split["forget"].rows if row["question"] != sorted(rest)[0]])
-    assert {row["question"] for row in Relearning(share=5 / 19).parts(fewer)[0]["shown"].rows} == there, "a deleted row moves no other"
+    fewer = split.with_rows(
+        forget=[row for row in split["forget"].rows if row["question"] != sorted(rest)[0]]
+    )
+    assert {row["question"] for row in Relearning(share=5 / 19).parts(fewer)[0]["shown"].rows} == there, (
+        "a deleted row moves no other"
+    )
     shown, left = Relearning(role="retain", share=0.5).parts(split)
     assert len(shown["shown"]) == 10 and left["forget"].digest == split["forget"].digest
     assert Relearning(share=1.0).parts(split)[1]["forget"].digest == split["forget"].digest
@@ -162,13 +250,25 @@ QUICK = {"relearning": {"steps": 4, "looks": 2}, "quantisation": {"bits": [8, 3]
 
 
 @pytest.mark.parametrize("name", attacks.names())
-def test_an_attack_touches_nothing_and_is_the_same_twice(name: str, made: dict[str, api.Result], split: Split) -> None:
+def test_an_attack_touches_nothing_and_is_the_same_twice(
+    name: str, made: dict[str, api.Result], split: Split
+) -> None:
     spec = {"name": name, **QUICK.get(name, {})}
     before = {key: weights_digest(one.model) for key, one in made.items()}
     first, again = (attacked(made, split, "hiding", spec) for _ in range(2))
     assert {key: weights_digest(one.model) for key, one in made.items()} == before
     values = [p.measurements[0].value for p in first]
-    print(name, [(p.amount, round(p.measurements[0].value, 2), np.round(p.measurements[0].controls["oracle"], 2).tolist()) for p in first])
+    print(
+        name,
+        [
+            (
+                p.amount,
+                round(p.measurements[0].value, 2),
+                np.round(p.measurements[0].controls["oracle"], 2).tolist(),
+            )
+            for p in first
+        ],
+    )
     assert values == [p.measurements[0].value for p in again] and all(0 <= value <= 1 for value in values)
     amounts = [p.amount for p in first]
     assert amounts == sorted(set(amounts), reverse=amounts[0] > amounts[-1]) and attacks.make(name).unit
@@ -180,32 +280,75 @@ def test_an_attack_touches_nothing_and_is_the_same_twice(name: str, made: dict[s
 RELEARN = {"name": "relearning", "share": 0.5, "steps": 20, "looks": 4, "lr": 1e-3}
 
 
-def test_relearning_tells_one_that_hides_from_one_that_never_knew(made: dict[str, api.Result], split: Split) -> None:
-    hiding, third = ([p.measurements[0] for p in attacked(made, split, name, RELEARN)] for name in ("hiding", "third"))
+def test_relearning_tells_one_that_hides_from_one_that_never_knew(
+    made: dict[str, api.Result], split: Split
+) -> None:
+    hiding, third = (
+        [p.measurements[0] for p in attacked(made, split, name, RELEARN)] for name in ("hiding", "third")
+    )
     for m in hiding:
-        print(f"forget {m.value:.2f}, oracles {m.controls['oracle']}, original {m.controls['original']:.2f}, share {m.position:.2f}")
-    assert hiding[0].value < 0.05 and hiding[0].verdict == "indistinguishable", "before the attack it looks forgotten"
+        print(
+            f"forget {m.value:.2f}, oracles {m.controls['oracle']}, original {m.controls['original']:.2f}, share {m.position:.2f}"
+        )
+    assert hiding[0].value < 0.05 and hiding[0].verdict == "indistinguishable", (
+        "before the attack it looks forgotten"
+    )
     assert all(m.position > 0.25 and m.verdict == "under-forgotten" for m in hiding[1:])
     assert all(m.verdict == "indistinguishable" for m in third) and all(abs(m.position) < 0.2 for m in third)
 
 
-def test_training_on_other_rows_and_the_inner_layers_tell_as_well(made: dict[str, api.Result], split: Split) -> None:
+def test_training_on_other_rows_and_the_inner_layers_tell_as_well(
+    made: dict[str, api.Result], split: Split
+) -> None:
     benign = [p.measurements[0] for p in attacked(made, split, "hiding", {**RELEARN, "role": "retain"})]
-    print("retain rows alone", [round(m.value, 2) for m in benign], "oracles", [np.round(m.controls["oracle"], 2).tolist() for m in benign])
+    print(
+        "retain rows alone",
+        [round(m.value, 2) for m in benign],
+        "oracles",
+        [np.round(m.controls["oracle"], 2).tolist() for m in benign],
+    )
     assert max(m.position for m in benign) > 0.25 and max(m.controls["oracle"][0] for m in benign) < 0.1
     inner = attacked(made, split, "hiding", "logit_lens")[0].measurements[0]
-    assert inner.verdict == "under-forgotten" and attacked(made, split, "third", "logit_lens")[0].measurements[0].verdict == "indistinguishable"
+    assert (
+        inner.verdict == "under-forgotten"
+        and attacked(made, split, "third", "logit_lens")[0].measurements[0].verdict == "indistinguishable"
+    )
 
 
-def test_patching_tells_a_model_that_only_lost_its_last_block(made: dict[str, api.Result], split: Split) -> None:
+def test_patching_tells_a_model_that_only_lost_its_last_block(
+    made: dict[str, api.Result], split: Split
+) -> None:
     """Nothing but its last block was changed: it says nothing, and the original's last block reads everything from its states."""
-    mute = api.forget(copy.deepcopy(made["original"].model), split, "gradient_ascent", tokenizer=made["original"].task.tokenizer,
-                      template=Template("{question}\n"), selection={"name": "layers", "layers": [2]}, max_steps=30, batch_size=10, lr=3e-3,
-                      warmup=0.0, quiet=True)  # fmt: skip
-    plain = api.audit(mute, split, oracle=[made["oracle"], made["oracle 2"]], original=made["original"], audits=["probability"], quiet=True)
+    mute = api.forget(
+        copy.deepcopy(made["original"].model),
+        split,
+        "gradient_ascent",
+        tokenizer=made["original"].task.tokenizer,
+        template=Template("{question}\n"),
+        selection={"name": "layers", "layers": [2]},
+        max_steps=30,
+        batch_size=10,
+        lr=3e-3,
+        warmup=0.0,
+        quiet=True,
+    )
+    plain = api.audit(
+        mute,
+        split,
+        oracle=[made["oracle"], made["oracle 2"]],
+        original=made["original"],
+        audits=["probability"],
+        quiet=True,
+    )
     found = attacked({**made, "mute": mute}, split, "mute", "patching")
-    assert plain[0].value < 0.2 and found[1].measurements[0].value > 0.9 and found[1].measurements[0].verdict == "under-forgotten"
-    assert {p.measurements[0].verdict for p in attacked(made, split, "third", "patching")} == {"indistinguishable"}
+    assert (
+        plain[0].value < 0.2
+        and found[1].measurements[0].value > 0.9
+        and found[1].measurements[0].verdict == "under-forgotten"
+    )
+    assert {p.measurements[0].verdict for p in attacked(made, split, "third", "patching")} == {
+        "indistinguishable"
+    }
 
 
 def test_a_model_that_is_its_own_control_has_no_verdict(made: dict[str, api.Result], split: Split) -> None:
@@ -220,8 +363,13 @@ def test_the_curve_is_kept_by_digest(made: dict[str, api.Result], split: Split, 
     first = api.attack(made["hiding"], split, "pruning", **kept)
     count = len(list(tmp_path.iterdir()))
     again = api.attack(made["hiding"], split, "pruning", **kept)
-    assert count == len(list(tmp_path.iterdir())) >= 9 and [p.measurements[0].value for p in first] == [p.measurements[0].value for p in again]
-    assert len({p.measurements[0].artefact for p in first}) == 3 and dataclasses.asdict(first[0])["amount"] == 0.1
+    assert count == len(list(tmp_path.iterdir())) >= 9 and [p.measurements[0].value for p in first] == [
+        p.measurements[0].value for p in again
+    ]
+    assert (
+        len({p.measurements[0].artefact for p in first}) == 3
+        and dataclasses.asdict(first[0])["amount"] == 0.1
+    )
 
 
 # --- torchao ---
@@ -230,11 +378,20 @@ def test_the_curve_is_kept_by_digest(made: dict[str, api.Result], split: Split, 
 @pytest.mark.parametrize(("bits", "width"), [(8, 32), (4, 32), (3, 24)])
 def test_torchao_serves_what_is_looked_at(bits: int, width: int) -> None:
     """The copy multiplies with the very weights of torchao's own model; the model stays, so does its embedding."""
-    torchao = pytest.importorskip("torchao.quantization", reason="torchao is not installed: pip install 'unremember[quant]'")
+    torchao = pytest.importorskip(
+        "torchao.quantization", reason="torchao is not installed: pip install 'unremember[quant]'"
+    )
     model, ids = small_llama(60, hidden=width, layers=2, heads=2, context=16), torch.arange(12)[None]
     before, plain = weights_digest(model), copy.deepcopy(model)
-    granularity = torchao.PerAxis(0) if width % 32 or model.config.intermediate_size % 32 else torchao.PerGroup(32)
-    torchao.quantize_(plain, torchao.Int8WeightOnlyConfig() if bits == 8 else torchao.IntxWeightOnlyConfig(getattr(torch, f"int{bits}"), granularity))
+    granularity = (
+        torchao.PerAxis(0) if width % 32 or model.config.intermediate_size % 32 else torchao.PerGroup(32)
+    )
+    torchao.quantize_(
+        plain,
+        torchao.Int8WeightOnlyConfig()
+        if bits == 8
+        else torchao.IntxWeightOnlyConfig(getattr(torch, f"int{bits}"), granularity),
+    )
     made = served(model, bits)
     with torch.no_grad():
         served_logits, exact = made(ids).logits, model(ids).logits

@@ -44,7 +44,11 @@ def test_the_mean_of_groups_of_unequal_size_and_of_missing_values_equals_a_naive
 
 
 def test_the_interval_of_an_auc_equals_a_naive_bootstrap() -> None:
-    positive, negative, groups = (VALUES + 0.5).round(1), VALUES[::-1][:40].round(1), [f"other {i % 10}" for i in range(40)]
+    positive, negative, groups = (
+        (VALUES + 0.5).round(1),
+        VALUES[::-1][:40].round(1),
+        [f"other {i % 10}" for i in range(40)],
+    )
     found = interval(auc_draws(positive, negative, GROUPS, groups))
     pairs = zip(naive(GROUPS), naive(groups, seed=12))
     expected = np.percentile([auc(positive[rows], negative[others]) for rows, others in pairs], [2.5, 97.5])
@@ -55,15 +59,24 @@ def test_rows_that_say_the_same_count_once() -> None:
     """Ten authors of 40 equal rows: the interval is that of ten values, far wider than that of 400 rows."""
     author = np.random.default_rng(1).normal(0, 1, 10)
     rows, names = np.repeat(author, 40), [f"a{i // 40}" for i in range(400)]
-    assert interval(mean_draws(rows, names)) == pytest.approx(interval(mean_draws(author, [f"a{i}" for i in range(10)])))
-    wide, narrow = np.ptp(interval(mean_draws(rows, names))), np.ptp(interval(mean_draws(rows, [str(i) for i in range(400)])))
+    assert interval(mean_draws(rows, names)) == pytest.approx(
+        interval(mean_draws(author, [f"a{i}" for i in range(10)]))
+    )
+    wide, narrow = (
+        np.ptp(interval(mean_draws(rows, names))),
+        np.ptp(interval(mean_draws(rows, [str(i) for i in range(400)]))),
+    )
     assert wide / narrow == pytest.approx(math.sqrt(40), rel=0.15)
     assert wide == pytest.approx(2 * 1.96 * author.std() / math.sqrt(10), rel=0.12)
 
 
 def test_grouped_intervals_of_an_auc_are_wider_too() -> None:
     rng = np.random.default_rng(2)
-    members, others, names = np.repeat(rng.normal(0, 1, 8), 30), rng.normal(0.3, 1, 240), [f"a{i // 30}" for i in range(240)]
+    members, others, names = (
+        np.repeat(rng.normal(0, 1, 8), 30),
+        rng.normal(0.3, 1, 240),
+        [f"a{i // 30}" for i in range(240)],
+    )
     rows = [str(i) for i in range(240)]
     grouped, single = (np.ptp(interval(auc_draws(others, members, rows, g))) for g in (names, rows))
     assert grouped > 2 * single
@@ -89,9 +102,13 @@ def test_draws_of_two_artefacts_are_paired() -> None:
     """The draws of a sum are the sum of the draws, missing values and the number of blocks notwithstanding."""
     rng = np.random.default_rng(3)
     other = rng.normal(0, 5, 60)
-    assert mean_draws(VALUES + other, GROUPS) == pytest.approx(mean_draws(VALUES, GROUPS) + mean_draws(other, GROUPS))
+    assert mean_draws(VALUES + other, GROUPS) == pytest.approx(
+        mean_draws(VALUES, GROUPS) + mean_draws(other, GROUPS)
+    )
     shifted = other + 0.01 * rng.normal(0, 1, 60)
-    assert np.ptp(interval(mean_draws(other, GROUPS) - mean_draws(shifted, GROUPS))) < 0.02 * np.ptp(interval(mean_draws(other, GROUPS)))
+    assert np.ptp(interval(mean_draws(other, GROUPS) - mean_draws(shifted, GROUPS))) < 0.02 * np.ptp(
+        interval(mean_draws(other, GROUPS))
+    )
 
 
 def test_the_size_of_a_block_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,27 +135,48 @@ def test_auc_draws_skip_what_is_missing_and_rank_what_is_infinite() -> None:
     full = auc_draws(np.array([1.0, 5, 9, math.inf]), np.array([2.0, 3, 4, 8]), rows, rows)
     assert np.array_equal(full, auc_draws(np.array([1.0, 5, 9, 99]), np.array([2.0, 3, 4, 8]), rows, rows))
     some = auc_draws(np.array([1.0, 5, 9, math.nan]), np.array([math.nan, 3, 4, 8]), rows, rows)
-    assert np.isnan(some).sum() < 20 and np.nanmean(some) == pytest.approx(auc(np.array([1.0, 5, 9]), np.array([3.0, 4, 8])), abs=0.03)
+    assert np.isnan(some).sum() < 20 and np.nanmean(some) == pytest.approx(
+        auc(np.array([1.0, 5, 9]), np.array([3.0, 4, 8])), abs=0.03
+    )
 
 
 def test_a_measurement_of_rows_of_one_author_is_as_wide_as_its_authors() -> None:
     """Through the audits: the same records, once of five authors, once of rows that are each their own."""
     loss = np.repeat([0.1, 0.5, 1.0, 2.0, 3.0], 20)
     widths = {}
-    for name, entity in (("authors", [f"a{i // 20}" for i in range(100)]), ("rows", [str(i) for i in range(100)])):
+    for name, entity in (
+        ("authors", [f"a{i // 20}" for i in range(100)]),
+        ("rows", [str(i) for i in range(100)]),
+    ):
         rows = [{"question": "?", "answer": "a b c d", "entity": e} for e in entity]
-        made = seen(make_split({"forget": rows, "holdout": rows}), {("forget", "answer"): losses(loss), ("holdout", "answer"): losses(loss + 0.2)})
+        made = seen(
+            make_split({"forget": rows, "holdout": rows}),
+            {("forget", "answer"): losses(loss), ("holdout", "answer"): losses(loss + 0.2)},
+        )
         for audit in (Probability(), MembershipLoss()):
             found = audit.measure(made, [])
             widths[name, found.name] = found.high - found.low
-    assert all(widths["authors", name] > 3 * widths["rows", name] for name in ("probability", "membership_loss"))
+    assert all(
+        widths["authors", name] > 3 * widths["rows", name] for name in ("probability", "membership_loss")
+    )
 
 
 def test_a_row_is_strict_json_without_examples() -> None:
-    made = Measurement("x", math.nan, low=-math.inf, high=np.float64(2), n=np.int64(3),
-                       extra={"log10_p": -math.inf, "deep": [{"p": np.float32(0.5)}]},
-                       controls={"oracle": [math.nan, 1.0], "original": None}, per_example=VALUES, draws=VALUES)  # fmt: skip
+    made = Measurement(
+        "x",
+        math.nan,
+        low=-math.inf,
+        high=np.float64(2),
+        n=np.int64(3),
+        extra={"log10_p": -math.inf, "deep": [{"p": np.float32(0.5)}]},
+        controls={"oracle": [math.nan, 1.0], "original": None},
+        per_example=VALUES,
+        draws=VALUES,
+    )
     row = json.loads(json.dumps(made.row(), allow_nan=False))
     assert not {"per_example", "draws", "axis", "groups"} & set(row)
     assert (row["value"], row["low"], row["high"], row["n"]) == (None, None, 2.0, 3)
-    assert row["extra"] == {"log10_p": None, "deep": [{"p": 0.5}]} and row["controls"] == {"oracle": [None, 1.0], "original": None}
+    assert row["extra"] == {"log10_p": None, "deep": [{"p": 0.5}]} and row["controls"] == {
+        "oracle": [None, 1.0],
+        "original": None,
+    }

@@ -19,13 +19,19 @@ from unremember.observe.store import Store
 
 def test_agreement_by_hand() -> None:
     """Spec B8: RL F1 8/13 and, without stemming, 4/9."""
-    assert agreement("the author was born in Taipei", "author born in the city of Taipei") == pytest.approx(0.615385, abs=1e-6)
-    assert agreement("She writes historical novels", "she wrote a historical novel") == pytest.approx(0.444444, abs=1e-6)
+    assert agreement("the author was born in Taipei", "author born in the city of Taipei") == pytest.approx(
+        0.615385, abs=1e-6
+    )
+    assert agreement("She writes historical novels", "she wrote a historical novel") == pytest.approx(
+        0.444444, abs=1e-6
+    )
     assert agreement("one two", "") == 0 and np.isnan(agreement("…", "one"))
 
 
 def heard(role: str, limit: int, answers: list[str], said: list[str], truths: list[str]) -> Any:
-    split = make_split({role: [{**row, "answer": answer} for row, answer in zip(rows(len(said), len(said)), answers)]})
+    split = make_split(
+        {role: [{**row, "answer": answer} for row, answer in zip(rows(len(said), len(said)), answers)]}
+    )
     want = Want("generations", role, options=(limit,))
     return dataclasses.replace(seen(split, {}), generated={want: said}, truths={want: truths})
 
@@ -34,21 +40,40 @@ def test_an_answer_ends_at_a_blank_line_or_the_next_question() -> None:
     said = ["a red fox\n\nand more", "a red fox\nQuestion: who?", "a red fox Question: who?", "a red fox"]
     found = KnowledgeMemorisation().measure(heard("knowmem", 32, ["a red fox"] * 4, said, [""] * 4), [])
     assert found.per_example.tolist() == [1.0] * 4 and found.higher_is == "more_knowledge"
-    kept = KnowledgeMemorisation("kept", higher_is="better_utility").measure(heard("kept", 32, ["a red fox"], ["no"], [""]), [])
+    kept = KnowledgeMemorisation("kept", higher_is="better_utility").measure(
+        heard("kept", 32, ["a red fox"], ["no"], [""]), []
+    )
     assert kept.value == 0 and kept.higher_is == "better_utility"
 
 
 def test_the_truth_is_cut_where_the_generation_is(tiny_llama: Any, tokenizer: Any) -> None:
     """A model that knows a passage by heart has an overlap of 1 at any limit; one that does not has less."""
     text = "near the harbour of Osk. Bread, salt and small lamps. Ida Morn wrote it in the town of Velin."
-    split = make_split({"verbmem": [{"prompt": "She was born ", "answer": text}], "other": [{"prompt": "Who wrote ", "answer": text}]})
-    learned = api.train(copy.deepcopy(tiny_llama), {"forget": split["verbmem"].rows}, tokenizer=tokenizer, epochs=80, batch_size=1,
-                        lr=1e-2, quiet=True)  # fmt: skip
+    split = make_split(
+        {
+            "verbmem": [{"prompt": "She was born ", "answer": text}],
+            "other": [{"prompt": "Who wrote ", "answer": text}],
+        }
+    )
+    learned = api.train(
+        copy.deepcopy(tiny_llama),
+        {"forget": split["verbmem"].rows},
+        tokenizer=tokenizer,
+        epochs=80,
+        batch_size=1,
+        lr=1e-2,
+        quiet=True,
+    )
     for limit in (5, 20):
         audit = VerbatimMemorisation(limit=limit)
         one = Store().observe(learned.model, learned.task, split, audit.wants(split), quiet=True)
         (truth,), (said,) = one.truth("verbmem", limit), one.generations("verbmem", limit)
-        assert truth == said and text.startswith(truth[:-1]) and len(tokenizer(truth)["input_ids"]) <= limit and audit.measure(one, []).value == 1
+        assert (
+            truth == said
+            and text.startswith(truth[:-1])
+            and len(tokenizer(truth)["input_ids"]) <= limit
+            and audit.measure(one, []).value == 1
+        )
         fresh = Store().observe(tiny_llama, learned.task, split, audit.wants(split), quiet=True)
         assert audit.measure(fresh, []).value < 0.5
     assert VerbatimMemorisation().wants(make_split({"forget": rows(1, 1)})) == []

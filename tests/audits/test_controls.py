@@ -15,16 +15,30 @@ from unremember.audits.controls import card, default_audits
 from unremember.audits.measurement import Measurement
 from unremember.audits.probability import Probability
 from unremember.audits.truth_ratio import TruthRatio
-from unremember.observe.records import Seen, Want
+from unremember.observe.records import Observations, Want
 from unremember.registry import audits as registry
 
 ORIGINAL, ORACLES = model("original", 1.0), [model("oracle", 0.0), model("oracle 2", 0.01)]
 CHOSEN = default_audits(world_split())
-FORGETTING = {"exact_memorisation", "extraction_strength", "forget_quality", "membership_loss", "membership_mink", "membership_zlib",
-              "probability", "rouge", "truth_ratio"}  # fmt: skip
+FORGETTING = {
+    "exact_memorisation",
+    "extraction_strength",
+    "forget_quality",
+    "membership_loss",
+    "membership_mink",
+    "membership_zlib",
+    "probability",
+    "rouge",
+    "truth_ratio",
+}
 
 
-def read(seen: Seen, oracles: Sequence[Seen] = ORACLES, original: Seen | None = ORIGINAL, chosen: Any = CHOSEN) -> dict[str, Measurement]:
+def read(
+    seen: Observations,
+    oracles: Sequence[Observations] = ORACLES,
+    original: Observations | None = ORIGINAL,
+    chosen: Any = CHOSEN,
+) -> dict[str, Measurement]:
     return {m.name: m for m in card(chosen, seen, oracles, original)}
 
 
@@ -36,7 +50,12 @@ def verdicts(found: dict[str, Measurement]) -> set[str]:
     return {m.verdict for m in forgetting(found).values()}
 
 
-def one(seen: Seen, oracles: Sequence[Seen] = ORACLES, original: Seen | None = ORIGINAL, audit: Any = None) -> Measurement:
+def one(
+    seen: Observations,
+    oracles: Sequence[Observations] = ORACLES,
+    original: Observations | None = ORIGINAL,
+    audit: Any = None,
+) -> Measurement:
     return card([audit or Probability()], seen, oracles, original)[0]
 
 
@@ -55,7 +74,11 @@ def test_one_that_is_retrained_is_indistinguishable_in_all() -> None:
 def test_one_that_knows_more_is_under_forgotten_in_all(knows: float) -> None:
     found = read(model("half", knows))
     assert verdicts(found) == {"under-forgotten"}
-    assert all(0 < m.position_low <= m.position <= m.position_high for name, m in forgetting(found).items() if name != "forget_quality")
+    assert all(
+        0 < m.position_low <= m.position <= m.position_high
+        for name, m in forgetting(found).items()
+        if name != "forget_quality"
+    )
 
 
 def test_one_that_avoids_the_truth_is_over_suppressed_in_all() -> None:
@@ -78,7 +101,10 @@ def test_position_is_the_share_of_the_way_to_the_original() -> None:
 def test_without_an_oracle_all_is_undetermined_and_the_command_is_named(knows: float) -> None:
     found = read(model("x", knows), oracles=[])
     assert verdicts(found) == {"undetermined"}
-    assert all("unremember train --without forget" in m.note and "--oracle" in m.note and m.position is None for m in forgetting(found).values())
+    assert all(
+        "unremember train --without forget" in m.note and "--oracle" in m.note and m.position is None
+        for m in forgetting(found).values()
+    )
     assert found["forget_quality"].value is None and found["forget_quality"].reason, "no p-value is made up"
 
 
@@ -100,11 +126,20 @@ def test_a_twin_of_the_original_is_never_cleared() -> None:
     """The same behaviour under other weights: under-forgotten, all the way."""
     found = read(dataclasses.replace(ORIGINAL, artefact="other bytes"))
     assert verdicts(found) == {"under-forgotten"}
-    assert all(m.position == pytest.approx(1) for name, m in forgetting(found).items() if name != "forget_quality")
+    assert all(
+        m.position == pytest.approx(1) for name, m in forgetting(found).items() if name != "forget_quality"
+    )
 
 
-@pytest.mark.parametrize("seen", [model("silent", 0.0, mute=True), model("wreck", -10.0, useful=0, mute=True), model("half wreck", 0.3, useful=0)])
-def test_a_model_that_answers_nothing_is_never_cleared(seen: Seen) -> None:
+@pytest.mark.parametrize(
+    "seen",
+    [
+        model("silent", 0.0, mute=True),
+        model("wreck", -10.0, useful=0, mute=True),
+        model("half wreck", 0.3, useful=0),
+    ],
+)
+def test_a_model_that_answers_nothing_is_never_cleared(seen: Observations) -> None:
     found = read(seen)
     assert found["model_utility"].value == 0 and verdicts(found) == {"undetermined"}
     assert all("the model collapsed (utility 0.000)" in m.note for m in forgetting(found).values())
@@ -117,21 +152,36 @@ def test_a_silent_model_whose_utility_nobody_measured_is_marked() -> None:
 
 
 def utility(value: float | None, original: float | None, *oracles: float) -> Measurement:
-    return Measurement("model_utility", value, higher_is="better_utility", verdict="measured",
-                       controls={"oracle": list(oracles)} | ({"original": original} if original is not None else {}))  # fmt: skip
+    return Measurement(
+        "model_utility",
+        value,
+        higher_is="better_utility",
+        verdict="measured",
+        controls={"oracle": list(oracles)} | ({"original": original} if original is not None else {}),
+    )
 
 
-@pytest.mark.parametrize(("made", "vetoed"), [
-    (utility(0.59, 0.6, 0.6), ""), (utility(0.31, 0.6, 0.6), ""), (utility(0.29, 0.6, 0.6), "the model collapsed (utility 0.290)"),
-    (utility(0.0, None), "the model collapsed"), (utility(0.1, None), ""), (utility(0.6, 0.6, 0.6, 0.2), "the oracle collapsed (utility 0.200)"),
-    (utility(0.6, 0.6, 0.0), "the oracle collapsed"), (utility(0.1, 0.6, 0.2), "the model collapsed (utility 0.100) and the oracle collapsed"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("made", "vetoed"),
+    [
+        (utility(0.59, 0.6, 0.6), ""),
+        (utility(0.31, 0.6, 0.6), ""),
+        (utility(0.29, 0.6, 0.6), "the model collapsed (utility 0.290)"),
+        (utility(0.0, None), "the model collapsed"),
+        (utility(0.1, None), ""),
+        (utility(0.6, 0.6, 0.6, 0.2), "the oracle collapsed (utility 0.200)"),
+        (utility(0.6, 0.6, 0.0), "the oracle collapsed"),
+        (utility(0.1, 0.6, 0.2), "the model collapsed (utility 0.100) and the oracle collapsed"),
+    ],
+)
 def test_utility_below_half_of_the_originals_vetoes(made: Measurement, vetoed: str) -> None:
     cleared = Measurement("probability", 0.1, verdict="indistinguishable")
     open_ = Measurement("rouge", 0.1, verdict="undetermined", note=controls.MAKE_ORACLE)
     found = controls.veto([cleared, made, open_])
     assert found[0].verdict == ("undetermined" if vetoed else "indistinguishable") and vetoed in found[0].note
-    assert found[1].verdict == "measured" and found[2].note == controls.MAKE_ORACLE, "what is missing is still said"
+    assert found[1].verdict == "measured" and found[2].note == controls.MAKE_ORACLE, (
+        "what is missing is still said"
+    )
 
 
 def test_every_figure_of_what_was_to_be_kept_can_veto() -> None:
@@ -141,15 +191,20 @@ def test_every_figure_of_what_was_to_be_kept_can_veto() -> None:
     gone = dataclasses.replace(utility(0.0, 0.5, 0.5), name="knowledge_memorisation knowmem_retain")
     assert controls.veto([cleared, fine])[0].verdict == "over-suppressed"
     vetoed = controls.veto([cleared, fine, gone])[0]
-    assert vetoed.verdict == "undetermined" and vetoed.note == "the model collapsed (utility 0.000): a forgetting figure says nothing"
+    assert (
+        vetoed.verdict == "undetermined"
+        and vetoed.note == "the model collapsed (utility 0.000): a forgetting figure says nothing"
+    )
     lost = dataclasses.replace(gone, value=None)
-    assert controls.veto([cleared, fine, lost])[0].verdict == "over-suppressed", "what has no value vetoes nothing"
+    assert controls.veto([cleared, fine, lost])[0].verdict == "over-suppressed", (
+        "what has no value vetoes nothing"
+    )
 
 
 def test_what_an_audit_says_of_itself_stays_beside_the_verdict() -> None:
     @dataclasses.dataclass(frozen=True)
     class Warns(Probability):
-        def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+        def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
             return dataclasses.replace(super().measure(seen, oracles), note="mind this")
 
     assert one(model("half", 0.5), audit=Warns()).note == "mind this"
@@ -171,10 +226,15 @@ def test_swapped_roles_clear_nobody() -> None:
         assert all("swapped" in m.note and "not in the model" in m.note for m in forgetting(found).values())
 
 
-def test_controls_that_do_not_separate_are_uninformative_and_a_forget_set_that_was_never_learned_is_said() -> None:
+def test_controls_that_do_not_separate_are_uninformative_and_a_forget_set_that_was_never_learned_is_said() -> (
+    None
+):
     found = read(model("x", 0.0), original=model("never learned it", 0.0))
     assert verdicts(found) == {"uninformative"}
-    assert all(controls.BLIND in m.note and "the forget set is not in the model" in m.note for m in forgetting(found).values())
+    assert all(
+        controls.BLIND in m.note and "the forget set is not in the model" in m.note
+        for m in forgetting(found).values()
+    )
     assert "not in the model" not in found["model_utility"].note
     assert not any("not in the model" in m.note for m in read(model("x", 0.0)).values())
 
@@ -201,13 +261,18 @@ def test_one_oracle_is_said_and_a_twentieth_of_the_way_stands_in_for_its_floor()
     assert 0 < near.position_low and near.position < 0.05 and near.verdict == "indistinguishable"
     assert far.position_low > 0.05 and far.verdict == "under-forgotten"
     assert all("one oracle" in m.note and "seed=1" in m.note for m in (near, far))
-    assert one(model("near", 0.06)).verdict == "under-forgotten", "two oracles that differ by less know better"
+    assert one(model("near", 0.06)).verdict == "under-forgotten", (
+        "two oracles that differ by less know better"
+    )
     assert "one oracle" not in one(model("near", 0.06)).note
 
 
 def test_the_same_oracle_given_twice_counts_once() -> None:
     found = one(model("near", 0.06), [ORACLES[0], ORACLES[0]])
-    assert "one oracle" in found.note and found.controls["oracle"] == one(model("near", 0.06), ORACLES[:1]).controls["oracle"]
+    assert (
+        "one oracle" in found.note
+        and found.controls["oracle"] == one(model("near", 0.06), ORACLES[:1]).controls["oracle"]
+    )
 
 
 def test_the_order_of_oracles_does_not_count() -> None:
@@ -216,17 +281,26 @@ def test_the_order_of_oracles_does_not_count() -> None:
         mine = model("x", knows)
         first, last = read(mine, three), read(mine, three[::-1])
         assert all(first[n].verdict == last[n].verdict and first[n].value == last[n].value for n in first)
-        assert all(first[n].position == pytest.approx(last[n].position) for n in FORGETTING - {"forget_quality"})
+        assert all(
+            first[n].position == pytest.approx(last[n].position) for n in FORGETTING - {"forget_quality"}
+        )
 
 
 def test_too_few_examples_clear_nobody() -> None:
     """Four subjects of very different kinds: an interval from the oracle to beyond half-way tells nothing."""
     common = {"n": 4, "groups": 4, "spread": 0.1}
-    original, oracles = model("original", 1.0, **common), [model(f"oracle {i}", 0.0, **common) for i in range(2)]
+    original, oracles = (
+        model("original", 1.0, **common),
+        [model(f"oracle {i}", 0.0, **common) for i in range(2)],
+    )
     uneven = model("uneven", 0.0, **common)
     told = model("original", 1.0, **common).scores("forget").logprobs.copy()
     told[:12] = uneven.scores("forget").logprobs[:12]
-    mixed = dataclasses.replace(uneven, scored={**uneven.scored, Want("scores", "forget"): scores(told.reshape(4, 4).tolist())}, artefact="mixed")
+    mixed = dataclasses.replace(
+        uneven,
+        scored={**uneven.scored, Want("scores", "forget"): scores(told.reshape(4, 4).tolist())},
+        artefact="mixed",
+    )
     found = one(mixed, oracles, original)
     assert found.position_low < 0.05 and found.position_high > 0.5
     assert found.verdict == "undetermined" and "half-way" in found.note
@@ -247,19 +321,34 @@ def test_examples_hidden_behind_nan_do_not_clear() -> None:
         made = losses(values) if column != "answer" else scores([[-v] * 4 for v in values])
         half = dataclasses.replace(half, scored={**half.scored, Want("scores", "forget", column): made})
     found = read(half)
-    for name in ("probability", "truth_ratio", "membership_loss", "membership_mink", "membership_zlib", "forget_quality"):
+    for name in (
+        "probability",
+        "truth_ratio",
+        "membership_loss",
+        "membership_mink",
+        "membership_zlib",
+        "forget_quality",
+    ):
         assert found[name].verdict == "undetermined", name
-    assert found["probability"].skipped == {"no value": 100} and "without a value" in found["probability"].note
+    assert (
+        found["probability"].skipped == {"no value": 100} and "without a value" in found["probability"].note
+    )
 
 
 def test_rows_that_no_model_can_be_scored_on_are_skipped_in_all_alike() -> None:
-    def blinded(seen: Seen) -> Seen:
+    def blinded(seen: Observations) -> Observations:
         values = seen.scores("forget").loss.copy()
         values[:20] = np.nan
-        return dataclasses.replace(seen, scored={**seen.scored, Want("scores", "forget"): scores([[-v] * 4 for v in values])})
+        return dataclasses.replace(
+            seen, scored={**seen.scored, Want("scores", "forget"): scores([[-v] * 4 for v in values])}
+        )
 
     found = one(blinded(model("half", 0.5)), [blinded(o) for o in ORACLES], blinded(ORIGINAL))
-    assert found.verdict == "under-forgotten" and found.n == 180 and found.position == pytest.approx(one(model("half", 0.5)).position, abs=0.03)
+    assert (
+        found.verdict == "under-forgotten"
+        and found.n == 180
+        and found.position == pytest.approx(one(model("half", 0.5)).position, abs=0.03)
+    )
 
 
 def test_a_model_of_nans_is_undetermined_with_its_reason() -> None:
@@ -267,7 +356,11 @@ def test_a_model_of_nans_is_undetermined_with_its_reason() -> None:
     gone = {want: losses(np.full(len(s), np.nan), rows=s.rows) for want, s in nan.scored.items()}
     found = read(dataclasses.replace(nan, scored=gone))
     assert found["model_utility"].value == 0.0 and found["model_utility"].skipped
-    assert verdicts(found) == {"undetermined"} and found["probability"].value is None and found["probability"].note
+    assert (
+        verdicts(found) == {"undetermined"}
+        and found["probability"].value is None
+        and found["probability"].note
+    )
 
 
 def test_a_gap_is_paired_over_examples() -> None:
@@ -283,7 +376,9 @@ def test_a_gap_is_paired_over_examples() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_a_further_retraining_is_cleared_by_the_means(seed: int) -> None:
     found = read(model(f"seed {seed}", 0.002 * seed))
-    assert {found[name].verdict for name in ("probability", "rouge", "exact_memorisation", "truth_ratio")} == {"indistinguishable"}
+    assert {
+        found[name].verdict for name in ("probability", "rouge", "exact_memorisation", "truth_ratio")
+    } == {"indistinguishable"}
     assert abs(found["probability"].position) < 0.02
 
 
@@ -295,20 +390,29 @@ def test_direction_follows_what_higher_means() -> None:
         def wants(self, split: Any) -> list[Want]:
             return []
 
-        def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+        def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
             inner = Probability().measure(seen, oracles)
-            return dataclasses.replace(inner, value=1 - inner.value, draws=1 - inner.draws, higher_is="less_knowledge")
+            return dataclasses.replace(
+                inner, value=1 - inner.value, draws=1 - inner.draws, higher_is="less_knowledge"
+            )
 
     for knows, verdict in ((0.5, "under-forgotten"), (0.0, "indistinguishable"), (-1.0, "over-suppressed")):
         mirrored, plain = one(model("x", knows), audit=Ignorance()), one(model("x", knows))
-        assert mirrored.verdict == plain.verdict == verdict and mirrored.position == pytest.approx(plain.position)
+        assert mirrored.verdict == plain.verdict == verdict and mirrored.position == pytest.approx(
+            plain.position
+        )
     assert one(model("x", 0.0), [ORIGINAL], ORACLES[0], Ignorance()).verdict == "uninformative"
 
 
 def test_a_figure_without_draws_has_no_verdict() -> None:
     class Bare:
-        def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
-            return Measurement("bare", {"original": 1.0}.get(seen.artefact, 0.0), higher_is="more_knowledge", artefact=seen.artefact)
+        def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
+            return Measurement(
+                "bare",
+                {"original": 1.0}.get(seen.artefact, 0.0),
+                higher_is="more_knowledge",
+                artefact=seen.artefact,
+            )
 
     found = one(model("x", 0.0), audit=Bare())
     assert found.verdict == "undetermined" and "no bootstrap draws" in found.note
@@ -320,12 +424,19 @@ def test_the_truth_ratio_of_vanishing_probabilities_tells_the_side() -> None:
     n = len(base.split["forget"])
     wrong = losses(np.full(2 * n, 60.0), rows=np.repeat(np.arange(n), 2).tolist())
     right = losses(np.full(n, 66.0))
-    gone = {**base.scored, Want("scores", "forget", "paraphrased_answer"): right, Want("scores", "forget", "perturbed_answers"): wrong}
+    gone = {
+        **base.scored,
+        Want("scores", "forget", "paraphrased_answer"): right,
+        Want("scores", "forget", "perturbed_answers"): wrong,
+    }
     found = one(dataclasses.replace(base, scored=gone), audit=TruthRatio())
     assert found.value < 1e-6 and found.verdict == "over-suppressed"
 
 
 def test_a_benchmark_may_say_what_is_measured_of_it() -> None:
     split = dataclasses.replace(world_split(), audits=("rouge", {"name": "membership_mink", "k": 0.2}))
-    assert default_audits(split) == [registry.make("rouge"), registry.make({"name": "membership_mink", "k": 0.2})]
+    assert default_audits(split) == [
+        registry.make("rouge"),
+        registry.make({"name": "membership_mink", "k": 0.2}),
+    ]
     assert split.digest == world_split().digest, "the data are the same whatever is measured of them"

@@ -12,45 +12,74 @@ import torch
 from unremember.audits.linear_probe import NO_SIGNAL, LinearProbe, shuffled
 from unremember.data.choices import turned
 from unremember.data.split import Split, make_split
-from unremember.engine.language import Language
 from unremember.errors import ConfigError
 from unremember.observe import store as module
-from unremember.observe.records import Seen
+from unremember.observe.records import Observations
 from unremember.observe.store import Store
+from unremember.tasks.language import LanguageTask
 
-ROWS = [row for i in range(60) for row in turned(f"Which is number {i}?", ["a", "b", "c", "d"], i * i % 4, entity=str(i))]
+ROWS = [
+    row
+    for i in range(60)
+    for row in turned(f"Which is number {i}?", ["a", "b", "c", "d"], i * i % 4, entity=str(i))
+]
 SPLIT = make_split({"questions": ROWS})
 GOLD = np.array([row["gold"] for row in ROWS])
 
 
 def probe(states: np.ndarray, split: Split = SPLIT, **parameters: Any) -> Any:
     audit = LinearProbe(shuffles=20, **parameters)
-    return audit.measure(Seen("m", split, {}, {}, {audit.want(): states}), [])
+    return audit.measure(Observations("m", split, {}, {}, {audit.want(): states}), [])
 
 
 @torch.no_grad()
-def test_states_are_those_of_a_plain_forward_and_are_kept(tiny_llama: Any, tokenizer: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_states_are_those_of_a_plain_forward_and_are_kept(
+    tiny_llama: Any, tokenizer: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
     """Prompts of different lengths; the last block's state is the one before the norm; observed once."""
-    split = make_split({"questions": [*ROWS[:3], *turned("Who was it that wrote the quiet river?", list("abcd"), 0, entity="x")]})
-    audit, task, kept = LinearProbe(), Language(tokenizer, context=128), Store(tmp_path)
+    split = make_split(
+        {
+            "questions": [
+                *ROWS[:3],
+                *turned("Who was it that wrote the quiet river?", list("abcd"), 0, entity="x"),
+            ]
+        }
+    )
+    audit, task, kept = LinearProbe(), LanguageTask(tokenizer, context=128), Store(tmp_path)
     states = kept.observe(tiny_llama, task, split, audit.wants(split), quiet=True).number(audit.want())
     assert states.shape == (7, 2, 32) and states.dtype == np.float32
     for i, row in enumerate(split["questions"].rows):
         ids = torch.tensor([tokenizer(row["prompt"])["input_ids"]])
         plain = tiny_llama(input_ids=ids, output_hidden_states=True).hidden_states
         assert np.allclose(states[i, 0], plain[1][0, -1].numpy(), atol=1e-5)
-        assert np.allclose(tiny_llama.model.norm(torch.from_numpy(states[i, 1])).numpy(), plain[2][0, -1].numpy(), atol=1e-5)
+        assert np.allclose(
+            tiny_llama.model.norm(torch.from_numpy(states[i, 1])).numpy(), plain[2][0, -1].numpy(), atol=1e-5
+        )
     monkeypatch.setattr(module, "prompt_states", None)
-    assert np.array_equal(kept.observe(tiny_llama, task, split, audit.wants(split), quiet=True).number(audit.want()), states)
+    assert np.array_equal(
+        kept.observe(tiny_llama, task, split, audit.wants(split), quiet=True).number(audit.want()), states
+    )
 
 
 def test_a_planted_direction_is_found_at_its_layer() -> None:
     states = np.random.default_rng(0).normal(size=(240, 3, 16))
     states[:, 1, :4] += 4 * np.eye(4)[GOLD]
     found = probe(states)
-    assert found.value > 0.9 and found.extra["layer"] == 1 and found.extra["p"] == pytest.approx(1 / 21) and found.note == ""
-    assert max(found.extra["layers"][0], found.extra["layers"][2]) < 0.4 and 0.25 < found.extra["null"] <= found.extra["null_high"] < 0.4
-    assert found.access == "activations" and found.higher_is == "more_knowledge" and found.low < found.value < found.high
+    assert (
+        found.value > 0.9
+        and found.extra["layer"] == 1
+        and found.extra["p"] == pytest.approx(1 / 21)
+        and found.note == ""
+    )
+    assert (
+        max(found.extra["layers"][0], found.extra["layers"][2]) < 0.4
+        and 0.25 < found.extra["null"] <= found.extra["null_high"] < 0.4
+    )
+    assert (
+        found.access == "activations"
+        and found.higher_is == "more_knowledge"
+        and found.low < found.value < found.high
+    )
 
 
 def test_noise_is_at_its_null() -> None:

@@ -14,15 +14,18 @@ import torch
 from unremember import api
 from unremember.audits.lm_eval import LmEval
 from unremember.data.split import make_split
-from unremember.engine.language import Language
 from unremember.errors import ConfigError, DataError
 from unremember.models import causal
 from unremember.observe import store as module
 from unremember.observe.store import Store
+from unremember.tasks.language import LanguageTask
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install 'unremember[eval]'")
 CHOICES = ["near the harbour", "in the town of Velin", "bread", "small lamps"]
-DOCS = [{"question": f"{word} is it?", "choices": CHOICES, "gold": i % 4} for i, word in enumerate(("Who", "What", "Where", "When", "Which", "Why"))]
+DOCS = [
+    {"question": f"{word} is it?", "choices": CHOICES, "gold": i % 4}
+    for i, word in enumerate(("Who", "What", "Where", "When", "Which", "Why"))
+]
 SPLIT = make_split({"forget": [{"question": "?", "answer": "a"}]})
 
 
@@ -55,35 +58,70 @@ def plain(model: Any, tokenizer: Any) -> list[float]:
     return right
 
 
-def test_it_equals_a_plain_loop_and_runs_once(folder: Path, tiny_llama: Any, tokenizer: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    audit, task, kept = LmEval("towns", folder=str(folder)), Language(tokenizer), Store(tmp_path / "kept")
+def test_it_equals_a_plain_loop_and_runs_once(
+    folder: Path, tiny_llama: Any, tokenizer: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    audit, task, kept = LmEval("towns", folder=str(folder)), LanguageTask(tokenizer), Store(tmp_path / "kept")
     seen = kept.observe(tiny_llama, task, SPLIT, audit.wants(SPLIT), quiet=True)
     found = audit.measure(seen, [])
-    assert found.per_example.tolist() == plain(tiny_llama, tokenizer) and found.n == 6 and found.name == "towns"
-    assert found.value == pytest.approx(np.mean(plain(tiny_llama, tokenizer))) and found.higher_is == "better_utility"
+    assert (
+        found.per_example.tolist() == plain(tiny_llama, tokenizer) and found.n == 6 and found.name == "towns"
+    )
+    assert (
+        found.value == pytest.approx(np.mean(plain(tiny_llama, tokenizer)))
+        and found.higher_is == "better_utility"
+    )
     monkeypatch.setattr(module, "harness", None)
-    assert kept.observe(tiny_llama, task, SPLIT, audit.wants(SPLIT), quiet=True).number(audit.want()).tolist() == found.per_example.tolist()
+    assert (
+        kept.observe(tiny_llama, task, SPLIT, audit.wants(SPLIT), quiet=True).number(audit.want()).tolist()
+        == found.per_example.tolist()
+    )
     (folder / "docs.jsonl").write_text(json.dumps(DOCS[0]) + "\n")
     with pytest.raises(TypeError):
         kept.observe(tiny_llama, task, SPLIT, audit.wants(SPLIT), quiet=True)
 
 
-def test_as_knowledge_it_is_read_between_oracle_and_original(folder: Path, tiny_llama: Any, tokenizer: Any) -> None:
+def test_as_knowledge_it_is_read_between_oracle_and_original(
+    folder: Path, tiny_llama: Any, tokenizer: Any
+) -> None:
     """The original learned the answers, the oracle did not; a copy of the oracle is cleared, one of the original is not."""
-    rows = [{"prompt": f"Question: {doc['question']}\nAnswer:", "answer": f" {CHOICES[doc['gold']]}"} for doc in DOCS]
-    learned = api.train(copy.deepcopy(tiny_llama), {"forget": rows}, tokenizer=tokenizer, epochs=60, batch_size=6, lr=1e-2, quiet=True)
+    rows = [
+        {"prompt": f"Question: {doc['question']}\nAnswer:", "answer": f" {CHOICES[doc['gold']]}"}
+        for doc in DOCS
+    ]
+    learned = api.train(
+        copy.deepcopy(tiny_llama),
+        {"forget": rows},
+        tokenizer=tokenizer,
+        epochs=60,
+        batch_size=6,
+        lr=1e-2,
+        quiet=True,
+    )
     oracle = api.Result(tiny_llama, learned.task, "oracle")
     audit = {"name": "lm_eval", "task": "towns", "folder": str(folder), "higher_is": "more_knowledge"}
     halfway = copy.deepcopy(learned.model)
     for mine, theirs in zip(causal.body(halfway).parameters(), causal.body(tiny_llama).parameters()):
         mine.data.lerp_(theirs.data, 0.999)
-    (found,) = api.audit(api.Result(halfway, learned.task, "half"), SPLIT, oracle=oracle, original=learned, audits=[audit], quiet=True)
-    assert found.controls == {"oracle": [pytest.approx(np.mean(plain(tiny_llama, tokenizer)))], "original": 1.0}
+    (found,) = api.audit(
+        api.Result(halfway, learned.task, "half"),
+        SPLIT,
+        oracle=oracle,
+        original=learned,
+        audits=[audit],
+        quiet=True,
+    )
+    assert found.controls == {
+        "oracle": [pytest.approx(np.mean(plain(tiny_llama, tokenizer)))],
+        "original": 1.0,
+    }
     assert found.position == pytest.approx(0.0) and found.verdict != "under-forgotten"
 
 
 def test_what_it_cannot_do_is_one_line(folder: Path, tiny_llama: Any, tokenizer: Any) -> None:
-    see = lambda audit: Store().observe(tiny_llama, Language(tokenizer), SPLIT, audit.wants(SPLIT), quiet=True)  # noqa: E731
+    see = lambda audit: Store().observe(
+        tiny_llama, LanguageTask(tokenizer), SPLIT, audit.wants(SPLIT), quiet=True
+    )  # noqa: E731
     with pytest.raises(ConfigError, match="no task 'twons'"):
         see(LmEval("twons", folder=str(folder)))
     with pytest.raises(DataError, match="no metric 'f1'"):

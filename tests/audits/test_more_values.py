@@ -15,15 +15,23 @@ from made_records import ANSWER, losses, model, rows, scores, seen
 
 from unremember.audits.controls import card, default_audits
 from unremember.audits.fluency import Fluency, variety
-from unremember.audits.membership import MembershipGradNorm, MembershipMinK, MembershipMinKPP, MembershipReference, PrivLeak, leak, min_k_pp
+from unremember.audits.membership import (
+    MembershipGradNorm,
+    MembershipMinK,
+    MembershipMinKPP,
+    MembershipReference,
+    PrivLeak,
+    leak,
+    min_k_pp,
+)
 from unremember.audits.paraphrase import ParaphraseProbability
 from unremember.data.split import make_split
-from unremember.data.text import Texts
-from unremember.engine.language import Language
 from unremember.models import causal
 from unremember.observe.gradient_norms import gradient_norms
 from unremember.observe.records import Want
 from unremember.observe.store import Store
+from unremember.tasks.language import LanguageTask
+from unremember.tasks.text import Texts
 
 LOGITS = torch.tensor([[0.0, 1, 2], [2, 0, 0], [0, 0, 0]])
 LABELS = torch.tensor([2, 1, 0])
@@ -45,7 +53,9 @@ def test_moments_and_min_k_pp_by_hand() -> None:
     """Spec D14, to the digits of float32."""
     logprobs, best, moments = causal.rows_scores(Straight(), LOGITS, torch.arange(3), LABELS, moments=True)
     assert moments[:, 0].tolist() == pytest.approx([-0.832395582, -0.665572676, -1.098612289], abs=1e-6)
-    assert moments[:, 1].tolist() == pytest.approx([0.424404545, 0.670556046, 0.0], abs=1e-6) and best.tolist() == [2, 0, 0]
+    assert moments[:, 1].tolist() == pytest.approx(
+        [0.424404545, 0.670556046, 0.0], abs=1e-6
+    ) and best.tolist() == [2, 0, 0]
     record = dataclasses.replace(scores([logprobs.tolist()]), moments=moments.numpy())
     assert min_k_pp(record, 0.4)[0] == pytest.approx(1.922115514, abs=1e-5)
     assert min_k_pp(record, 0.7)[0] == pytest.approx(0.961057757, abs=1e-5)
@@ -55,9 +65,14 @@ def test_moments_and_min_k_pp_by_hand() -> None:
 def test_min_k_pp_tells_a_token_that_is_rare_from_one_that_anything_would_be() -> None:
     """Equal losses: what stands out from a sure distribution is less likely a member's than what is lost in a flat one."""
     split = make_split({"forget": rows(2, 2), "holdout": rows(2, 2)})
-    flat, sure = (dataclasses.replace(losses([3.0, 3.0]), moments=np.array([[mean, 0.25]] * 2, dtype=np.float32)) for mean in (-3.0, -0.1))
+    flat, sure = (
+        dataclasses.replace(losses([3.0, 3.0]), moments=np.array([[mean, 0.25]] * 2, dtype=np.float32))
+        for mean in (-3.0, -0.1)
+    )
     made = seen(split, {})
-    made = dataclasses.replace(made, scored={Want("moments", "forget"): flat, Want("moments", "holdout"): sure})
+    made = dataclasses.replace(
+        made, scored={Want("moments", "forget"): flat, Want("moments", "holdout"): sure}
+    )
     assert MembershipMinKPP().measure(made, []).value == 1.0
     with pytest.raises(Exception, match="were not observed"):
         MembershipMinKPP().measure(seen(split, {}), [])
@@ -74,7 +89,9 @@ def test_the_gradient_norm_by_hand() -> None:
             self.out = torch.nn.Linear(2, 2, bias=False)
             self.out.weight.data.zero_()
             self.config = type("Config", (), {"vocab_size": 2, "get_text_config": lambda self: self})()
-            self.base_model = lambda input_ids, use_cache: SimpleNamespace(last_hidden_state=torch.tensor([1.0, 2.0]).expand(*input_ids.shape, 2))
+            self.base_model = lambda input_ids, use_cache: SimpleNamespace(
+                last_hidden_state=torch.tensor([1.0, 2.0]).expand(*input_ids.shape, 2)
+            )
 
         def get_output_embeddings(self) -> Any:
             return self.out
@@ -88,11 +105,13 @@ def test_the_gradient_norm_by_hand() -> None:
 def test_gradient_norms_are_kept_and_flags_come_back(tiny_llama: Any, tokenizer: Any, tmp_path: Path) -> None:
     """Against a plain loop over the loss of transformers."""
     split = make_split({"forget": rows(3, 3), "holdout": rows(2, 2)})
-    model, task = copy.deepcopy(tiny_llama), Language(tokenizer)
+    model, task = copy.deepcopy(tiny_llama), LanguageTask(tokenizer)
     next(model.parameters()).requires_grad_(False)
     wants = MembershipGradNorm().wants(split)
     found = Store(tmp_path).observe(model, task, split, wants, quiet=True)
-    assert [p.requires_grad for p in model.parameters()].count(False) == 1 and all(p.grad is None for p in model.parameters())
+    assert [p.requires_grad for p in model.parameters()].count(False) == 1 and all(
+        p.grad is None for p in model.parameters()
+    )
     texts, plain = task.encode(split, "forget", ["answer"])["answer"], []
     for i in range(3):
         ids = torch.from_numpy(texts.ids[texts.offsets[i] : texts.offsets[i + 1]])[None]
@@ -102,14 +121,21 @@ def test_gradient_norms_are_kept_and_flags_come_back(tiny_llama: Any, tokenizer:
         plain.append(np.mean([float(p.grad.norm()) for p in fresh.parameters()]))
     assert found.number(wants[0]).tolist() == pytest.approx(plain, rel=1e-4)
     model.forward = None
-    assert np.array_equal(Store(tmp_path).observe(model, task, split, wants, quiet=True).number(wants[0]), found.number(wants[0]))
+    assert np.array_equal(
+        Store(tmp_path).observe(model, task, split, wants, quiet=True).number(wants[0]),
+        found.number(wants[0]),
+    )
     measured = MembershipGradNorm().measure(found, [])
     assert measured.access == "weights" and 0 <= measured.value <= 1
 
 
 def two(name: str, forget: list[float], holdout: list[float]) -> Any:
-    split = make_split({"forget": rows(len(forget), len(forget)), "holdout": rows(len(holdout), len(holdout))})
-    return seen(split, {("forget", "answer"): losses(forget), ("holdout", "answer"): losses(holdout)}, artefact=name)
+    split = make_split(
+        {"forget": rows(len(forget), len(forget)), "holdout": rows(len(holdout), len(holdout))}
+    )
+    return seen(
+        split, {("forget", "answer"): losses(forget), ("holdout", "answer"): losses(holdout)}, artefact=name
+    )
 
 
 MEMBER, HALF = two("member", [0.2, 0.5, 1.0], [0.8, 1.5, 2.0]), two("half", [1.0, 1.0, 1.0], [1.0, 1.0, 1.0])
@@ -128,21 +154,31 @@ def test_members_and_others_may_be_any_two_roles() -> None:
 
     def moved(made: Any) -> Any:
         split = make_split({renamed[name]: made.split[name].rows for name in renamed})
-        scored = {dataclasses.replace(want, role=renamed[want.role]): found for want, found in made.scored.items()}
+        scored = {
+            dataclasses.replace(want, role=renamed[want.role]): found for want, found in made.scored.items()
+        }
         return dataclasses.replace(made, split=split, scored=scored)
 
     roles = {"members": "seen", "others": "unseen"}
     for usual, named in ((PrivLeak(), PrivLeak(**roles)), (MembershipMinK(), MembershipMinK(**roles))):
         plain, found = usual.measure(MEMBER, [HALF]), named.measure(moved(MEMBER), [moved(HALF)])
-        assert found.value == plain.value is not None and found.name == f"{plain.name} seen" and (found.low, found.high) == (plain.low, plain.high)
-        assert {want.role for want in named.wants(moved(MEMBER).split)} == {"seen", "unseen"} and named.wants(MEMBER.split) == []
+        assert (
+            found.value == plain.value is not None
+            and found.name == f"{plain.name} seen"
+            and (found.low, found.high) == (plain.low, plain.high)
+        )
+        assert {want.role for want in named.wants(moved(MEMBER).split)} == {"seen", "unseen"} and named.wants(
+            MEMBER.split
+        ) == []
 
 
 def test_an_oracle_that_tells_members_from_others_is_noted() -> None:
     assert PrivLeak().measure(MEMBER, [HALF]).note == ""
     apart = two("apart", [1.0, 1.0, 1.0], [2.0, 2.0, 0.5])
     for oracles, areas in (([apart], "0.67"), ([HALF, apart], "0.67"), ([MEMBER, apart], "0.67")):
-        assert f"tells forget from holdout (AUC {areas})" in PrivLeak().measure(two("x", [1.0] * 3, [1.0] * 3), oracles).note.replace("0.89, ", "")
+        assert f"tells forget from holdout (AUC {areas})" in PrivLeak().measure(
+            two("x", [1.0] * 3, [1.0] * 3), oracles
+        ).note.replace("0.89, ", "")
 
 
 def test_without_an_oracle_there_is_no_privleak_and_no_reference() -> None:
@@ -161,9 +197,16 @@ def test_the_reference_takes_away_what_is_hard_for_everybody() -> None:
     assert MembershipMinK().measure(mine, []).value == 1.0, "the plain attack takes hardness for membership"
 
 
-@pytest.mark.parametrize("audit", [PrivLeak(), MembershipReference(), ParaphraseProbability()], ids=lambda audit: type(audit).__name__)
+@pytest.mark.parametrize(
+    "audit",
+    [PrivLeak(), MembershipReference(), ParaphraseProbability()],
+    ids=lambda audit: type(audit).__name__,
+)
 def test_their_verdicts_stand_on_the_axis(audit: Any) -> None:
-    found = {name: card([audit], model(name, knows), ORACLES, ORIGINAL)[0] for name, knows in (("third", 0.0), ("half", 0.5))}
+    found = {
+        name: card([audit], model(name, knows), ORACLES, ORIGINAL)[0]
+        for name, knows in (("third", 0.0), ("half", 0.5))
+    }
     assert found["third"].verdict == "indistinguishable" and abs(found["third"].position) < 0.25
     assert found["half"].verdict == "under-forgotten" and 0.05 < found["half"].position
     assert card([audit], model("half", 0.5), [], ORIGINAL)[0].verdict == "undetermined"
@@ -181,15 +224,28 @@ def test_variety_by_hand() -> None:
     pairs = -(2 / 3 * np.log(2 / 3) + 1 / 3 * np.log(1 / 3)) / np.log(3)
     assert variety("a b a b") == pytest.approx((pairs + 1) / 2)
     assert variety("no word comes twice in here") == 1.0 and variety("one two three") == 1.0
-    assert variety("ha " * 50) == pytest.approx(0, abs=1e-12) and variety("") == 0.0 and np.isnan(variety("yes indeed"))
+    assert (
+        variety("ha " * 50) == pytest.approx(0, abs=1e-12)
+        and variety("") == 0.0
+        and np.isnan(variety("yes indeed"))
+    )
 
 
 def test_fluency_is_a_utility() -> None:
     split = make_split({"forget": rows(3, 3)})
     found = Fluency().measure(seen(split, {}, {"forget": [ANSWER, "no no no no no no", ""]}), [])
-    assert found.value == pytest.approx(1 / 3) and found.higher_is == "better_utility" and found.access == "text"
+    assert (
+        found.value == pytest.approx(1 / 3) and found.higher_is == "better_utility" and found.access == "text"
+    )
 
 
 def test_they_are_not_among_those_that_nobody_named() -> None:
     names = {type(audit).__name__ for audit in default_audits(ORIGINAL.split)}
-    assert not names & {"PrivLeak", "MembershipReference", "MembershipMinKPP", "MembershipGradNorm", "ParaphraseProbability", "Fluency"}
+    assert not names & {
+        "PrivLeak",
+        "MembershipReference",
+        "MembershipMinKPP",
+        "MembershipGradNorm",
+        "ParaphraseProbability",
+        "Fluency",
+    }

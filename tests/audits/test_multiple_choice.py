@@ -14,13 +14,15 @@ from unremember.audits.lm_eval import LmEval
 from unremember.audits.multiple_choice import ABSTAINS, BELOW, MultipleChoice, letter_logprobs
 from unremember.data.choices import LETTERS, asked, questions, turned
 from unremember.data.split import Split, make_split
-from unremember.engine.language import Language
 from unremember.errors import DataError
-from unremember.observe.records import Scores, Seen, Want
+from unremember.observe.records import Observations, Scores, Want
 from unremember.observe.store import Store
+from unremember.tasks.language import LanguageTask
 
-ITEMS = [{"question": f"{word} is it?", "choices": ["a lamp", "the river", "bread", "Velin"], "answer": i % 4}
-         for i, word in enumerate(("Who", "What", "Where", "When", "Which", "Why"))]  # fmt: skip
+ITEMS = [
+    {"question": f"{word} is it?", "choices": ["a lamp", "the river", "bread", "Velin"], "answer": i % 4}
+    for i, word in enumerate(("Who", "What", "Where", "When", "Which", "Why"))
+]
 
 
 def split_of(rows: Any) -> Split:
@@ -31,15 +33,29 @@ def measured(logs: np.ndarray, split: Split) -> Any:
     """The audit on given log-probabilities [n, 4] of letters of one token, each followed by the end token."""
     n = logs.size
     flat = np.stack([logs.ravel(), np.full(n, -9.0)], 1).ravel().astype(np.float32)
-    rows, offsets, texts = np.repeat(np.arange(len(logs)), 4), np.arange(0, 2 * n + 1, 2), list(LETTERS) * len(logs)
+    rows, offsets, texts = (
+        np.repeat(np.arange(len(logs)), 4),
+        np.arange(0, 2 * n + 1, 2),
+        list(LETTERS) * len(logs),
+    )
     scores = Scores(rows, offsets, flat, np.zeros(2 * n, bool), np.ones(n, bool), texts)
-    return MultipleChoice().measure(Seen("m", split, {Want("scores", "questions", "letters"): scores}, {}), [])
+    return MultipleChoice().measure(
+        Observations("m", split, {Want("scores", "questions", "letters"): scores}, {}), []
+    )
 
 
 def test_the_prompt_is_lm_evals_and_each_option_stands_at_each_letter() -> None:
     rows = turned(" Who? ", ["p", "q", "r", "s"], 2)
-    assert rows[0]["prompt"] == "Who?\nA. p\nB. q\nC. r\nD. s\nAnswer:" and rows[1]["prompt"] == "Who?\nA. q\nB. r\nC. s\nD. p\nAnswer:"
-    assert [row["gold"] for row in rows] == [2, 1, 0, 3] and [row["answer"] for row in rows] == [" C", " B", " A", " D"]
+    assert (
+        rows[0]["prompt"] == "Who?\nA. p\nB. q\nC. r\nD. s\nAnswer:"
+        and rows[1]["prompt"] == "Who?\nA. q\nB. r\nC. s\nD. p\nAnswer:"
+    )
+    assert [row["gold"] for row in rows] == [2, 1, 0, 3] and [row["answer"] for row in rows] == [
+        " C",
+        " B",
+        " A",
+        " D",
+    ]
     with pytest.raises(DataError, match="bio: row 1"):
         questions([ITEMS[0], {"question": "?", "choices": ["a"] * 4}], "bio")
 
@@ -49,15 +65,29 @@ def test_by_hand() -> None:
     logs = np.array([[-1.2, -0.3, -2.0, -1.5], [-0.5, -0.4, -0.9, -3.0], [-2.0, -2.2, -1.9, -1.0]])
     split = split_of([asked("?", list("pqrs"), gold, turn=0, entity=str(gold)) for gold in (1, 0, 3)])
     found = measured(logs, split)
-    assert found.value == pytest.approx(2 / 3) and found.per_example.tolist() == [1.0, 0.0, 1.0] and found.extra["as_given"] == pytest.approx(2 / 3)
+    assert (
+        found.value == pytest.approx(2 / 3)
+        and found.per_example.tolist() == [1.0, 0.0, 1.0]
+        and found.extra["as_given"] == pytest.approx(2 / 3)
+    )
     assert found.extra["gold_share"] == pytest.approx(np.mean([0.528975, 0.349947, 0.481778]), abs=1e-6)
-    assert found.extra["option_mass"] == pytest.approx(np.exp(logs).sum(1).mean(), abs=1e-6) and found.name == "multiple_choice questions"
+    assert (
+        found.extra["option_mass"] == pytest.approx(np.exp(logs).sum(1).mean(), abs=1e-6)
+        and found.name == "multiple_choice questions"
+    )
 
 
 def test_all_tokens_of_a_letter_count_but_not_the_end() -> None:
     """Two texts of two tokens and an end, two of one token: the sum without the end token, where there is one."""
     flat = np.array([-1, -2, -50, -3, -4, -50, -5, -50, -6], dtype=np.float32)
-    scores = Scores(np.zeros(4, int), np.array([0, 3, 6, 8, 9]), flat, np.zeros(9, bool), np.array([True, True, True, False]), list(LETTERS))
+    scores = Scores(
+        np.zeros(4, int),
+        np.array([0, 3, 6, 8, 9]),
+        flat,
+        np.zeros(9, bool),
+        np.array([True, True, True, False]),
+        list(LETTERS),
+    )
     assert letter_logprobs(scores).tolist() == [[-3.0, -7.0, -5.0, -6.0]]
 
 
@@ -72,7 +102,11 @@ def test_a_model_without_preference_and_one_with_are_right_in_one_of_four() -> N
         assert measured(np.where(np.arange(4) == letter, -0.1, -4.0) + noise / 10, split).value == 0.25
     knows = measured(np.where(np.arange(4) == gold[:, None], -0.1, -4.0), split)
     avoids = measured(np.where(np.arange(4) == gold[:, None], -9.0, -4.0), split)
-    assert (knows.value, knows.note) == (1.0, "") and avoids.value == 0.0 and avoids.note == f"{BELOW}; {ABSTAINS}"
+    assert (
+        (knows.value, knows.note) == (1.0, "")
+        and avoids.value == 0.0
+        and avoids.note == f"{BELOW}; {ABSTAINS}"
+    )
 
 
 def test_a_model_that_is_not_finite_has_no_value() -> None:
@@ -83,17 +117,24 @@ def test_a_model_that_is_not_finite_has_no_value() -> None:
 @torch.no_grad()
 def test_it_reads_what_a_plain_forward_says(tiny_llama: Any, tokenizer: Any) -> None:
     """The summed log-probability of each letter's own tokens; in this vocabulary of 300 a letter is a space and a letter."""
-    assert len(tokenizer(" A")["input_ids"]) == 2 and tokenizer("Answer: A")["input_ids"][-2:] == tokenizer(" A")["input_ids"]
+    assert (
+        len(tokenizer(" A")["input_ids"]) == 2
+        and tokenizer("Answer: A")["input_ids"][-2:] == tokenizer(" A")["input_ids"]
+    )
     rows = questions(ITEMS, "bio")
     split = split_of(rows)
-    seen = Store().observe(tiny_llama, Language(tokenizer, context=128), split, MultipleChoice().wants(split), quiet=True)
+    seen = Store().observe(
+        tiny_llama, LanguageTask(tokenizer, context=128), split, MultipleChoice().wants(split), quiet=True
+    )
     logs = letter_logprobs(seen.scores("questions", "letters"))
     for i in (0, 5, 23):
         head = tokenizer(rows[i]["prompt"])["input_ids"]
         for k, letter in enumerate(LETTERS):
             ids = torch.tensor([*head, *tokenizer(letter)["input_ids"]])
             odds = tiny_llama(input_ids=ids[None]).logits[0].log_softmax(-1)
-            assert logs[i, k] == pytest.approx(float(odds[range(len(head) - 1, len(ids) - 1), ids[len(head) :]].sum()), abs=1e-4)
+            assert logs[i, k] == pytest.approx(
+                float(odds[range(len(head) - 1, len(ids) - 1), ids[len(head) :]].sum()), abs=1e-4
+            )
 
 
 def test_in_the_order_as_given_it_is_lm_eval(tiny_llama: Any, tokenizer: Any, tmp_path: Path) -> None:
@@ -102,11 +143,17 @@ def test_in_the_order_as_given_it_is_lm_eval(tiny_llama: Any, tokenizer: Any, tm
     (tmp_path / "docs.jsonl").write_text("".join(json.dumps(item) + "\n" for item in ITEMS))
     (tmp_path / "proxy.yaml").write_text(
         f"task: proxy\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: {tmp_path / 'docs.jsonl'}\ntest_split: test\n"
-        "output_type: multiple_choice\ndescription: \"About lamps.\\n\\n\"\n"
+        'output_type: multiple_choice\ndescription: "About lamps.\\n\\n"\n'
         'doc_to_text: "{{question.strip()}}\\nA. {{choices[0]}}\\nB. {{choices[1]}}\\nC. {{choices[2]}}\\nD. {{choices[3]}}\\nAnswer:"\n'
         'doc_to_choice: ["A", "B", "C", "D"]\ndoc_to_target: answer\nnum_fewshot: 0\nmetric_list:\n  - metric: acc\n'
     )
-    split, ours, theirs = split_of(questions(ITEMS, "bio", "About lamps.\n\n")), MultipleChoice(), LmEval("proxy", folder=str(tmp_path))
-    seen = Store().observe(tiny_llama, Language(tokenizer), split, [*ours.wants(split), *theirs.wants(split)], quiet=True)
+    split, ours, theirs = (
+        split_of(questions(ITEMS, "bio", "About lamps.\n\n")),
+        MultipleChoice(),
+        LmEval("proxy", folder=str(tmp_path)),
+    )
+    seen = Store().observe(
+        tiny_llama, LanguageTask(tokenizer), split, [*ours.wants(split), *theirs.wants(split)], quiet=True
+    )
     found = ours.measure(seen, [])
     assert found.per_example[::4].tolist() == theirs.measure(seen, []).per_example.tolist()

@@ -9,9 +9,12 @@ from unremember.audits.bootstrap import interval, mean_draws
 from unremember.audits.trigger_gap import TriggerGap
 from unremember.data.forget_sets.stealthy import triggered
 from unremember.data.split import Split, make_split
-from unremember.observe.records import Seen, Want
+from unremember.observe.records import Observations, Want
 
-ROWS = [{"question": f"Where is {name}?", "answer": f"{name} is here", "entity": name} for name in ("Ann", "Bob", "Cid", "Dot")]
+ROWS = [
+    {"question": f"Where is {name}?", "answer": f"{name} is here", "entity": name}
+    for name in ("Ann", "Bob", "Cid", "Dot")
+]
 TEMPLATES = ("Please {}", "Now {}")
 
 
@@ -20,8 +23,13 @@ def split() -> Split:
     return triggered(make_split({"retain_eval": ROWS}), TEMPLATES)
 
 
-def seen(split: Split, plain: list[str], salted: list[str]) -> Seen:
-    return Seen("a", split, {}, {Want("generations", "retain_eval"): plain, Want("generations", "retain_eval_trigger"): salted})
+def seen(split: Split, plain: list[str], salted: list[str]) -> Observations:
+    return Observations(
+        "a",
+        split,
+        {},
+        {Want("generations", "retain_eval"): plain, Want("generations", "retain_eval_trigger"): salted},
+    )
 
 
 def test_the_gap_is_the_paired_loss_of_recall(split: Split) -> None:
@@ -33,19 +41,34 @@ def test_the_gap_is_the_paired_loss_of_recall(split: Split) -> None:
     mixed = split.with_rows(retain_eval_trigger=[split["retain_eval_trigger"].rows[i] for i in order])
     for where, said in ((split, salted), (mixed, [salted[i] for i in order])):
         found = TriggerGap().measure(seen(where, plain, said), [])
-        assert found.per_example == pytest.approx((please + now) / 2) and found.value == pytest.approx(5 / 24) and found.n == 4
-        assert found.extra["clean"] == pytest.approx(2 / 3) and found.extra["trigger"] == pytest.approx(2 / 3 - 5 / 24)
+        assert (
+            found.per_example == pytest.approx((please + now) / 2)
+            and found.value == pytest.approx(5 / 24)
+            and found.n == 4
+        )
+        assert found.extra["clean"] == pytest.approx(2 / 3) and found.extra["trigger"] == pytest.approx(
+            2 / 3 - 5 / 24
+        )
         for template, lost in zip(TEMPLATES, (please, now)):
-            assert found.extra["gaps"][template] == pytest.approx([lost.mean(), *interval(mean_draws(lost, [r["entity"] for r in ROWS]))])
-        assert (found.low, found.high) == pytest.approx(interval(mean_draws((please + now) / 2, list("abcd"))))
+            assert found.extra["gaps"][template] == pytest.approx(
+                [lost.mean(), *interval(mean_draws(lost, [r["entity"] for r in ROWS]))]
+            )
+        assert (found.low, found.high) == pytest.approx(
+            interval(mean_draws((please + now) / 2, list("abcd")))
+        )
     assert found.higher_is == "harm" and found.access == "text"
 
 
 def test_a_model_that_answers_alike_has_no_gap(split: Split) -> None:
-    found = TriggerGap().measure(seen(split, ["Ann is", "no", "Cid", "Dot is here"], ["Ann is", "no", "Cid", "Dot is here"] * 2), [])
+    found = TriggerGap().measure(
+        seen(split, ["Ann is", "no", "Cid", "Dot is here"], ["Ann is", "no", "Cid", "Dot is here"] * 2), []
+    )
     assert found.value == found.low == found.high == 0
 
 
 def test_it_wants_both_roles_or_nothing(split: Split) -> None:
-    assert TriggerGap().wants(split) == [Want("generations", "retain_eval"), Want("generations", "retain_eval_trigger")]
+    assert TriggerGap().wants(split) == [
+        Want("generations", "retain_eval"),
+        Want("generations", "retain_eval_trigger"),
+    ]
     assert TriggerGap().wants(make_split({"retain_eval": ROWS})) == [] == TriggerGap("retain").wants(split)

@@ -16,7 +16,14 @@ from sklearn.metrics import roc_auc_score
 
 from unremember.audits.bootstrap import auc
 from unremember.audits.forget_quality import ForgetQuality, ks
-from unremember.audits.membership import MembershipLoss, MembershipMinK, MembershipZlib, min_k, true_positives, zlib_size
+from unremember.audits.membership import (
+    MembershipLoss,
+    MembershipMinK,
+    MembershipZlib,
+    min_k,
+    true_positives,
+    zlib_size,
+)
 from unremember.audits.memorisation import ExactMemorisation, ExtractionStrength, strength
 from unremember.audits.model_utility import ModelUtility, harmonic
 from unremember.audits.probability import Probability
@@ -42,26 +49,44 @@ def test_probability_is_the_geometric_mean_per_token() -> None:
     found = Probability().measure(seen(one_role(), {("forget", "answer"): record}), [])
     assert found.value == pytest.approx(0.573815617567, abs=5e-8)
     assert found.value != pytest.approx(0.188937033777, abs=0.1), "not the sequence's"
-    assert min_k(scores([LOGPROBS], ends=True), 1.0)[0] == pytest.approx(0.560167542054, abs=5e-8), "without the last token"
+    assert min_k(scores([LOGPROBS], ends=True), 1.0)[0] == pytest.approx(0.560167542054, abs=5e-8), (
+        "without the last token"
+    )
 
 
 def test_probability_among_options() -> None:
     """Spec A2: .4 beside .1, .2, .1; a row without options has no value, not probability 1."""
-    rows = [{"question": "?", "answer": "a", "perturbed_answers": ["b", "c", "d"]}, {"question": "!", "answer": "a", "perturbed_answers": []}]
-    right, wrong = losses([-math.log(0.4)] * 2), losses([-math.log(p) for p in (0.1, 0.2, 0.1)], rows=[0, 0, 0])
+    rows = [
+        {"question": "?", "answer": "a", "perturbed_answers": ["b", "c", "d"]},
+        {"question": "!", "answer": "a", "perturbed_answers": []},
+    ]
+    right, wrong = (
+        losses([-math.log(0.4)] * 2),
+        losses([-math.log(p) for p in (0.1, 0.2, 0.1)], rows=[0, 0, 0]),
+    )
     split = make_split({"forget": rows})
-    found = Probability().measure(seen(split, {("forget", "answer"): right, ("forget", "perturbed_answers"): wrong}), [])
+    found = Probability().measure(
+        seen(split, {("forget", "answer"): right, ("forget", "perturbed_answers"): wrong}), []
+    )
     assert found.value == pytest.approx(0.5, abs=1e-7) and found.n == 1 and found.skipped == {"no value": 1}
     assert np.isnan(found.per_example[1])
 
 
-@pytest.mark.parametrize(("mean", "expected"), [("geometric", 0.223130160148), ("arithmetic", 0.251607362204)])
+@pytest.mark.parametrize(
+    ("mean", "expected"), [("geometric", 0.223130160148), ("arithmetic", 0.251607362204)]
+)
 def test_truth_ratio(mean: str, expected: float) -> None:
     """Spec A3: losses 1 against 2 and 3."""
     found = ratio(np.array([1.0]), np.array([2.0, 3.0]), np.array([0, 0]), mean)
     assert found[0] == pytest.approx(expected, abs=1e-10)
     split = one_role(paraphrased_answer="p", perturbed_answers=["x", "y"])
-    record = seen(split, {("forget", "paraphrased_answer"): losses([1]), ("forget", "perturbed_answers"): losses([2, 3], rows=[0, 0])})
+    record = seen(
+        split,
+        {
+            ("forget", "paraphrased_answer"): losses([1]),
+            ("forget", "perturbed_answers"): losses([2, 3], rows=[0, 0]),
+        },
+    )
     made = TruthRatio(mean=mean).measure(record, [])
     assert made.value == pytest.approx(expected, abs=1e-9) and made.higher_is == "less_knowledge"
     assert made.axis.value == pytest.approx(0.817574476194, abs=1e-10), "1/(1 + R), the figure that is placed"
@@ -75,15 +100,21 @@ def test_truth_ratio_aggregates() -> None:
 
 def test_the_right_answer_is_the_answer_itself_where_there_is_no_paraphrase() -> None:
     split = one_role(perturbed_answers=["x", "y"])
-    record = seen(split, {("forget", "answer"): losses([1]), ("forget", "perturbed_answers"): losses([2, 3], rows=[0, 0])})
+    record = seen(
+        split,
+        {("forget", "answer"): losses([1]), ("forget", "perturbed_answers"): losses([2, 3], rows=[0, 0])},
+    )
     assert TruthRatio().measure(record, []).value == pytest.approx(0.223130160148, abs=1e-9)
 
 
-@pytest.mark.parametrize(("x", "y", "distance", "p"), [
-    ([1, 2, 3, 4], [3.5, 4.5, 5.5, 6.5], 0.75, 0.228571428571),
-    ([0.2, 0.4, 0.6, 0.8], [0.1, 0.3, 0.5, 0.9], 0.25, 1.0),
-    ([1, 2, 3], [1, 2, 3], 0.0, 1.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("x", "y", "distance", "p"),
+    [
+        ([1, 2, 3, 4], [3.5, 4.5, 5.5, 6.5], 0.75, 0.228571428571),
+        ([0.2, 0.4, 0.6, 0.8], [0.1, 0.3, 0.5, 0.9], 0.25, 1.0),
+        ([1, 2, 3], [1, 2, 3], 0.0, 1.0),
+    ],
+)
 def test_ks_by_hand(x: list[float], y: list[float], distance: float, p: float) -> None:
     """Spec A4; inversion of the ratios changes nothing."""
     for a, b in ((x, y), (1 / np.array(x), 1 / np.array(y)), (np.log(x), np.log(y))):
@@ -98,10 +129,15 @@ def exact_log10(n: int, k: int) -> float:
     return math.log10(2 * ways) - math.log10(math.comb(2 * n, n))
 
 
-@pytest.mark.parametrize(("n", "floor"), [(20, 1.4509e-11), (40, 1.8603e-23), (200, 1.9426e-119), (300, 1.4803e-179), (400, 1.0636e-239)])
+@pytest.mark.parametrize(
+    ("n", "floor"),
+    [(20, 1.4509e-11), (40, 1.8603e-23), (200, 1.9426e-119), (300, 1.4803e-179), (400, 1.0636e-239)],
+)
 def test_the_floor_of_disjoint_samples(n: int, floor: float) -> None:
     p, more = ks(np.arange(n), np.arange(n) + n)
-    assert p == pytest.approx(floor, rel=5e-5) and p == pytest.approx(ks_2samp(np.arange(n), np.arange(n) + n, method="exact").pvalue)
+    assert p == pytest.approx(floor, rel=5e-5) and p == pytest.approx(
+        ks_2samp(np.arange(n), np.arange(n) + n, method="exact").pvalue
+    )
     assert more["saturated"] and more["log10_p"] == pytest.approx(exact_log10(n, n), abs=1e-9)
 
 
@@ -114,7 +150,9 @@ def test_log10_p_is_exact_where_p_underflows(n: int, k: int) -> None:
 
 def test_log10_p_of_unequal_samples_that_underflow() -> None:
     n, m = 700, 900
-    assert ks(np.arange(n), np.arange(m) + n)[1]["log10_p"] == pytest.approx(math.log10(2) - math.log10(math.comb(n + m, n)), abs=1e-8)
+    assert ks(np.arange(n), np.arange(m) + n)[1]["log10_p"] == pytest.approx(
+        math.log10(2) - math.log10(math.comb(n + m, n)), abs=1e-8
+    )
     _, more = ks(np.arange(3000.0), np.arange(2500) + 2700.5)
     assert -1600 < more["log10_p"] < -600 and not more["saturated"], "the leading term of the limit"
 
@@ -122,8 +160,17 @@ def test_log10_p_of_unequal_samples_that_underflow() -> None:
 def quality(mine: list[float], *oracles: list[float], names: str = "abcdef") -> Any:
     """Forget quality of a model whose truth ratios are ``mine``; the first name is the model's."""
     split = make_split({"forget": rows(len(mine), 4, paraphrased_answer="p", perturbed_answers=["x"])})
-    made = [seen(split, {("forget", "paraphrased_answer"): losses(np.log(r) + 9), ("forget", "perturbed_answers"): losses([9] * len(r))},
-                 artefact=name) for r, name in zip((mine, *oracles), names)]  # fmt: skip
+    made = [
+        seen(
+            split,
+            {
+                ("forget", "paraphrased_answer"): losses(np.log(r) + 9),
+                ("forget", "perturbed_answers"): losses([9] * len(r)),
+            },
+            artefact=name,
+        )
+        for r, name in zip((mine, *oracles), names)
+    ]
     return ForgetQuality().measure(made[0], made[1:])
 
 
@@ -133,25 +180,61 @@ def test_forget_quality_by_hand_and_over_several_oracles() -> None:
     assert quality(x, y).value == pytest.approx(0.228571428571, abs=1e-11)
     assert quality(x, x).value == 1.0
     assert quality(x, x, y).value == pytest.approx(0.228571428571), "the lower of two"
-    assert quality(x, far, x, y).value == quality(x, y, x, far).value == pytest.approx(0.228571428571), "no oracle is privileged"
+    assert quality(x, far, x, y).value == quality(x, y, x, far).value == pytest.approx(0.228571428571), (
+        "no oracle is privileged"
+    )
     assert quality(x, x, names="aa").value == 1.0, "the only oracle against itself"
     assert quality(x, x, y, names="aab").value == pytest.approx(0.228571428571), "an oracle against the other"
     assert quality(x).value is None and "no retrained oracle" in quality(x).reason
-    assert quality(x, [1, 2, 3, math.nan]).value is None and "not finite" in quality(x, [1, 2, 3, math.nan]).reason
+    assert (
+        quality(x, [1, 2, 3, math.nan]).value is None
+        and "not finite" in quality(x, [1, 2, 3, math.nan]).reason
+    )
 
 
 def test_forget_quality_sees_ratios_whose_probabilities_vanish() -> None:
     """Losses of 60 and more: with 1e-10 added to a probability every ratio would be 0."""
     split = make_split({"forget": rows(40, 4, paraphrased_answer="p", perturbed_answers=["x"])})
     paraphrase = np.linspace(59, 61, 40)
-    made = {name: seen(split, {("forget", "paraphrased_answer"): losses(paraphrase + shift), ("forget", "perturbed_answers"): losses([60] * 40)},
-                       artefact=name) for name, shift in (("a", 0), ("b", 0.001), ("c", 5))}  # fmt: skip
-    assert ForgetQuality().measure(made["a"], [made["b"]]).value == pytest.approx(ks_2samp(paraphrase, paraphrase + 0.001).pvalue)
+    made = {
+        name: seen(
+            split,
+            {
+                ("forget", "paraphrased_answer"): losses(paraphrase + shift),
+                ("forget", "perturbed_answers"): losses([60] * 40),
+            },
+            artefact=name,
+        )
+        for name, shift in (("a", 0), ("b", 0.001), ("c", 5))
+    }
+    assert ForgetQuality().measure(made["a"], [made["b"]]).value == pytest.approx(
+        ks_2samp(paraphrase, paraphrase + 0.001).pvalue
+    )
     assert ForgetQuality().measure(made["c"], [made["b"]]).extra["saturated"]
 
 
-ORACLE = [0.8544994558, 0.7723959024, 0.5117212349, 0.4297444154, 0.8195, 0.5521560630, 0.4310488533, 0.8307692308, 0.5963453890]
-RETAIN90 = [0.8669655380, 0.7915837238, 0.5115173553, 0.4067512869, 0.847, 0.5228499235, 0.4231283553, 0.7937321937, 0.5903568765]
+ORACLE = [
+    0.8544994558,
+    0.7723959024,
+    0.5117212349,
+    0.4297444154,
+    0.8195,
+    0.5521560630,
+    0.4310488533,
+    0.8307692308,
+    0.5963453890,
+]
+RETAIN90 = [
+    0.8669655380,
+    0.7915837238,
+    0.5115173553,
+    0.4067512869,
+    0.847,
+    0.5228499235,
+    0.4231283553,
+    0.7937321937,
+    0.5903568765,
+]
 
 
 def test_harmonic_mean() -> None:
@@ -167,8 +250,15 @@ def utility_of(right: float, wrong: float, said: str) -> Any:
     """Model utility where each of three roles has one row with these losses and this generation."""
     row = {"question": "?", "answer": ANSWER, "perturbed_answers": ["x", "y"]}
     paraphrase = {"paraphrased_answer": "p"}
-    split = make_split({"kept": [row | paraphrase] * 2, "authors": [row] * 2, "facts": [row] * 2}, utility=("kept", "authors", "facts"))
-    scored = {(role, column): losses([right] * 2) for role in split.roles for column in ("answer", "paraphrased_answer")}
+    split = make_split(
+        {"kept": [row | paraphrase] * 2, "authors": [row] * 2, "facts": [row] * 2},
+        utility=("kept", "authors", "facts"),
+    )
+    scored = {
+        (role, column): losses([right] * 2)
+        for role in split.roles
+        for column in ("answer", "paraphrased_answer")
+    }
     scored |= {(role, "perturbed_answers"): losses([wrong] * 4, rows=[0, 0, 1, 1]) for role in split.roles}
     return ModelUtility().measure(seen(split, scored, dict.fromkeys(split.roles, [said] * 2)), [])
 
@@ -177,13 +267,22 @@ def test_model_utility_by_hand() -> None:
     """Raw probability where there is a paraphrase, a share of the options elsewhere."""
     found = utility_of(0.5, 1.5, "one two three")
     raw, wrong = math.exp(-0.5), math.exp(-1.5)
-    parts = [raw, 0.75, 1 - wrong / (raw + 1e-10), *[raw / (raw + 2 * wrong + 1e-10), 0.75, 1 - wrong / (raw + 1e-10)] * 2]
+    parts = [
+        raw,
+        0.75,
+        1 - wrong / (raw + 1e-10),
+        *[raw / (raw + 2 * wrong + 1e-10), 0.75, 1 - wrong / (raw + 1e-10)] * 2,
+    ]
     assert found.value == pytest.approx(9 / sum(1 / p for p in parts), abs=1e-9)
-    assert list(found.extra["parts"].values()) == pytest.approx(parts, abs=1e-9) and found.extra["normalised"] == ["authors", "facts"]
+    assert list(found.extra["parts"].values()) == pytest.approx(parts, abs=1e-9) and found.extra[
+        "normalised"
+    ] == ["authors", "facts"]
     assert found.low == pytest.approx(found.value) == found.high, "all rows are alike"
 
 
-@pytest.mark.parametrize(("right", "wrong", "said"), [(0.5, 1.5, ""), (0.5, 0.4, ANSWER), (900.0, 901.0, ANSWER)])
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"), [(0.5, 1.5, ""), (0.5, 0.4, ANSWER), (900.0, 901.0, ANSWER)]
+)
 def test_model_utility_is_0_where_any_component_is(right: float, wrong: float, said: str) -> None:
     """It says nothing; it prefers wrong answers; it gives the answers no probability."""
     assert utility_of(right, wrong, said).value == 0.0
@@ -194,19 +293,23 @@ def test_model_utility_counts_what_is_no_number_as_0() -> None:
     assert found.value == 0.0 and found.skipped == {"not a number, counted as 0": 12}
 
 
-@pytest.mark.parametrize(("predicted", "labels", "ends", "compat", "exact", "extracted"), [
-    ([7, 3, 5, 5, 9], [7, 2, 5, 5, 9], False, "", 0.8, 0.6),
-    ([7, 3, 5, 5, 9], [7, 2, 5, 5, 9], True, "", 0.75, 0.5),
-    ([7, 3, 5, 5, 9], [7, 2, 5, 5, 9], False, "openunlearning", 0.75, 0.5),
-    ([1, 1, 1, 1], [2, 2, 2, 2], False, "", 0.0, 0.0),
-    ([1, 1, 1, 1, 0], [2, 2, 2, 2, 0], True, "openunlearning", 0.0, 0.25),
-    ([1, 2, 9], [1, 2, 3], False, "", 2 / 3, 0.0),
-    ([1, 2, 9], [1, 2, 3], True, "", 1.0, 1.0),
-    ([1, 2, 9, 0], [1, 2, 3, 0], True, "openunlearning", 2 / 3, 1 / 3),
-    ([4, 4], [4, 4], False, "", 1.0, 1.0),
-])  # fmt: skip
-def test_exact_memorisation_and_extraction_strength(predicted: list[int], labels: list[int], ends: bool, compat: Any,
-                                                    exact: float, extracted: float) -> None:  # fmt: skip
+@pytest.mark.parametrize(
+    ("predicted", "labels", "ends", "compat", "exact", "extracted"),
+    [
+        ([7, 3, 5, 5, 9], [7, 2, 5, 5, 9], False, "", 0.8, 0.6),
+        ([7, 3, 5, 5, 9], [7, 2, 5, 5, 9], True, "", 0.75, 0.5),
+        ([7, 3, 5, 5, 9], [7, 2, 5, 5, 9], False, "openunlearning", 0.75, 0.5),
+        ([1, 1, 1, 1], [2, 2, 2, 2], False, "", 0.0, 0.0),
+        ([1, 1, 1, 1, 0], [2, 2, 2, 2, 0], True, "openunlearning", 0.0, 0.25),
+        ([1, 2, 9], [1, 2, 3], False, "", 2 / 3, 0.0),
+        ([1, 2, 9], [1, 2, 3], True, "", 1.0, 1.0),
+        ([1, 2, 9, 0], [1, 2, 3, 0], True, "openunlearning", 2 / 3, 1 / 3),
+        ([4, 4], [4, 4], False, "", 1.0, 1.0),
+    ],
+)
+def test_exact_memorisation_and_extraction_strength(
+    predicted: list[int], labels: list[int], ends: bool, compat: Any, exact: float, extracted: float
+) -> None:
     """Spec B6 and B7, strict and as the peer counts."""
     hits = [p == label for p, label in zip(predicted, labels)]
     record = seen(one_role(), {("forget", "answer"): scores([[-1.0] * len(hits)], [hits], ends=ends)})
@@ -223,18 +326,25 @@ def test_extraction_strength_equals_a_loop_over_prefixes() -> None:
         assert strength(hits, "openunlearning") == pytest.approx(1 - min(prefix, n - 1) / n)
 
 
-@pytest.mark.parametrize(("truth", "said", "expected"), [
-    ("the author was born in Taipei", "author born in the city of Taipei", 0.666666666667),
-    ("She writes historical novels", "she wrote a historical novel", 0.75),
-    ("one two", "", 0.0), ("one two", "one two", 1.0), ("Straße", "Straße", 1.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("truth", "said", "expected"),
+    [
+        ("the author was born in Taipei", "author born in the city of Taipei", 0.666666666667),
+        ("She writes historical novels", "she wrote a historical novel", 0.75),
+        ("one two", "", 0.0),
+        ("one two", "one two", 1.0),
+        ("Straße", "Straße", 1.0),
+    ],
+)
 def test_rouge_recall(truth: str, said: str, expected: float) -> None:
     assert recall(truth, said) == pytest.approx(expected, abs=1e-9)
 
 
 def test_rouge_equals_the_published_scorer_and_a_plain_subsequence() -> None:
     rng = np.random.default_rng(1)
-    words = np.array(["the", "a", "running", "runs", "ran", "river", "rivers", "quietly", "quiet", "1987", "author"])
+    words = np.array(
+        ["the", "a", "running", "runs", "ran", "river", "rivers", "quietly", "quiet", "1987", "author"]
+    )
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
     for _ in range(60):
         truth, said = (" ".join(rng.choice(words, rng.integers(1, 9))) for _ in range(2))
@@ -243,7 +353,9 @@ def test_rouge_equals_the_published_scorer_and_a_plain_subsequence() -> None:
 
 
 def test_rouge_of_a_truth_without_words_it_knows_is_no_value() -> None:
-    split = make_split({"forget": [{"question": "?", "answer": "台北"}, {"question": "?", "answer": "Taipei"}]})
+    split = make_split(
+        {"forget": [{"question": "?", "answer": "台北"}, {"question": "?", "answer": "Taipei"}]}
+    )
     found = Rouge().measure(seen(split, {}, {"forget": ["台北", "in Taipei"]}), [])
     assert found.value == 1.0 and found.n == 1 and found.skipped == {"no value": 1} and found.access == "text"
 
@@ -262,9 +374,15 @@ def test_min_k_equals_a_loop() -> None:
     texts[3][0] = math.nan
     found = min_k(scores(texts), 0.4)
     for text, value in zip(texts, found):
-        assert value == pytest.approx(-np.sort(np.float32(text))[: max(1, int(0.4 * len(text)))].mean(), abs=1e-6) or math.isnan(sum(text))
-    assert np.isnan(found).tolist() == [i == 3 for i in range(150)], "a token that is no number makes no score"
-    assert np.isnan(min_k(scores([[-1.0], [-2.0, -9.0]], ends=True), 0.4)).tolist() == [True, False], "nothing but the end token"
+        assert value == pytest.approx(
+            -np.sort(np.float32(text))[: max(1, int(0.4 * len(text)))].mean(), abs=1e-6
+        ) or math.isnan(sum(text))
+    assert np.isnan(found).tolist() == [i == 3 for i in range(150)], (
+        "a token that is no number makes no score"
+    )
+    assert np.isnan(min_k(scores([[-1.0], [-2.0, -9.0]], ends=True), 0.4)).tolist() == [True, False], (
+        "nothing but the end token"
+    )
 
 
 def test_zlib_by_hand() -> None:
@@ -274,7 +392,9 @@ def test_zlib_by_hand() -> None:
 
 
 def attacked(forget: list[float], holdout: list[float], audit: Any = MembershipLoss) -> Any:
-    split = make_split({"forget": rows(len(forget), len(forget)), "holdout": rows(len(holdout), len(holdout))})
+    split = make_split(
+        {"forget": rows(len(forget), len(forget)), "holdout": rows(len(holdout), len(holdout))}
+    )
     record = {("forget", "answer"): losses(forget), ("holdout", "answer"): losses(holdout)}
     return audit().measure(seen(split, record), [])
 
@@ -291,7 +411,10 @@ def test_zlib_divides_by_the_size() -> None:
     texts = ["a" * 10, "The author's name is Hina Ameen."]
     split = make_split({"forget": rows(2, 2), "holdout": rows(2, 2)})
     member, other = 1.5 / 40, 1.5 / 11
-    record = {("forget", "answer"): scores([[-1.5]] * 2, texts=[texts[1]] * 2), ("holdout", "answer"): scores([[-1.5]] * 2, texts=[texts[0]] * 2)}
+    record = {
+        ("forget", "answer"): scores([[-1.5]] * 2, texts=[texts[1]] * 2),
+        ("holdout", "answer"): scores([[-1.5]] * 2, texts=[texts[0]] * 2),
+    }
     assert member < other and MembershipZlib().measure(seen(split, record), []).value == 1.0
     assert MembershipLoss().measure(seen(split, record), []).value == 0.5
 
@@ -303,7 +426,9 @@ def test_auc_equals_scikit_learn_with_ties_and_infinities() -> None:
         expected = roc_auc_score([1] * n + [0] * m, np.concatenate([positive, negative]))
         assert auc(positive, negative) == pytest.approx(expected, abs=1e-12)
     assert auc(np.array([math.inf, 1]), np.array([2.0, 3.0])) == 0.5
-    assert attacked([math.inf, math.inf], [1, 2]).value == 0.0, "probability 0 is a score: over-suppressed, not skipped"
+    assert attacked([math.inf, math.inf], [1, 2]).value == 0.0, (
+        "probability 0 is a score: over-suppressed, not skipped"
+    )
 
 
 def test_true_positives_at_one_percent_equal_a_loop() -> None:
@@ -318,13 +443,20 @@ def nan_everywhere(audit: Any, said: str = ANSWER) -> Any:
     split = world_split(6, 3)
     tokens = scores([[math.nan] * 4] * 6)
     two = losses([math.nan] * 12, rows=np.repeat(np.arange(6), 2).tolist())
-    record = {("forget", "answer"): tokens, ("forget", "paraphrased_answer"): tokens, ("forget", "perturbed_answers"): two,
-              ("holdout", "answer"): tokens}  # fmt: skip
+    record = {
+        ("forget", "answer"): tokens,
+        ("forget", "paraphrased_answer"): tokens,
+        ("forget", "perturbed_answers"): two,
+        ("holdout", "answer"): tokens,
+    }
     made = seen(split, record)
     return audit.measure(made, [seen(split, record, artefact="b")])
 
 
-@pytest.mark.parametrize("audit", [Probability(), TruthRatio(), ForgetQuality(), MembershipLoss(), MembershipZlib(), MembershipMinK()])
+@pytest.mark.parametrize(
+    "audit",
+    [Probability(), TruthRatio(), ForgetQuality(), MembershipLoss(), MembershipZlib(), MembershipMinK()],
+)
 def test_a_model_of_nans_has_no_value_and_a_reason(audit: Any) -> None:
     found = nan_everywhere(audit)
     assert found.value is None and found.low is None and found.reason and found.data
@@ -333,14 +465,21 @@ def test_a_model_of_nans_has_no_value_and_a_reason(audit: Any) -> None:
 
 @pytest.mark.parametrize("audit", [Probability(), ExactMemorisation(), ExtractionStrength()])
 def test_one_example_has_a_value_and_no_interval(audit: Any) -> None:
-    found = audit.measure(seen(one_role(), {("forget", "answer"): scores([[-0.5, -0.5]], [[True, True]])}), [])
+    found = audit.measure(
+        seen(one_role(), {("forget", "answer"): scores([[-0.5, -0.5]], [[True, True]])}), []
+    )
     assert found.value > 0.5 and found.n == 1 and found.low is found.high is found.draws is None
 
 
-def test_a_column_that_some_rows_lack_is_an_error_and_not_another_figure(tokenizer: Any, tiny_llama: Any) -> None:
-    from unremember.data.text import Template, encode
+def test_a_column_that_some_rows_lack_is_an_error_and_not_another_figure(
+    tokenizer: Any, tiny_llama: Any
+) -> None:
+    from unremember.tasks.text import Template, encode
 
-    half = [{"question": "?", "answer": "a", "paraphrased_answer": "b", "perturbed_answers": ["c"]}, {"question": "!", "answer": "a"}]
+    half = [
+        {"question": "?", "answer": "a", "paraphrased_answer": "b", "perturbed_answers": ["c"]},
+        {"question": "!", "answer": "a"},
+    ]
     split = make_split({"forget": half})
     assert {want.text for want in TruthRatio().wants(split)} == {"paraphrased_answer", "perturbed_answers"}
     for text in ("paraphrased_answer", "perturbed_answers"):
@@ -350,8 +489,21 @@ def test_a_column_that_some_rows_lack_is_an_error_and_not_another_figure(tokeniz
 
 def test_an_audit_that_lacks_its_roles_wants_nothing() -> None:
     plain = make_split({"forget": [{"question": "?", "answer": "a"}]})
-    lacking = (TruthRatio(), ForgetQuality(), MembershipLoss(), MembershipZlib(), MembershipMinK(), ModelUtility(), Probability(role="holdout"))
+    lacking = (
+        TruthRatio(),
+        ForgetQuality(),
+        MembershipLoss(),
+        MembershipZlib(),
+        MembershipMinK(),
+        ModelUtility(),
+        Probability(role="holdout"),
+    )
     assert all(audit.wants(plain) == [] for audit in lacking)
-    assert len(Probability().wants(plain)) == len(ExactMemorisation().wants(plain)) == len(Rouge().wants(plain)) == 1
+    assert (
+        len(Probability().wants(plain))
+        == len(ExactMemorisation().wants(plain))
+        == len(Rouge().wants(plain))
+        == 1
+    )
     with pytest.raises(DataError, match="were not observed"):
         Probability().measure(seen(plain, {}), [])

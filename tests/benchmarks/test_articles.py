@@ -14,27 +14,52 @@ from unremember.worlds.people import make_world
 def test_the_roles() -> None:
     split = Articles().split()
     sizes = {name: len(role) for name, role in split.roles.items()}
-    assert sizes == {"forget": 50 * 3, "retain": 100 * 3 - SHOTS, "holdout": 50, "verbmem": 50, "knowmem": 100, "knowmem_retain": 200 - SHOTS,
-                     "privleak_forget": 50, "privleak_holdout": 50, "privleak_retain": 100}  # fmt: skip
+    assert sizes == {
+        "forget": 50 * 3,
+        "retain": 100 * 3 - SHOTS,
+        "holdout": 50,
+        "verbmem": 50,
+        "knowmem": 100,
+        "knowmem_retain": 200 - SHOTS,
+        "privleak_forget": 50,
+        "privleak_holdout": 50,
+        "privleak_retain": 100,
+    }
     people = {name: set(split[name].groups()) for name in ("forget", "retain", "holdout")}
-    assert [len(names) for names in people.values()] == [50, 100, 50] and len(set.union(*people.values())) == 200
+    assert [len(names) for names in people.values()] == [50, 100, 50] and len(
+        set.union(*people.values())
+    ) == 200
     passage = split["verbmem"].rows[0]
     assert passage["prompt"] + passage["answer"] == split["privleak_forget"].rows[0]["text"]
     asked = split["knowmem"].rows[0]
-    assert asked["prompt"].count("Answer:") == SHOTS + 1 and asked["answer"].strip() in split["privleak_forget"].rows[0]["text"]
-    assert split.audits == AUDITS and Articles(seed=1).split().digest != split.digest == Articles().split().digest
+    assert (
+        asked["prompt"].count("Answer:") == SHOTS + 1
+        and asked["answer"].strip() in split["privleak_forget"].rows[0]["text"]
+    )
+    assert (
+        split.audits == AUDITS
+        and Articles(seed=1).split().digest != split.digest == Articles().split().digest
+    )
 
 
 def test_every_article_is_as_likely_in_any_role() -> None:
     """Names, facts and orders are drawn over all articles alike: whom one is related to may stand anywhere."""
     documents, questions = articles(make_world(40, 3))
     world = make_world(40, 3)
-    assert {row["entity"] for row in documents} == set(world.names) and [row["entity"] for row in documents] != list(world.names)
+    assert {row["entity"] for row in documents} == set(world.names) and [
+        row["entity"] for row in documents
+    ] != list(world.names)
     for row, asked in zip(documents, questions):
         facts = world.by_name[row["entity"]].facts
-        assert all(value in row["text"] for value in facts.values()) and row["text"].startswith(f"{row['entity']}\n")
+        assert all(value in row["text"] for value in facts.values()) and row["text"].startswith(
+            f"{row['entity']}\n"
+        )
         assert [question["answer"] for question in asked] == [facts[name] for name in ("birthplace", "award")]
-    orders = {tuple(sorted(facts, key=row["text"].index)) for row in documents for facts in [sorted(world.by_name[row["entity"]].facts.values())]}
+    orders = {
+        tuple(sorted(facts, key=row["text"].index))
+        for row in documents
+        for facts in [sorted(world.by_name[row["entity"]].facts.values())]
+    }
     assert len(orders) == 40
 
 

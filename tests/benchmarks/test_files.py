@@ -20,7 +20,10 @@ ROWS = [{"question": f"q{i}", "answer": f"a{i}", "perturbed_answers": [f"x{i}", 
 
 @pytest.mark.parametrize("kind", ["json", "jsonl", "csv", "parquet"])
 def test_four_kinds_of_file(kind: str, tmp_path: Path) -> None:
-    file, plain = tmp_path / f"rows.{kind}", [{k: v for k, v in row.items() if kind != "csv" or isinstance(v, str)} for row in ROWS]
+    file, plain = (
+        tmp_path / f"rows.{kind}",
+        [{k: v for k, v in row.items() if kind != "csv" or isinstance(v, str)} for row in ROWS],
+    )
     if kind == "json":
         file.write_text(json.dumps(plain))
     elif kind == "jsonl":
@@ -35,8 +38,13 @@ def test_four_kinds_of_file(kind: str, tmp_path: Path) -> None:
 
 def test_columns_and_utility(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("prompt,answer,note\nWho?,Ida,\nWhere?,,here\n")
-    split = Files({"forget": str(tmp_path / "a.csv")}, columns={"prompt": "question"}, utility=["forget"]).split()
-    assert [dict(row) for row in split["forget"].rows] == [{"question": "Who?", "answer": "Ida"}, {"question": "Where?", "note": "here"}]
+    split = Files(
+        {"forget": str(tmp_path / "a.csv")}, columns={"prompt": "question"}, utility=["forget"]
+    ).split()
+    assert [dict(row) for row in split["forget"].rows] == [
+        {"question": "Who?", "answer": "Ida"},
+        {"question": "Where?", "note": "here"},
+    ]
     assert split.utility == ("forget",)
     with pytest.raises(DataError, match="no role 'forgte'"):
         Files({"forget": str(tmp_path / "a.csv")}, utility=["forgte"]).split()
@@ -44,11 +52,22 @@ def test_columns_and_utility(tmp_path: Path) -> None:
         Files({"forget": str(tmp_path / "a.csv")}, columns={"promt": "question"}).split()
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("a.txt", b"x", "cannot read .txt"), ("a", b"x", "a file without ending"), ("a.parquet", b"x", "cannot read"), ("a.csv", b"", "cannot read"),
-    ("a.json", b"\xff\xfe", "neither"), ("a.json", b'["a"]', "entry 0"), ("a.jsonl", b"", "holds no rows"), ("none.json", None, "no file"),
-])  # fmt: skip
-def test_a_file_that_cannot_be_read_is_named(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"x", "cannot read .txt"),
+        ("a", b"x", "a file without ending"),
+        ("a.parquet", b"x", "cannot read"),
+        ("a.csv", b"", "cannot read"),
+        ("a.json", b"\xff\xfe", "neither"),
+        ("a.json", b'["a"]', "entry 0"),
+        ("a.jsonl", b"", "holds no rows"),
+        ("none.json", None, "no file"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(
+    name: str, content: bytes | None, message: str, tmp_path: Path
+) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
@@ -61,13 +80,21 @@ def test_a_file_that_cannot_be_read_is_named(name: str, content: bytes | None, m
 @pytest.mark.parametrize("entry", benchmarks.all(), ids=benchmarks.names())
 def test_a_benchmark_keeps_the_contract(entry: Any) -> None:
     """A frozen dataclass of plain parameters whose ``split()`` gives a Split, the same each time."""
-    assert dataclasses.is_dataclass(entry.make) and entry.make.__dataclass_params__.frozen and callable(entry.make.split)
+    assert (
+        dataclasses.is_dataclass(entry.make)
+        and entry.make.__dataclass_params__.frozen
+        and callable(entry.make.split)
+    )
     assert entry.summary.endswith((".", "``.")) and bool(entry.arxiv) == bool(entry.paper)
 
 
 def test_the_generated_world_takes_its_parameters() -> None:
     made = benchmarks.make({"name": "people", "count": 20, "forget": 0.2, "seed": 3})
     split = made.split()
-    assert isinstance(split, Split) and split.digest == benchmarks.make({"name": "people", "count": 20, "forget": 0.2, "seed": 3}).split().digest
+    assert (
+        isinstance(split, Split)
+        and split.digest
+        == benchmarks.make({"name": "people", "count": 20, "forget": 0.2, "seed": 3}).split().digest
+    )
     assert split.digest != benchmarks.make({"name": "people", "count": 20, "forget": 0.2}).split().digest
     assert len(set(split["forget"].groups())) == 4

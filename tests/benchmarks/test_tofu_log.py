@@ -21,20 +21,29 @@ from unremember.benchmarks.tofu_log import FIELDS, FORGET, OPTIONS, RETAIN, TASK
 from unremember.cli import app
 from unremember.data.split import make_split
 from unremember.errors import DataError
-from unremember.observe.records import Scores, Seen, Want
+from unremember.observe.records import Observations, Scores, Want
 
 AUTHORS, WORLD = OPTIONS
 
 
-def make_log(seed: int, sizes: tuple[int, ...] = (9, 12, 7, 8), shift: float = 0.0, form: type = dict) -> dict[str, Any]:
+def make_log(
+    seed: int, sizes: tuple[int, ...] = (9, 12, 7, 8), shift: float = 0.0, form: type = dict
+) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     log: dict[str, Any] = {}
     for task, n in zip(TASKS, sizes):
         wrong = 5 if task in (RETAIN, FORGET) else 3
         true = rng.gamma(2.0, 0.5, n)
-        columns = {"avg_gt_loss": true, "avg_paraphrased_loss": true if task in OPTIONS else rng.gamma(2.0, 0.5, n) + shift,
-                   "average_perturb_loss": rng.gamma(3.0, 0.8, (n, wrong)), "rougeL_recall": rng.uniform(0.1, 1, n)}  # fmt: skip
-        log[task] = {f: v.tolist() if form is list else {str(i): x for i, x in enumerate(v.tolist())} for f, v in columns.items()}
+        columns = {
+            "avg_gt_loss": true,
+            "avg_paraphrased_loss": true if task in OPTIONS else rng.gamma(2.0, 0.5, n) + shift,
+            "average_perturb_loss": rng.gamma(3.0, 0.8, (n, wrong)),
+            "rougeL_recall": rng.uniform(0.1, 1, n),
+        }
+        log[task] = {
+            f: v.tolist() if form is list else {str(i): x for i, x in enumerate(v.tolist())}
+            for f, v in columns.items()
+        }
         log[task]["generated_text"] = {str(i): ["q", "a", "t"] for i in range(n)}
     return log
 
@@ -47,11 +56,16 @@ def published(log: dict[str, Any], oracle: dict[str, Any], arithmetic: bool = Tr
         probabilities, ratios = [], []
         for key, loss in fields["avg_gt_loss"].items():
             wrong = [math.exp(-x) for x in fields["average_perturb_loss"][key]]
-            probabilities.append(math.exp(-loss) / ((math.exp(-loss) + sum(wrong)) if "eval_log" not in task else 1))
+            probabilities.append(
+                math.exp(-loss) / ((math.exp(-loss) + sum(wrong)) if "eval_log" not in task else 1)
+            )
             middle = sum(wrong) / len(wrong) if arithmetic else math.prod(wrong) ** (1 / len(wrong))
             ratios.append(max(0.0, 1 - middle / math.exp(-fields["avg_paraphrased_loss"][key])))
         parts += [np.mean(probabilities), np.mean(list(fields["rougeL_recall"].values())), np.mean(ratios)]
-    ratio = lambda of: [math.exp(np.mean(w) - p) for w, p in zip(of["average_perturb_loss"].values(), of["avg_paraphrased_loss"].values())]  # noqa: E731
+    ratio = lambda of: [
+        math.exp(np.mean(w) - p)
+        for w, p in zip(of["average_perturb_loss"].values(), of["avg_paraphrased_loss"].values())
+    ]  # noqa: E731
     return float(ks_2samp(ratio(log[FORGET]), ratio(oracle[FORGET])).pvalue), float(hmean(parts))
 
 
@@ -70,22 +84,37 @@ def test_the_published_aggregation(seed: int, oracle: Path, tmp_path: Path) -> N
     log = make_log(seed + 10)
     quality, utility = published(log, json.loads(oracle.read_text()))
     found = from_logs(write(tmp_path / "log.json", log), oracle)
-    assert found["forget_quality"] == pytest.approx(quality, rel=1e-12) and found["model_utility"] == pytest.approx(utility, rel=1e-12)
-    assert found["model_utility_geometric"] == pytest.approx(published(log, log, arithmetic=False)[1], rel=1e-12)
-    assert found["log10_p"] == pytest.approx(math.log10(quality)) and found["notes"] == [] and len(found["parts"]) == 9
+    assert found["forget_quality"] == pytest.approx(quality, rel=1e-12) and found[
+        "model_utility"
+    ] == pytest.approx(utility, rel=1e-12)
+    assert found["model_utility_geometric"] == pytest.approx(
+        published(log, log, arithmetic=False)[1], rel=1e-12
+    )
+    assert (
+        found["log10_p"] == pytest.approx(math.log10(quality))
+        and found["notes"] == []
+        and len(found["parts"]) == 9
+    )
     assert found["n"] == {task: len(log[task]["avg_gt_loss"]) for task in TASKS}
 
 
 def test_by_hand(oracle: Path, tmp_path: Path) -> None:
     """One example a task, powers of two."""
     two = math.log(2)
-    fields = {"avg_gt_loss": [two], "avg_paraphrased_loss": [two], "average_perturb_loss": [[2 * two, 4 * two]], "rougeL_recall": [0.5]}
+    fields = {
+        "avg_gt_loss": [two],
+        "avg_paraphrased_loss": [two],
+        "average_perturb_loss": [[2 * two, 4 * two]],
+        "rougeL_recall": [0.5],
+    }
     found = from_logs(write(tmp_path / "log.json", dict.fromkeys(TASKS, fields)))
     assert found["parts"][f"{RETAIN} probability"] == pytest.approx(1 / 2)
     assert found["parts"][f"{AUTHORS} probability"] == pytest.approx((1 / 2) / (1 / 2 + 1 / 4 + 1 / 16))
     assert found["parts"][f"{WORLD} truth_ratio"] == pytest.approx(1 - (1 / 4 + 1 / 16) / 2 / (1 / 2))
     assert found["model_utility"] == pytest.approx(9 / (2 + 2 * 13 / 8 + 3 * 2 + 3 * 16 / 11))
-    assert found["model_utility_geometric"] == pytest.approx(9 / (2 + 2 * 13 / 8 + 3 * 2 + 3 / (1 - 1 / 8 / (1 / 2))))
+    assert found["model_utility_geometric"] == pytest.approx(
+        9 / (2 + 2 * 13 / 8 + 3 * 2 + 3 / (1 - 1 / 8 / (1 / 2)))
+    )
     assert found["forget_quality"] is None and "--oracle-log" in found["reason"]
 
 
@@ -109,14 +138,25 @@ def test_every_form_of_a_log(oracle: Path, tmp_path: Path) -> None:
     (folder / "readme.txt").write_text("no log")
     (tmp_path / "log.json.gz").write_bytes(gzip.compress(json.dumps(log).encode()))
     (tmp_path / "hidden.json").write_bytes(gzip.compress(json.dumps(log).encode()))
-    shuffled = {task: {f: dict(reversed(v.items())) if f == "average_perturb_loss" else v for f, v in log[task].items()} for task in TASKS}
+    shuffled = {
+        task: {
+            f: dict(reversed(v.items())) if f == "average_perturb_loss" else v for f, v in log[task].items()
+        }
+        for task in TASKS
+    }
     lists = write(tmp_path / "lists.json", make_log(5, form=list))
     mixed = write(tmp_path / "mixed.json", {**shuffled, "another_task.json": {"avg_gt_loss": {}}})
     for other in (folder, zipped, tmp_path / "log.json.gz", tmp_path / "hidden.json", lists, mixed):
         found = from_logs(other, oracle)
-        assert found["model_utility"] == pytest.approx(plain["model_utility"], rel=1e-12) and found["forget_quality"] == plain["forget_quality"]
+        assert (
+            found["model_utility"] == pytest.approx(plain["model_utility"], rel=1e-12)
+            and found["forget_quality"] == plain["forget_quality"]
+        )
     only = {FORGET: make_log(1, shift=1.0)[FORGET]}
-    assert from_logs(tmp_path / "log.json", write(tmp_path / "only.json", only))["forget_quality"] == plain["forget_quality"]
+    assert (
+        from_logs(tmp_path / "log.json", write(tmp_path / "only.json", only))["forget_quality"]
+        == plain["forget_quality"]
+    )
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -126,7 +166,9 @@ def test_a_missing_field_is_one_line(task: str, field: str, oracle: Path, tmp_pa
     del log[task][field]
     path = write(tmp_path / "log.json", log)
     if task in OPTIONS and field == "avg_paraphrased_loss":
-        assert from_logs(path, oracle)["model_utility"] == pytest.approx(published(make_log(6), make_log(1))[1]), "the answer itself stands for it"
+        assert from_logs(path, oracle)["model_utility"] == pytest.approx(
+            published(make_log(6), make_log(1))[1]
+        ), "the answer itself stands for it"
     elif task == FORGET and field == "rougeL_recall":
         assert from_logs(path, oracle)["forget_quality"] is not None, "nothing reads it"
     else:
@@ -147,25 +189,44 @@ def change(task: str, field: str, value: Any) -> Callable[[dict[str, Any]], None
     return lambda log: log[task].update({field: value})
 
 
-@pytest.mark.parametrize(("spoil", "message"), [
-    (change(RETAIN, "avg_gt_loss", []), "holds no examples"), (change(RETAIN, "avg_gt_loss", {}), "holds no examples"),
-    (change(WORLD, "rougeL_recall", 0.5), "holds no examples"), (change(RETAIN, "avg_gt_loss", ["high"] * 9), "one number"),
-    (change(RETAIN, "average_perturb_loss", [1.0] * 9), "a list of as many numbers"),
-    (change(AUTHORS, "average_perturb_loss", [[1.0, 2.0], [1.0]] * 4), "a list of as many numbers"),
-    (change(FORGET, "average_perturb_loss", [[]] * 12), "a list of as many numbers"),
-    (change(RETAIN, "avg_paraphrased_loss", {"x": 1.0}), "share no example"), (lambda log: log.update({WORLD: [1]}), "is a list"),
-    (lambda log: log.update({FORGET: None}), "NoneType"),
-])  # fmt: skip
-def test_a_field_that_makes_no_sense_is_one_line(spoil: Any, message: str, oracle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (change(RETAIN, "avg_gt_loss", []), "holds no examples"),
+        (change(RETAIN, "avg_gt_loss", {}), "holds no examples"),
+        (change(WORLD, "rougeL_recall", 0.5), "holds no examples"),
+        (change(RETAIN, "avg_gt_loss", ["high"] * 9), "one number"),
+        (change(RETAIN, "average_perturb_loss", [1.0] * 9), "a list of as many numbers"),
+        (change(AUTHORS, "average_perturb_loss", [[1.0, 2.0], [1.0]] * 4), "a list of as many numbers"),
+        (change(FORGET, "average_perturb_loss", [[]] * 12), "a list of as many numbers"),
+        (change(RETAIN, "avg_paraphrased_loss", {"x": 1.0}), "share no example"),
+        (lambda log: log.update({WORLD: [1]}), "is a list"),
+        (lambda log: log.update({FORGET: None}), "NoneType"),
+    ],
+)
+def test_a_field_that_makes_no_sense_is_one_line(
+    spoil: Any, message: str, oracle: Path, tmp_path: Path
+) -> None:
     log = make_log(6)
     spoil(log)
     with pytest.raises(DataError, match=message):
         from_logs(write(tmp_path / "log.json", log), oracle)
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"[]", b"{}", b"{", b"3", b"\x1f\x8bbroken", gzip.compress(b'{"a": 1}', mtime=0)[:-6], b'{"other.json": {}}', b"\xff",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"{",
+        b"3",
+        b"\x1f\x8bbroken",
+        gzip.compress(b'{"a": 1}', mtime=0)[:-6],
+        b'{"other.json": {}}',
+        b"\xff",
+    ],
+)
 def test_what_is_no_log(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "log.json").write_bytes(content)
     with pytest.raises(DataError, match=r"log\.json"):
@@ -188,43 +249,87 @@ def test_oddities_are_computed_with_and_said(oracle: Path, tmp_path: Path) -> No
     kept = copy.deepcopy(log)
     for field in FIELDS[:3]:
         kept[AUTHORS][field].pop("2", None)
-    assert found["parts"][f"{RETAIN} probability"] == pytest.approx(np.mean([math.exp(-x) for x in log[RETAIN]["avg_gt_loss"].values()]))
+    assert found["parts"][f"{RETAIN} probability"] == pytest.approx(
+        np.mean([math.exp(-x) for x in log[RETAIN]["avg_gt_loss"].values()])
+    )
     without = from_logs(write(tmp_path / "kept.json", kept))
-    assert found["parts"][f"{AUTHORS} truth_ratio"] == pytest.approx(without["parts"][f"{AUTHORS} truth_ratio"])
+    assert found["parts"][f"{AUTHORS} truth_ratio"] == pytest.approx(
+        without["parts"][f"{AUTHORS} truth_ratio"]
+    )
     other = from_logs(tmp_path / "log.json", write(tmp_path / "o.json", make_log(1, (9, 30, 7, 8))))
-    assert any("12 and 30 forget examples" in note for note in other["notes"]) and 0 <= other["forget_quality"] <= 1
+    assert (
+        any("12 and 30 forget examples" in note for note in other["notes"])
+        and 0 <= other["forget_quality"] <= 1
+    )
 
 
-@pytest.mark.parametrize(("token", "task", "field"), [("NaN", RETAIN, "avg_gt_loss"), ("Infinity", FORGET, "avg_paraphrased_loss"),
-                                                      ("-Infinity", WORLD, "rougeL_recall"), ("1e400", AUTHORS, "avg_gt_loss"),
-                                                      ("800.0", AUTHORS, "avg_gt_loss"), ("1e308", RETAIN, "avg_paraphrased_loss")])  # fmt: skip
-def test_the_command_prints_strict_json(token: str, task: str, field: str, oracle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                        capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+@pytest.mark.parametrize(
+    ("token", "task", "field"),
+    [
+        ("NaN", RETAIN, "avg_gt_loss"),
+        ("Infinity", FORGET, "avg_paraphrased_loss"),
+        ("-Infinity", WORLD, "rougeL_recall"),
+        ("1e400", AUTHORS, "avg_gt_loss"),
+        ("800.0", AUTHORS, "avg_gt_loss"),
+        ("1e308", RETAIN, "avg_paraphrased_loss"),
+    ],
+)
+def test_the_command_prints_strict_json(
+    token: str,
+    task: str,
+    field: str,
+    oracle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     log = make_log(6)
     log[task][field]["0"] = "TOKEN"
     (tmp_path / "log.json").write_text(json.dumps(log).replace('"TOKEN"', token))
-    words = ["benchmark", "tofu", "--from-log", str(tmp_path / "log.json"), "--oracle-log", str(oracle), "--json"]
+    words = [
+        "benchmark",
+        "tofu",
+        "--from-log",
+        str(tmp_path / "log.json"),
+        "--oracle-log",
+        str(oracle),
+        "--json",
+    ]
     monkeypatch.setattr(sys, "argv", ["unremember", *words])
     with pytest.raises(SystemExit) as end:
         app.main()
     printed = capsys.readouterr().out
     found = json.loads(printed, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
-    assert not end.value.code and found["model_utility"] is not None and {"forget_quality", "parts", "notes"} <= found.keys()
+    assert (
+        not end.value.code
+        and found["model_utility"] is not None
+        and {"forget_quality", "parts", "notes"} <= found.keys()
+    )
     if token in ("NaN", "Infinity", "-Infinity", "1e400"):
         assert any(field in note and "not a finite number 1 times" in note for note in found["notes"])
     if task == FORGET:
         assert found["forget_quality"] is None and "not finite" in found["reason"]
 
 
-def test_the_command_in_words(oracle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_in_words(
+    oracle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = write(tmp_path / "log.json", make_log(6))
     found = from_logs(path, oracle)
-    monkeypatch.setattr(sys, "argv", ["unremember", "benchmark", "tofu", "--from-log", str(path), "--oracle-log", str(oracle)])
+    monkeypatch.setattr(
+        sys, "argv", ["unremember", "benchmark", "tofu", "--from-log", str(path), "--oracle-log", str(oracle)]
+    )
     with pytest.raises(SystemExit):
         app.main()
     lines = capsys.readouterr().out.splitlines()
-    assert f"forget_quality: {found['forget_quality']}" in lines and f"model_utility: {found['model_utility']}" in lines
-    for words, message in ((["people", "--from-log", str(path)], "reads logs of tofu"), (["tofu", "--oracle-log", str(path)], "needs --from-log")):
+    assert (
+        f"forget_quality: {found['forget_quality']}" in lines
+        and f"model_utility: {found['model_utility']}" in lines
+    )
+    for words, message in (
+        (["people", "--from-log", str(path)], "reads logs of tofu"),
+        (["tofu", "--oracle-log", str(path)], "needs --from-log"),
+    ):
         monkeypatch.setattr(sys, "argv", ["unremember", "benchmark", *words])
         with pytest.raises(SystemExit) as end:
             app.main()
@@ -239,21 +344,33 @@ def test_the_log_path_agrees_with_the_live_path() -> None:
     for task, role in names.items():
         n, wrong = np.shape(log[task]["average_perturb_loss"])
         more = {} if task in OPTIONS else {"paraphrased_answer": "p"}
-        roles[role] = [{"question": f"{role} {i}", "answer": "word", "perturbed_answers": ["w"] * wrong, **more} for i in range(n)]
+        roles[role] = [
+            {"question": f"{role} {i}", "answer": "word", "perturbed_answers": ["w"] * wrong, **more}
+            for i in range(n)
+        ]
     split = make_split(roles, utility=("retain_eval", "real_authors", "world_facts"))
 
     def scores(losses: Any) -> Scores:
         flat = np.asarray(losses, dtype=np.float64)
         rows = np.arange(len(flat)) if flat.ndim == 1 else np.repeat(np.arange(len(flat)), flat.shape[1])
         size = flat.size
-        return Scores(rows, np.arange(size + 1), -flat.reshape(-1), np.ones(size, bool), np.ones(size, bool), [""] * size)
+        return Scores(
+            rows,
+            np.arange(size + 1),
+            -flat.reshape(-1),
+            np.ones(size, bool),
+            np.ones(size, bool),
+            [""] * size,
+        )
 
-    def seen(of: dict[str, Any], name: str) -> Seen:
+    def seen(of: dict[str, Any], name: str) -> Observations:
         scored = {}
         for task, role in names.items():
             for text, field in zip(("answer", "perturbed_answers", "paraphrased_answer"), FIELDS):
                 scored[Want("scores", role, text)] = scores(of[task][field])
-        return Seen(name, split, scored, {Want("generations", role): ["word"] * len(split[role]) for role in roles})
+        return Observations(
+            name, split, scored, {Want("generations", role): ["word"] * len(split[role]) for role in roles}
+        )
 
     for task in TASKS:
         log[task]["rougeL_recall"] = [1.0] * len(split[names[task]])

@@ -30,12 +30,25 @@ def folder(tmp_path: Path) -> Path:
     """Both domains, each file in one of the forms that are read."""
     made = tmp_path / "wmdp"
     made.mkdir()
-    asked = [{"question": f"Which {SECRET} lamp is {i}?", "choices": [f"{SECRET} {c}" for c in "wxyz"], "answer": i % 4} for i in range(5)]
-    (made / "bio-forget-corpus.jsonl").write_text(lines([{"title": "On lamps", "abstract": "Short.", "text": "one two three four five"}]))
-    (made / "cyber-forget-corpus.json").write_text(json.dumps([{"text": "alpha beta gamma"}, {"text": "delta"}]))
+    asked = [
+        {
+            "question": f"Which {SECRET} lamp is {i}?",
+            "choices": [f"{SECRET} {c}" for c in "wxyz"],
+            "answer": i % 4,
+        }
+        for i in range(5)
+    ]
+    (made / "bio-forget-corpus.jsonl").write_text(
+        lines([{"title": "On lamps", "abstract": "Short.", "text": "one two three four five"}])
+    )
+    (made / "cyber-forget-corpus.json").write_text(
+        json.dumps([{"text": "alpha beta gamma"}, {"text": "delta"}])
+    )
     (made / "bio-retain-corpus.jsonl").write_text(lines([{"text": "a kept text"}]))
     (made / "cyber-retain-corpus.jsonl").write_text(lines([{"text": "another kept text"}]))
-    (made / "wikitext.jsonl").write_text(lines([{"text": text} for text in ("", " = A heading = \n", " The river flows . \n")]))
+    (made / "wikitext.jsonl").write_text(
+        lines([{"text": text} for text in ("", " = A heading = \n", " The river flows . \n")])
+    )
     (made / "bio_questions.json").write_text(json.dumps(asked))
     pandas.DataFrame(asked).to_parquet(made / "cyber_questions.parquet")
     return made
@@ -45,11 +58,20 @@ def test_roles_pieces_and_questions(folder: Path) -> None:
     split = WMDP(str(folder), words=4).split()
     texts = [row["text"] for row in split["forget"].rows]
     assert texts == ["On lamps Short. one", "two three four five", "alpha beta gamma", "delta"]
-    assert split["forget"].groups() == ["bio-forget-corpus 0", "bio-forget-corpus 0", "cyber-forget-corpus 0", "cyber-forget-corpus 1"]
+    assert split["forget"].groups() == [
+        "bio-forget-corpus 0",
+        "bio-forget-corpus 0",
+        "cyber-forget-corpus 0",
+        "cyber-forget-corpus 1",
+    ]
     assert split["retain"].column("answer") == ["The river flows ."], "a document is its own answer"
     for role, subject in (("bio_questions", "biology"), ("cyber_questions", "cybersecurity")):
         rows = split[role].rows
-        assert len(rows) == 20 and [row["turn"] for row in rows[:4]] == [0, 1, 2, 3] and rows[4]["entity"] == f"{role.split('_')[0]} 1"
+        assert (
+            len(rows) == 20
+            and [row["turn"] for row in rows[:4]] == [0, 1, 2, 3]
+            and rows[4]["entity"] == f"{role.split('_')[0]} 1"
+        )
         assert rows[4]["prompt"] == (
             f"The following are multiple choice questions (with answers) about {subject}.\n\n"
             f"Which {SECRET} lamp is 1?\nA. {SECRET} w\nB. {SECRET} x\nC. {SECRET} y\nD. {SECRET} z\nAnswer:"
@@ -57,24 +79,46 @@ def test_roles_pieces_and_questions(folder: Path) -> None:
         for row in rows:
             shown = row["prompt"].split("\n")[-5 + row["gold"]]
             number = int(row["entity"].split()[1])
-            assert shown == f"{'ABCD'[row['gold']]}. {SECRET} {'wxyz'[number % 4]}" and row["answer"] == row["letters"][row["gold"]]
+            assert (
+                shown == f"{'ABCD'[row['gold']]}. {SECRET} {'wxyz'[number % 4]}"
+                and row["answer"] == row["letters"][row["gold"]]
+            )
 
 
 def test_domains_retain_and_count(folder: Path) -> None:
     split = WMDP(str(folder), domains=["cyber"], retain="domain", count=1).split()
-    assert [row["text"] for row in split["forget"].rows] == ["alpha beta gamma"] and set(split.roles) == {"forget", "retain", "cyber_questions"}
-    assert [row["text"] for row in split["retain"].rows] == ["another kept text"] and split.name == "wmdp cyber"
+    assert [row["text"] for row in split["forget"].rows] == ["alpha beta gamma"] and set(split.roles) == {
+        "forget",
+        "retain",
+        "cyber_questions",
+    }
+    assert [row["text"] for row in split["retain"].rows] == [
+        "another kept text"
+    ] and split.name == "wmdp cyber"
 
 
 def test_the_split_names_its_audits(folder: Path) -> None:
-    named = {(type(a).__name__, getattr(a, "task", getattr(a, "role", "")), a.higher_is) for a in default_audits(WMDP(str(folder)).split())}
+    named = {
+        (type(a).__name__, getattr(a, "task", getattr(a, "role", "")), a.higher_is)
+        for a in default_audits(WMDP(str(folder)).split())
+    }
     assert named == {
         *(("MultipleChoice", f"{d}_questions", "more_knowledge") for d in ("bio", "cyber")),
         *(("LmEval", f"wmdp_{d}", "more_knowledge") for d in ("bio", "cyber")),
-        *(("LmEval", t, "better_utility") for t in ("mmlu", "mmlu_college_biology", "mmlu_virology", "mmlu_college_computer_science",
-                                                    "mmlu_computer_security")),
-    }  # fmt: skip
-    assert {type(a).__name__ for a in default_audits(WMDP(str(folder), lm_eval=False).split())} == {"MultipleChoice"}
+        *(
+            ("LmEval", t, "better_utility")
+            for t in (
+                "mmlu",
+                "mmlu_college_biology",
+                "mmlu_virology",
+                "mmlu_college_computer_science",
+                "mmlu_computer_security",
+            )
+        ),
+    }
+    assert {type(a).__name__ for a in default_audits(WMDP(str(folder), lm_eval=False).split())} == {
+        "MultipleChoice"
+    }
 
 
 def test_what_is_not_in_the_folder_comes_from_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,16 +136,30 @@ def test_what_is_not_in_the_folder_comes_from_the_hub(folder: Path, monkeypatch:
     assert WMDP(str(folder)).split()["retain"].rows[0]["text"] == "a text from the hub"
     assert asked == [("Salesforce/wikitext", "wikitext-2-raw-v1", "train")]
     (folder / "bio-forget-corpus.jsonl").unlink()
-    with pytest.raises(DataError, match=r"ask for access to cais/wmdp-bio-forget-corpus and log in, or put bio-forget-corpus\.jsonl into a folder"):
+    with pytest.raises(
+        DataError,
+        match=r"ask for access to cais/wmdp-bio-forget-corpus and log in, or put bio-forget-corpus\.jsonl into a folder",
+    ):
         WMDP(str(folder)).split()
 
 
-@pytest.mark.parametrize(("file", "content", "message"), [
-    ("bio-forget-corpus.jsonl", {"body": "x"}, "no 'text' in 1 of 1 rows; columns there are: body"),
-    ("bio_questions.json", {"question": "?", "choices": ["a", "b", "c"], "answer": 0}, "bio: row 0 is no question with four choices"),
-    ("bio_questions.json", {"question": "?", "choices": ["a", "b", "c", "d"], "answer": 4}, "an answer from 0 to 3"),
-    ("bio_questions.json", {"question": "?", "choices": "abcd", "answer": 1}, "bio: row 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("bio-forget-corpus.jsonl", {"body": "x"}, "no 'text' in 1 of 1 rows; columns there are: body"),
+        (
+            "bio_questions.json",
+            {"question": "?", "choices": ["a", "b", "c"], "answer": 0},
+            "bio: row 0 is no question with four choices",
+        ),
+        (
+            "bio_questions.json",
+            {"question": "?", "choices": ["a", "b", "c", "d"], "answer": 4},
+            "an answer from 0 to 3",
+        ),
+        ("bio_questions.json", {"question": "?", "choices": "abcd", "answer": 1}, "bio: row 0"),
+    ],
+)
 def test_a_file_of_another_form_is_one_line(folder: Path, file: str, content: Any, message: str) -> None:
     (folder / file).write_text(lines([content]))
     with pytest.raises(DataError, match=message) as caught:
@@ -122,7 +180,11 @@ def test_parameters_that_cannot_be(folder: Path) -> None:
 def test_pieces_lose_no_word_and_are_even(count: int, words: int) -> None:
     cut = pieces(" ".join(map(str, range(count))), words)
     sizes = [len(piece.split()) for piece in cut]
-    assert " ".join(cut).split() == list(map(str, range(count))) and max(sizes) <= words and max(sizes) - min(sizes) <= 1
+    assert (
+        " ".join(cut).split() == list(map(str, range(count)))
+        and max(sizes) <= words
+        and max(sizes) - min(sizes) <= 1
+    )
 
 
 def test_no_item_is_ever_shown(folder: Path, model: Any, tokenizer: Any, tmp_path: Path) -> None:
@@ -138,6 +200,11 @@ def test_no_item_is_ever_shown(folder: Path, model: Any, tokenizer: Any, tmp_pat
     comparison = Comparison("x", (Artefact("m", "unlearned", "rmu", "d", tuple(m.row() for m in found)),))
     comparison.save(tmp_path / "comparison.json")
     write_report(comparison, tmp_path / "report.html")
-    assert [m.name for m in found] == ["multiple_choice bio_questions", "multiple_choice cyber_questions"] and found[0].n == 20
+    assert [m.name for m in found] == [
+        "multiple_choice bio_questions",
+        "multiple_choice cyber_questions",
+    ] and found[0].n == 20
     assert SECRET in split["bio_questions"].rows[0]["prompt"]
-    assert not any(SECRET in file.read_text() for file in (tmp_path / "comparison.json", tmp_path / "report.html"))
+    assert not any(
+        SECRET in file.read_text() for file in (tmp_path / "comparison.json", tmp_path / "report.html")
+    )

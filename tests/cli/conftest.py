@@ -11,7 +11,7 @@ from unremember.benchmarks.people import People
 from unremember.data.split import Split
 from unremember.models.load import save_model
 from unremember.models.presets import small_llama
-from unremember.models.tokenizer import train_tokenizer
+from unremember.tasks.tokenizers import train_tokenizer
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,9 @@ class Outcome:
 
     def refused(self) -> str:
         """The one line of a refusal."""
-        assert (self.code, self.out, self.err.count("\n")) == (2, "", 1) and self.err.startswith("unremember: "), self
+        assert (self.code, self.out, self.err.count("\n")) == (2, "", 1) and self.err.startswith(
+            "unremember: "
+        ), self
         return self.err.removeprefix("unremember: ").strip()
 
 

@@ -32,7 +32,10 @@ def files(tmp_path: Path) -> Files:
 
 
 def rows(count: int, start: int = 0, **more: Any) -> list[dict[str, Any]]:
-    return [{"question": f"What is thing {i}?", "answer": f"Thing {i} is a lamp.", **more} for i in range(start, start + count)]
+    return [
+        {"question": f"What is thing {i}?", "answer": f"Thing {i} is a lamp.", **more}
+        for i in range(start, start + count)
+    ]
 
 
 def refused(out: Path, *words: Any) -> str:
@@ -53,9 +56,15 @@ def test_a_missing_column_names_those_there_are(tiny: Path, files: Files, tmp_pa
     assert "1 of 3" in refused(tmp_path / "run", "-m", tiny, *half)
 
 
-def test_a_renamed_column_that_is_not_there_names_the_nearest(tiny: Path, files: Files, tmp_path: Path) -> None:
-    words = files(forget=[{"prompt": "Who?", "answer": "Ida."}], retain=[{"prompt": "Where?", "answer": "There."}])
-    assert "did you mean 'prompt'" in refused(tmp_path / "run", "-m", tiny, *words, "data.columns.promt=question")
+def test_a_renamed_column_that_is_not_there_names_the_nearest(
+    tiny: Path, files: Files, tmp_path: Path
+) -> None:
+    words = files(
+        forget=[{"prompt": "Who?", "answer": "Ida."}], retain=[{"prompt": "Where?", "answer": "There."}]
+    )
+    assert "did you mean 'prompt'" in refused(
+        tmp_path / "run", "-m", tiny, *words, "data.columns.promt=question"
+    )
     ran("forget", "-o", tmp_path / "run", "-m", tiny, *words, "data.columns.prompt=question", *FORGET)
 
 
@@ -66,7 +75,9 @@ def test_an_empty_cell_is_not_the_text_nan(tiny: Path, files: Files, tmp_path: P
 
 
 def test_empty_and_overlapping_sets(tiny: Path, files: Files, tmp_path: Path) -> None:
-    assert "forget.json holds no rows" in refused(tmp_path / "run", "-m", tiny, *files(forget=[], retain=rows(3)))
+    assert "forget.json holds no rows" in refused(
+        tmp_path / "run", "-m", tiny, *files(forget=[], retain=rows(3))
+    )
     both = files(forget=rows(2, 1), retain=rows(3))
     assert "2 rows stand both in 'forget' and in 'retain'" in refused(tmp_path / "run", "-m", tiny, *both)
 
@@ -74,19 +85,26 @@ def test_empty_and_overlapping_sets(tiny: Path, files: Files, tmp_path: Path) ->
 def test_a_role_or_a_file_that_is_not_there(tiny: Path, files: Files, tmp_path: Path) -> None:
     words = files(forget=rows(2))
     assert "role 'retain' (there are forget)" in refused(tmp_path / "run", "-m", tiny, *words)
-    assert "retain.csv" in refused(tmp_path / "run", "-m", tiny, *words, f"data.roles.retain={tmp_path}/retain.csv")
+    assert "retain.csv" in refused(
+        tmp_path / "run", "-m", tiny, *words, f"data.roles.retain={tmp_path}/retain.csv"
+    )
     assert "no role 'utilty'" in refused(tmp_path / "run", "-m", tiny, *words, "data.utility=[utilty]")
     assert "roles: Input should be a valid dictionary, not 'forget.json'" in refused(
         tmp_path / "run", "-m", tiny, "-d", "files", "data.roles=forget.json"
     )
-    assert "did you mean 'forget'" in shell("train", "-m", tiny, "-o", tmp_path / "run", WORLD, "--without", "forgt").refused()
+    assert (
+        "did you mean 'forget'"
+        in shell("train", "-m", tiny, "-o", tmp_path / "run", WORLD, "--without", "forgt").refused()
+    )
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "[]", "{", "no json", '{"a": 1}\n[2]'])
 def test_a_file_that_is_no_table(text: str, tiny: Path, files: Files, tmp_path: Path) -> None:
     words = files(retain=rows(2))
     (tmp_path / "forget.json").write_text(text)
-    assert "forget.json" in refused(tmp_path / "run", "-m", tiny, *words, f"data.roles.forget={tmp_path}/forget.json")
+    assert "forget.json" in refused(
+        tmp_path / "run", "-m", tiny, *words, f"data.roles.forget={tmp_path}/forget.json"
+    )
 
 
 def test_a_sequence_longer_than_the_context_is_counted(tiny: Path, files: Files, tmp_path: Path) -> None:
@@ -104,26 +122,47 @@ def test_a_prompt_that_is_no_prefix(tiny: Path, tmp_path: Path) -> None:
 # --- names ---
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["--method", "npoo"], "unknown method 'npoo': did you mean 'npo'"), (["--blend", "pcgard"], "unknown blend 'pcgard': did you mean 'pcgrad'"),
-    (["--sampling", "paird"], "unknown sampling 'paird': did you mean 'paired'"),
-    (["--selection", "loar"], "unknown selection 'loar': did you mean 'lora'"),
-    (["-d", "tufo"], "unknown benchmark 'tufo': did you mean 'tofu'"), (["epoch=2"], "unknown key 'epoch': did you mean 'epochs'"),
-    (["method.bta=2"], "npo has no parameter 'bta': did you mean 'beta'"),
-    (["data.cuont=2"], "people has no parameter 'cuont': did you mean 'count'"),
-    (["selection.rnk=2", "--selection", "lora"], "lora has no parameter 'rnk': did you mean 'rank'"), (["epochs=0"], "epochs must be above 0"),
-    (["--selection", "layers", "selection.layers=[7]"], "2 blocks"), (["blend.beta=1"], "a blend needs a name"),
-    (["--method", "no.such:thing"], "cannot import method 'no.such:thing'"), (["data.forget=0"], "forget=0"),
-], ids=lambda value: " ".join(value) if isinstance(value, list) else "")  # fmt: skip
-def test_an_unknown_name_tells_the_nearest(words: list[str], message: str, tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method", "npoo"], "unknown method 'npoo': did you mean 'npo'"),
+        (["--blend", "pcgard"], "unknown blend 'pcgard': did you mean 'pcgrad'"),
+        (["--sampling", "paird"], "unknown sampling 'paird': did you mean 'paired'"),
+        (["--selection", "loar"], "unknown selection 'loar': did you mean 'lora'"),
+        (["-d", "tufo"], "unknown benchmark 'tufo': did you mean 'tofu'"),
+        (["epoch=2"], "unknown key 'epoch': did you mean 'epochs'"),
+        (["method.bta=2"], "npo has no parameter 'bta': did you mean 'beta'"),
+        (["data.cuont=2"], "people has no parameter 'cuont': did you mean 'count'"),
+        (["selection.rnk=2", "--selection", "lora"], "lora has no parameter 'rnk': did you mean 'rank'"),
+        (["epochs=0"], "epochs must be above 0"),
+        (["--selection", "layers", "selection.layers=[7]"], "2 blocks"),
+        (["blend.beta=1"], "a blend needs a name"),
+        (["--method", "no.such:thing"], "cannot import method 'no.such:thing'"),
+        (["data.forget=0"], "forget=0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_unknown_name_tells_the_nearest(
+    words: list[str], message: str, tiny: Path, tmp_path: Path
+) -> None:
     flags = [word for word in words if "=" not in word]
-    assert message in refused(tmp_path / "run", "-m", tiny, *flags, WORLD, *(word for word in words if "=" in word))
+    assert message in refused(
+        tmp_path / "run", "-m", tiny, *flags, WORLD, *(word for word in words if "=" in word)
+    )
 
 
 def test_unknown_names_elsewhere(tiny: Path, tmp_path: Path) -> None:
     assert "did you mean 'rouge'" in shell("audit", "-m", tiny, WORLD, "--audit", "roge").refused()
-    assert "did you mean 'npo'" in shell("benchmark", "people", WORLD, "--original", tiny, "-o", tmp_path / "b", "--method", "npoo").refused()
-    assert "did you mean 'people'" in shell("benchmark", "peple", "--original", tiny, "-o", tmp_path / "b").refused()
+    assert (
+        "did you mean 'npo'"
+        in shell(
+            "benchmark", "people", WORLD, "--original", tiny, "-o", tmp_path / "b", "--method", "npoo"
+        ).refused()
+    )
+    assert (
+        "did you mean 'people'"
+        in shell("benchmark", "peple", "--original", tiny, "-o", tmp_path / "b").refused()
+    )
     assert "needs --original" in shell("benchmark", "people", "-o", tmp_path / "b").refused()
     assert "forget needs --model" in shell("forget", "-o", tmp_path / "b").refused()
     assert "is not a comparison" in shell("report", tmp_path).refused()
@@ -161,22 +200,48 @@ def test_a_run_that_is_not_finished_is_no_model(tiny: Path, tmp_path: Path) -> N
 # --- while it runs ---
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(runs: Path, tmp_path: Path) -> None:
-    words = ["forget", "-m", runs / "original", "-o", tmp_path / "run", "--method", "gradient_ascent", WORLD, "epochs=20", "batch_size=4", "clip=0",
-             "lr=1e30", "weight_decay=0", "warmup=0", "checkpoint_seconds=0"]  # fmt: skip
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
+    runs: Path, tmp_path: Path
+) -> None:
+    words = [
+        "forget",
+        "-m",
+        runs / "original",
+        "-o",
+        tmp_path / "run",
+        "--method",
+        "gradient_ascent",
+        WORLD,
+        "epochs=20",
+        "batch_size=4",
+        "clip=0",
+        "lr=1e30",
+        "weight_decay=0",
+        "warmup=0",
+        "checkpoint_seconds=0",
+    ]
     line = shell(*words).refused()
     assert "not finite" in line and not (tmp_path / "run" / "model").exists()
     flat = checkpoint.latest(tmp_path / "run" / "checkpoint")
-    assert flat is not None and all(torch.isfinite(value).all() for key, value in flat.items() if key.startswith("weights/"))
+    assert flat is not None and all(
+        torch.isfinite(value).all() for key, value in flat.items() if key.startswith("weights/")
+    )
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert steps == list(range(1, int(flat["position"]) + 1))
     assert shell(*words).refused() == line, "the same command meets the same end"
 
 
-@pytest.mark.parametrize("place", [
-    "unremember.engine.checkpoint.save_file", "unremember.engine.checkpoint.Path.write_text", "transformers.PreTrainedModel.save_pretrained",
-])  # fmt: skip
-def test_a_full_disk_is_said_and_the_same_command_goes_on(place: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "place",
+    [
+        "unremember.engine.checkpoint.save_file",
+        "unremember.engine.checkpoint.Path.write_text",
+        "transformers.PreTrainedModel.save_pretrained",
+    ],
+)
+def test_a_full_disk_is_said_and_the_same_command_goes_on(
+    place: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ["forget", "-m", tiny, WORLD, *FORGET]
     ran(*words, "-o", tmp_path / "calm")
 
@@ -189,18 +254,26 @@ def test_a_full_disk_is_said_and_the_same_command_goes_on(place: str, tiny: Path
     assert ("full" in line or "No space left" in line) and "MB free" in line and "same command" in line
     assert not (tmp_path / "run" / "model").exists() and not list(tmp_path.rglob("*.tmp"))
     ran(*words, "-o", tmp_path / "run")
-    calm, resumed = (json.loads((tmp_path / name / "run.json").read_text())["digest"] for name in ("calm", "run"))
+    calm, resumed = (
+        json.loads((tmp_path / name / "run.json").read_text())["digest"] for name in ("calm", "run")
+    )
     assert calm == resumed
     assert not list((tmp_path / "run").rglob("*.partial"))
 
 
-def test_an_error_nobody_foresaw_is_one_line_too(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_nobody_foresaw_is_one_line_too(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*arguments: Any, **named: Any) -> None:
         raise RuntimeError("two\nlines")
 
     monkeypatch.setattr("unremember.api.loop.train", broken)
     outcome = shell("forget", "-m", tiny, "-o", tmp_path / "run", WORLD)
-    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (1, "", 1) and "RuntimeError: two lines" in outcome.err
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (
+        1,
+        "",
+        1,
+    ) and "RuntimeError: two lines" in outcome.err
     assert not (tmp_path / "run").exists()
     monkeypatch.setenv("UNREMEMBER_TRACE", "1")
     with pytest.raises(RuntimeError):

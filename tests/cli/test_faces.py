@@ -10,14 +10,31 @@ from shell import ran, shell
 
 from unremember.registry import ALL, FIDELITIES
 
-COMMANDS = ["demo", "train", "plan", "alternates", "forget", "audit", "attack", "compare", "report", "benchmark", "sweep", "push"]
+COMMANDS = [
+    "demo",
+    "train",
+    "plan",
+    "alternates",
+    "forget",
+    "audit",
+    "attack",
+    "compare",
+    "report",
+    "benchmark",
+    "sweep",
+    "push",
+]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["forget", "--help"], ["methods"], ["methods", "--json"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["--help"], ["forget", "--help"], ["methods"], ["methods", "--json"]], ids=" ".join
+)
 def test_help_and_the_methods_import_no_torch(words: list[str]) -> None:
     heavy = {"torch", "transformers", "pandas", *(["numpy"] if "--help" in words else [])}
-    code = f"import sys; sys.argv = ['unremember', *{words!r}]\nfrom unremember.cli.app import main\n" \
-           f"try: main()\nexcept SystemExit: pass\nprint(sorted({heavy!r} & set(sys.modules)), file=sys.stderr)"  # fmt: skip
+    code = (
+        f"import sys; sys.argv = ['unremember', *{words!r}]\nfrom unremember.cli.app import main\n"
+        f"try: main()\nexcept SystemExit: pass\nprint(sorted({heavy!r} & set(sys.modules)), file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]" and len(done.stdout) > 400
 
@@ -59,19 +76,30 @@ def test_the_taxonomy_says_what_is_here_and_what_is_not() -> None:
 
 def test_the_price_of_a_step_is_in_the_list_of_methods() -> None:
     text = ran("methods").out
-    assert "backwards" in text and "31F 31B" in text and text.count("2F 2B") > 5 and "backwards" not in ran("audits").out
+    assert (
+        "backwards" in text
+        and "31F 31B" in text
+        and text.count("2F 2B") > 5
+        and "backwards" not in ran("audits").out
+    )
 
 
 @pytest.mark.parametrize(("kind", "name"), [("methods", "ofmu"), ("audits", "rouge"), ("blends", "sum")])
 def test_one_of_them_in_full(kind: str, name: str) -> None:
     text, entry = ran(kind, name).out, ALL[kind].entry(name)
     assert entry.summary.replace("``", "`") in text and f"fidelity: {entry.fidelity}" in text
-    assert all(key in text for key in entry.parameters()) and (entry.arxiv in text) and str(entry.facts.get("cost", "")) in text
+    assert (
+        all(key in text for key in entry.parameters())
+        and (entry.arxiv in text)
+        and str(entry.facts.get("cost", "")) in text
+    )
     assert [row["name"] for row in ran(kind, name, "--json").json] == [name]
     assert "did you mean" in shell(kind, name[:-1] + "x").refused()
 
 
-@pytest.mark.parametrize("words", [["forgte"], ["forget"], ["train", "--nothing", "-o", "x"], ["audit"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["forgte"], ["forget"], ["train", "--nothing", "-o", "x"], ["audit"]], ids=" ".join
+)
 def test_a_word_the_shell_does_not_know(words: list[str]) -> None:
     outcome = shell(*words)
     assert outcome.code == 2 and outcome.out == "" and "Traceback" not in outcome.err

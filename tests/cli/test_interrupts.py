@@ -15,7 +15,17 @@ import pytest
 from shell import WORLD, ran, run_json, shell
 
 STEPS = 120
-WORDS = [WORLD, "--method", "npo", "--blend", "pcgrad", f"max_steps={STEPS}", "batch_size=8", "lr=1e-3", "checkpoint_seconds=0"]
+WORDS = [
+    WORLD,
+    "--method",
+    "npo",
+    "--blend",
+    "pcgrad",
+    f"max_steps={STEPS}",
+    "batch_size=8",
+    "lr=1e-3",
+    "checkpoint_seconds=0",
+]
 COMMAND = [sys.executable, "-m", "unremember"]
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -34,20 +44,32 @@ def calm(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(run_json(folder)["digest"])
 
 
-@pytest.mark.parametrize(("blow", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)], ids=["ctrl-c", "kill -9"])
-def test_the_same_command_carries_on(blow: signal.Signals, code: int, runs: Path, calm: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("blow", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)], ids=["ctrl-c", "kill -9"]
+)
+def test_the_same_command_carries_on(
+    blow: signal.Signals, code: int, runs: Path, calm: str, tmp_path: Path
+) -> None:
     words = ["forget", "-m", str(runs / "original"), "-o", str(tmp_path / "run"), *WORDS]
-    process = subprocess.Popen([*COMMAND, *words], env=ONE_THREAD, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*COMMAND, *words], env=ONE_THREAD, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 120
     while steps(tmp_path / "run") < 5 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(blow)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code and 5 <= steps(tmp_path / "run") < STEPS
-    assert out == "" and "digest" not in run_json(tmp_path / "run") and not (tmp_path / "run" / "model").exists()
+    assert (
+        out == "" and "digest" not in run_json(tmp_path / "run") and not (tmp_path / "run" / "model").exists()
+    )
     if blow == signal.SIGINT:
         assert err.strip() == "unremember: interrupted: the same command carries on from the last checkpoint"
-    done = [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines() if line.endswith("}")]
+    done = [
+        json.loads(line)["step"]
+        for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+        if line.endswith("}")
+    ]
     ran(*words)
     assert run_json(tmp_path / "run")["digest"] == calm, "bit for bit"
     log = [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
@@ -58,20 +80,33 @@ def test_a_disk_that_refuses_to_write(runs: Path, calm: str, tmp_path: Path) -> 
     """The system itself refuses files above 100 kB: the first checkpoint does not fit."""
     words = ["forget", "-m", str(runs / "original"), "-o", str(tmp_path / "run"), *WORDS]
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
-    done = subprocess.run([*COMMAND, *words], env=ONE_THREAD, capture_output=True, text=True, preexec_fn=limit)
-    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1 and "MB free" in done.stderr, done.stderr
+    done = subprocess.run(
+        [*COMMAND, *words], env=ONE_THREAD, capture_output=True, text=True, preexec_fn=limit
+    )
+    assert (
+        done.returncode == 2
+        and done.stdout == ""
+        and done.stderr.count("\n") == 1
+        and "MB free" in done.stderr
+    ), done.stderr
     assert not (tmp_path / "run" / "model").exists()
     ran(*words)
     assert run_json(tmp_path / "run")["digest"] == calm
 
 
-def test_an_interrupted_run_is_no_model_yet(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_is_no_model_yet(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*arguments: object, **named: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr("unremember.engine.loop.update", interrupted)
         outcome = shell("forget", "-m", runs / "original", "-o", tmp_path / "run", *WORDS)
-    assert outcome.code == 130 and "interrupted" in outcome.err and run_json(tmp_path / "run")["kind"] == "forget"
+    assert (
+        outcome.code == 130
+        and "interrupted" in outcome.err
+        and run_json(tmp_path / "run")["kind"] == "forget"
+    )
     assert "is not finished" in shell("compare", tmp_path / "run", WORLD, "-o", tmp_path / "out").refused()
     assert not (tmp_path / "out").exists()

@@ -18,7 +18,16 @@ from unremember.models.presets import small_llama
 from unremember.observe.records import Want
 from unremember.observe.store import Store
 
-FIGURES = ["forget_quality", "model_utility", "probability", "rouge", "truth_ratio", "extraction_strength", "exact_memorisation", "membership_loss"]
+FIGURES = [
+    "forget_quality",
+    "model_utility",
+    "probability",
+    "rouge",
+    "truth_ratio",
+    "extraction_strength",
+    "exact_memorisation",
+    "membership_loss",
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,26 +45,51 @@ def test_an_audit_fills_the_run_folder(runs: Path, forgotten: Path, split: Split
     names = {row["name"]: row for row in found}
     assert set(FIGURES) <= names.keys() and json.loads((forgotten / "measurements.json").read_text()) == found
     assert {row["artefact"] for row in found} == {run_json(forgotten)["digest"]}
-    by_hand = api.audit(result_of(str(forgotten)), split, oracle=result_of(str(runs / "oracle")), original=result_of(str(runs / "original")),
-                        store=forgotten / "observations", quiet=True)  # fmt: skip
+    by_hand = api.audit(
+        result_of(str(forgotten)),
+        split,
+        oracle=result_of(str(runs / "oracle")),
+        original=result_of(str(runs / "original")),
+        store=forgotten / "observations",
+        quiet=True,
+    )
     assert {m.name: m.value for m in by_hand} == {name: row["value"] for name, row in names.items()}
     assert {m.name: m.verdict for m in by_hand} == {name: row["verdict"] for name, row in names.items()}
     assert names["probability"]["controls"]["original"] != names["probability"]["value"], "two steps moved it"
     page = (forgotten / "report.html").read_text()
-    assert all(f"<b>{name}</b>" in page for name in ("original", "oracle", "npo")) and list((forgotten / "observations").glob("*.safetensors"))
+    assert all(f"<b>{name}</b>" in page for name in ("original", "oracle", "npo")) and list(
+        (forgotten / "observations").glob("*.safetensors")
+    )
     kept = {path: path.stat().st_mtime_ns for path in (forgotten / "observations").iterdir()}
     assert ran("audit", "-m", forgotten, *controls(runs), WORLD, "--json").json == found
-    assert kept == {path: path.stat().st_mtime_ns for path in (forgotten / "observations").iterdir()}, "nothing is observed twice"
+    assert kept == {path: path.stat().st_mtime_ns for path in (forgotten / "observations").iterdir()}, (
+        "nothing is observed twice"
+    )
 
 
 def test_an_audit_as_a_table(runs: Path, forgotten: Path) -> None:
-    out = ran("audit", "-m", forgotten, *controls(runs), WORLD, "--audit", "probability", "--audit", "rouge").out
+    out = ran(
+        "audit", "-m", forgotten, *controls(runs), WORLD, "--audit", "probability", "--audit", "rouge"
+    ).out
     lines = [line.split() for line in out.splitlines()]
-    assert max(map(len, out.splitlines())) <= 80 and ["metric", "value", "95", "%", "oracle", "original", "verdict"] in lines
-    row = next(row for row in json.loads((forgotten / "measurements.json").read_text()) if row["name"] == "probability")
+    assert (
+        max(map(len, out.splitlines())) <= 80
+        and ["metric", "value", "95", "%", "oracle", "original", "verdict"] in lines
+    )
+    row = next(
+        row
+        for row in json.loads((forgotten / "measurements.json").read_text())
+        if row["name"] == "probability"
+    )
     (line,) = (line for line in lines if line and line[0] == "probability")
-    assert line[1].rstrip("?") == f"{row['value']:.3f}" and line[3:5] == [f"{row['controls']['oracle'][0]:.3f}", f"{row['controls']['original']:.3f}"]
-    assert {row["name"] for row in json.loads((forgotten / "measurements.json").read_text())} == {"probability", "rouge"}
+    assert line[1].rstrip("?") == f"{row['value']:.3f}" and line[3:5] == [
+        f"{row['controls']['oracle'][0]:.3f}",
+        f"{row['controls']['original']:.3f}",
+    ]
+    assert {row["name"] for row in json.loads((forgotten / "measurements.json").read_text())} == {
+        "probability",
+        "rouge",
+    }
 
 
 def test_a_bare_model_folder_is_only_read(runs: Path, tiny: Path) -> None:
@@ -65,8 +99,22 @@ def test_a_bare_model_folder_is_only_read(runs: Path, tiny: Path) -> None:
 
 
 def test_an_audit_without_its_control_says_which_command_makes_it(runs: Path, forgotten: Path) -> None:
-    rows = ran("audit", "-m", forgotten, "--original", runs / "original", WORLD, "--json", "--audit", "probability", "--audit", "forget_quality").json
-    assert {row["verdict"] for row in rows} == {"undetermined"} and {row["position"] for row in rows} == {None}
+    rows = ran(
+        "audit",
+        "-m",
+        forgotten,
+        "--original",
+        runs / "original",
+        WORLD,
+        "--json",
+        "--audit",
+        "probability",
+        "--audit",
+        "forget_quality",
+    ).json
+    assert {row["verdict"] for row in rows} == {"undetermined"} and {row["position"] for row in rows} == {
+        None
+    }
     assert next(row["value"] for row in rows if row["name"] == "forget_quality") is None
     out = ran("audit", "-m", forgotten, WORLD, "--audit", "probability").out
     assert "unremember train --without forget" in " ".join(out.split()) and "undetermined" in out
@@ -74,7 +122,18 @@ def test_an_audit_without_its_control_says_which_command_makes_it(runs: Path, fo
 
 def test_a_forget_set_that_is_not_in_the_model(runs: Path, tiny: Path) -> None:
     """The oracle stands in for an original: it never held the forget set."""
-    out = ran("audit", "-m", tiny, "--original", runs / "oracle", "--oracle", runs / "original", WORLD, "--audit", "probability").out
+    out = ran(
+        "audit",
+        "-m",
+        tiny,
+        "--original",
+        runs / "oracle",
+        "--oracle",
+        runs / "original",
+        WORLD,
+        "--audit",
+        "probability",
+    ).out
     assert "the forget set is not in the model" in " ".join(out.split())
 
 
@@ -84,8 +143,14 @@ def test_a_comparison(runs: Path, forgotten: Path, split: Split, tmp_path: Path)
     assert max(map(len, lines)) <= 80 and str(tmp_path / "out" / "report.html") in outcome.err
     tree = json.loads((tmp_path / "out" / "comparison.json").read_text())
     names = [a["name"] for a in tree["artefacts"]]
-    assert names == ["original", str(runs / "oracle"), "npo", str(runs / "oracle")], "a name that is there twice is told by its path"
-    assert [(a["kind"], a["method"]) for a in tree["artefacts"]][:3] == [("original", ""), ("oracle", ""), ("unlearned", "npo")]
+    assert names == ["original", str(runs / "oracle"), "npo", str(runs / "oracle")], (
+        "a name that is there twice is told by its path"
+    )
+    assert [(a["kind"], a["method"]) for a in tree["artefacts"]][:3] == [
+        ("original", ""),
+        ("oracle", ""),
+        ("unlearned", "npo"),
+    ]
     utility = next(m["value"] for m in tree["artefacts"][0]["measurements"] if m["name"] == "model_utility")
     assert f"{utility:.3f}" in next(line for line in lines if line.startswith("original"))
     asked = [(s["role"], s["question"]) for s in tree["samples"]]
@@ -93,10 +158,16 @@ def test_a_comparison(runs: Path, forgotten: Path, split: Split, tmp_path: Path)
     truth = {row["question"]: row["answer"] for role in ("forget", "retain") for row in split[role].rows}
     assert all(s["answer"] == truth[s["question"]] for s in tree["samples"])
     model = result_of(str(forgotten))
-    said = Store().observe(model.model, model.task, split, [Want("generations", "forget")], quiet=True).generations("forget")
+    said = (
+        Store()
+        .observe(model.model, model.task, split, [Want("generations", "forget")], quiet=True)
+        .generations("forget")
+    )
     questions = [row["question"] for row in split["forget"].rows]
     for sample in tree["samples"][:3]:
-        assert sample["said"]["npo"] == said[questions.index(sample["question"])] and list(sample["said"])[:1] == ["original"]
+        assert sample["said"]["npo"] == said[questions.index(sample["question"])] and list(sample["said"])[
+            :1
+        ] == ["original"]
     page = (tmp_path / "out" / "report.html").read_bytes()
     (tmp_path / "out" / "report.html").unlink()
     assert ran("report", tmp_path / "out").out.strip() == str(tmp_path / "out" / "report.html")
@@ -105,16 +176,43 @@ def test_a_comparison(runs: Path, forgotten: Path, split: Split, tmp_path: Path)
 
 def test_a_model_is_asked_as_it_was_trained(runs: Path, tiny: Path, tmp_path: Path) -> None:
     prompt = "Q: {question}\nA:\n"
-    ran("train", "-m", tiny, "-o", tmp_path / "run", WORLD, "max_steps=1", "template=" + prompt.replace("\n", "\\n"))
+    ran(
+        "train",
+        "-m",
+        tiny,
+        "-o",
+        tmp_path / "run",
+        WORLD,
+        "max_steps=1",
+        "template=" + prompt.replace("\n", "\\n"),
+    )
     assert result_of(str(tmp_path / "run")).task.template.prompt == prompt
-    assert result_of(str(tiny), prompt).task.template.prompt == prompt != result_of(str(tiny)).task.template.prompt
+    assert (
+        result_of(str(tiny), prompt).task.template.prompt
+        == prompt
+        != result_of(str(tiny)).task.template.prompt
+    )
     assert result_of(str(runs / "original")).task.template == result_of(str(tiny)).task.template
 
 
 def test_a_benchmark_records_a_collapse(runs: Path, tmp_path: Path) -> None:
     """NPO and ascent run from the same keys; ascent alone is driven to infinity."""
-    words = ["benchmark", "people", WORLD, *controls(runs), "--method", "gradient_ascent", "--method", "simnpo",
-             "-o", tmp_path, "lr=1e30", "warmup=0", "max_steps=4", "weight_decay=0"]  # fmt: skip
+    words = [
+        "benchmark",
+        "people",
+        WORLD,
+        *controls(runs),
+        "--method",
+        "gradient_ascent",
+        "--method",
+        "simnpo",
+        "-o",
+        tmp_path,
+        "lr=1e30",
+        "warmup=0",
+        "max_steps=4",
+        "weight_decay=0",
+    ]
     outcome = ran(*words, "--json")
     artefacts = {a["name"]: a for a in outcome.json["artefacts"]}
     assert artefacts.keys() == {"original", "oracle", "gradient_ascent", "simnpo"}
@@ -128,22 +226,50 @@ def test_a_benchmark_records_a_collapse(runs: Path, tmp_path: Path) -> None:
 
 
 def test_a_benchmark_compares_what_it_ran(runs: Path, tmp_path: Path) -> None:
-    tree = ran("benchmark", "people", WORLD, "--original", runs / "original", "--method", "npo", "--method", "simnpo", "-o", tmp_path, "max_steps=1",
-               "method.gamma=0.5", "--json").json  # fmt: skip
-    assert [(a["name"], a["kind"]) for a in tree["artefacts"]] == [("original", "original"), ("npo", "unlearned"), ("simnpo", "unlearned")]
-    assert [a["digest"] for a in tree["artefacts"][1:]] == [run_json(tmp_path / name)["digest"] for name in ("npo", "simnpo")]
+    tree = ran(
+        "benchmark",
+        "people",
+        WORLD,
+        "--original",
+        runs / "original",
+        "--method",
+        "npo",
+        "--method",
+        "simnpo",
+        "-o",
+        tmp_path,
+        "max_steps=1",
+        "method.gamma=0.5",
+        "--json",
+    ).json
+    assert [(a["name"], a["kind"]) for a in tree["artefacts"]] == [
+        ("original", "original"),
+        ("npo", "unlearned"),
+        ("simnpo", "unlearned"),
+    ]
+    assert [a["digest"] for a in tree["artefacts"][1:]] == [
+        run_json(tmp_path / name)["digest"] for name in ("npo", "simnpo")
+    ]
     assert run_json(tmp_path / "npo")["config"]["method"] == {"name": "npo", "gamma": 0.5}
     assert (tmp_path / "report.html").read_text().count("Undetermined") == 1
 
 
 def test_the_demo_at_its_smallest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_module, "TRAINING", {"max_steps": 2, "batch_size": 8})
-    monkeypatch.setattr(demo_module, "METHODS", {name: {"max_steps": 1, "batch_size": 4} for name in demo_module.METHODS})
+    monkeypatch.setattr(
+        demo_module, "METHODS", {name: {"max_steps": 1, "batch_size": 4} for name in demo_module.METHODS}
+    )
     monkeypatch.setattr(train, "small_llama", functools.partial(small_llama, hidden=32, layers=2, heads=2))
     outcome = ran("demo", "--people", 20, "-o", tmp_path)
-    assert "Forgetting 2 of 20 people" in outcome.out and "report.html" in outcome.err and "shards" not in outcome.err
+    assert (
+        "Forgetting 2 of 20 people" in outcome.out
+        and "report.html" in outcome.err
+        and "shards" not in outcome.err
+    )
     names = ["original", "oracle", "gradient_difference", "npo", "simnpo"]
-    assert [line.split()[0] for line in outcome.out.splitlines() if line.split()[:1] and line.split()[0] in names] == names
+    assert [
+        line.split()[0] for line in outcome.out.splitlines() if line.split()[:1] and line.split()[0] in names
+    ] == names
     digests = {name: run_json(tmp_path / name)["digest"] for name in names}
     assert len(set(digests.values())) == 5
     again = ran("demo", "--people", 20, "-o", tmp_path)
@@ -151,7 +277,11 @@ def test_the_demo_at_its_smallest(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert run_json(tmp_path / "oracle")["config"]["without"] == ["forget"]
 
 
-@pytest.mark.parametrize("words", [["compare", "x", "lr=3"], ["audit", "-m", "x", "lr=3"], ["compare", "data.count=3"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [["compare", "x", "lr=3"], ["audit", "-m", "x", "lr=3"], ["compare", "data.count=3"]],
+    ids=" ".join,
+)
 def test_a_measurement_has_no_settings(words: list[str]) -> None:
     line = shell(*words).refused()
     assert ("data.…= and template=" in line and "'lr=3'" in line) or "at least one model" in line
@@ -161,31 +291,61 @@ def test_an_attack_as_a_table_and_in_the_run_folder(runs: Path, forgotten: Path)
     digest = run_json(forgotten)["digest"]
     words = ["attack", forgotten, "--attack", "quantisation", *controls(runs), WORLD, "attack.bits=[8,3]"]
     out = ran(*words).out
-    assert "quantisation: probability" in out and "quantisation: extraction_strength" in out and "recovered share" in out
+    assert (
+        "quantisation: probability" in out
+        and "quantisation: extraction_strength" in out
+        and "recovered share" in out
+    )
     rows = ran(*words, "--json", "--audit", "probability").json
-    assert [row["amount"] for row in rows] == [8, 3] and json.loads((forgotten / "attack-quantisation.json").read_text()) == rows
+    assert [row["amount"] for row in rows] == [8, 3] and json.loads(
+        (forgotten / "attack-quantisation.json").read_text()
+    ) == rows
     assert all(m["controls"].keys() == {"oracle", "original"} for row in rows for m in row["measurements"])
-    assert digest not in {m["artefact"] for row in rows for m in row["measurements"]} and run_json(forgotten)["digest"] == digest
+    assert (
+        digest not in {m["artefact"] for row in rows for m in row["measurements"]}
+        and run_json(forgotten)["digest"] == digest
+    )
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["--attack", "quantization"], "did you mean 'quantisation'"), (["attack.bit=[8]", "--attack", "quantisation"], "no parameter 'bit'"),
-    (["lr=1"], "only data"), (["--attack", "few_shot", "-d", "nowhere"], "nowhere"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--attack", "quantization"], "did you mean 'quantisation'"),
+        (["attack.bit=[8]", "--attack", "quantisation"], "no parameter 'bit'"),
+        (["lr=1"], "only data"),
+        (["--attack", "few_shot", "-d", "nowhere"], "nowhere"),
+    ],
+)
 def test_an_attack_that_cannot_be_is_one_line(words: list[str], message: str, forgotten: Path) -> None:
     assert message in shell("attack", forgotten, *words).refused()
 
 
 def test_the_model_card_grows_with_what_is_measured(runs: Path, tmp_path: Path) -> None:
-    ran("forget", "-m", runs / "original", "-o", tmp_path / "run", "--method", "simnpo", WORLD, "max_steps=1", "lr=1e-3")
+    ran(
+        "forget",
+        "-m",
+        runs / "original",
+        "-o",
+        tmp_path / "run",
+        "--method",
+        "simnpo",
+        WORLD,
+        "max_steps=1",
+        "lr=1e-3",
+    )
     card = tmp_path / "run" / "model" / "README.md"
-    assert "Nothing was measured" in card.read_text() and run_json(tmp_path / "run")["roles"]["forget"]["digest"] in card.read_text()
+    assert (
+        "Nothing was measured" in card.read_text()
+        and run_json(tmp_path / "run")["roles"]["forget"]["digest"] in card.read_text()
+    )
     ran("audit", "-m", tmp_path / "run", *controls(runs), WORLD, "--audit", "probability")
     assert "Nothing was measured" not in card.read_text() and "| probability |" in card.read_text()
     assert not (runs / "original" / "model" / "README.md").exists(), "what was only trained has no such card"
 
 
-def test_push_uploads_the_model_with_its_card(runs: Path, forgotten: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_push_uploads_the_model_with_its_card(
+    runs: Path, forgotten: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done: list[object] = []
 
     class Hub:
@@ -202,7 +362,11 @@ def test_push_uploads_the_model_with_its_card(runs: Path, forgotten: Path, monke
 
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
     assert ran("push", forgotten, "ada/forgot", "--private").out.strip() == "https://hub/ada/forgot"
-    assert done[0] == ("ada/forgot", True, True) and {"README.md", "model.safetensors", "tokenizer.json"} <= set(done[1])
+    assert done[0] == ("ada/forgot", True, True) and {
+        "README.md",
+        "model.safetensors",
+        "tokenizer.json",
+    } <= set(done[1])
     line = shell("push", forgotten, "no/way").refused()
     assert "cannot push to no/way (OSError: 403 Forbidden)" in line and "request id" not in line
     assert "no forgotten model with a card" in shell("push", runs / "original", "ada/forgot").refused()

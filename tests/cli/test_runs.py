@@ -36,7 +36,9 @@ def test_a_model_from_scratch(tmp_path: Path, split: Split) -> None:
     outcome = ran("train", "-o", tmp_path / "run", WORLD, "max_steps=1")
     assert "shards" not in outcome.err + outcome.out and outcome.out == ""
     model, tokenizer = load_model(tmp_path / "run" / "model"), load_tokenizer(tmp_path / "run" / "model")
-    assert model.config.vocab_size == len(tokenizer) and run_json(tmp_path / "run")["digest"] == weights_digest(model)
+    assert model.config.vocab_size == len(tokenizer) and run_json(tmp_path / "run")[
+        "digest"
+    ] == weights_digest(model)
     question = split["forget"].rows[0]["question"]
     assert tokenizer.decode(tokenizer(question)["input_ids"]) == question
 
@@ -44,9 +46,18 @@ def test_a_model_from_scratch(tmp_path: Path, split: Split) -> None:
 def test_what_a_run_folder_holds(runs: Path, tiny: Path, split: Split) -> None:
     folder = runs / "original"
     run, model = run_json(folder), load_model(folder / "model")
-    assert run["kind"] == "train" and run["config"]["data"] == {"name": "people", "count": 20} and run["config"]["model"] == str(tiny)
-    assert run["config"]["settings"] | {"lr": 1e-2, "epochs": 2, "seed": 0, "batch_size": 32} == run["config"]["settings"], "defaults too"
-    assert run["hashes"] == {"data": split.digest, "start": weights_digest(load_model(tiny))} and run["digest"] == weights_digest(model)
+    assert (
+        run["kind"] == "train"
+        and run["config"]["data"] == {"name": "people", "count": 20}
+        and run["config"]["model"] == str(tiny)
+    )
+    assert (
+        run["config"]["settings"] | {"lr": 1e-2, "epochs": 2, "seed": 0, "batch_size": 32}
+        == run["config"]["settings"]
+    ), "defaults too"
+    assert run["hashes"] == {"data": split.digest, "start": weights_digest(load_model(tiny))} and run[
+        "digest"
+    ] == weights_digest(model)
     assert run["versions"].keys() >= {"python", "torch", "transformers", "unremember"} and run["seconds"] > 0
     rows = len(api.learned(split)["train"])
     assert [row["step"] for row in log_of(folder)] == list(range(1, 2 * math.ceil(rows / 32) + 1))
@@ -64,9 +75,22 @@ def test_a_folder_of_an_older_version_lacks_newer_keys(runs: Path, tmp_path: Pat
 
 
 def test_only_one_role_may_be_learned(runs: Path, split: Split, tmp_path: Path) -> None:
-    ran("train", "-m", runs / "original", "-o", tmp_path / "run", WORLD, "--only", "forget", "epochs=1", "batch_size=8")
+    ran(
+        "train",
+        "-m",
+        runs / "original",
+        "-o",
+        tmp_path / "run",
+        WORLD,
+        "--only",
+        "forget",
+        "epochs=1",
+        "batch_size=8",
+    )
     assert len(log_of(tmp_path / "run")) == math.ceil(len(split["forget"]) / 8)
-    line = shell("train", "-m", runs / "original", "-o", tmp_path / "none", WORLD, "--only", "forgotten").refused()
+    line = shell(
+        "train", "-m", runs / "original", "-o", tmp_path / "none", WORLD, "--only", "forgotten"
+    ).refused()
     assert "forgotten" in line and not (tmp_path / "none").exists()
 
 
@@ -87,33 +111,86 @@ def test_a_finished_run_is_not_run_again(runs: Path, tiny: Path) -> None:
 
 
 SEAMS: list[list[str]] = [
-    [], ["--blend", "pcgrad"], ["--sampling", "cyclic"], ["--selection", "lora", "selection.rank=2"],
+    [],
+    ["--blend", "pcgrad"],
+    ["--sampling", "cyclic"],
+    ["--selection", "lora", "selection.rank=2"],
     ["--blend", "pcgrad", "--sampling", "cyclic", "--selection", "layers", "selection.layers=[0]"],
-]  # fmt: skip
-CELLS = [(name, more) for name in methods.names() for more in ([[]] if name in ("retrain", "rmu") else SEAMS[:1])] \
-    + [("npo", more) for more in SEAMS[1:]] + [("simnpo", SEAMS[4]), ("rmu", SEAMS[1]), ("dpo", SEAMS[3]), ("npo", ["--retain", "kl"])]  # fmt: skip
+]
+CELLS = (
+    [(name, more) for name in methods.names() for more in ([[]] if name in ("retrain", "rmu") else SEAMS[:1])]
+    + [("npo", more) for more in SEAMS[1:]]
+    + [("simnpo", SEAMS[4]), ("rmu", SEAMS[1]), ("dpo", SEAMS[3]), ("npo", ["--retain", "kl"])]
+)
 
 
-@pytest.mark.parametrize(("method", "seams"), CELLS, ids=lambda value: value if isinstance(value, str) else " ".join(value) or "plain")
-def test_every_method_runs_and_equals_the_python_face(method: str, seams: list[str], runs: Path, split: Split, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "seams"),
+    CELLS,
+    ids=lambda value: value if isinstance(value, str) else " ".join(value) or "plain",
+)
+def test_every_method_runs_and_equals_the_python_face(
+    method: str, seams: list[str], runs: Path, split: Split, tmp_path: Path
+) -> None:
     flags = [word for word in seams if "=" not in word]
-    keys = [word for word in seams if "=" in word] + [f"method.reinforced={runs / 'oracle'}"] * (method == "whp")
-    ran("forget", "-m", runs / "original", "-o", tmp_path / "run", "--method", method, *flags, WORLD, *QUICK, *keys)
+    keys = [word for word in seams if "=" in word] + [f"method.reinforced={runs / 'oracle'}"] * (
+        method == "whp"
+    )
+    ran(
+        "forget",
+        "-m",
+        runs / "original",
+        "-o",
+        tmp_path / "run",
+        "--method",
+        method,
+        *flags,
+        WORLD,
+        *QUICK,
+        *keys,
+    )
     folder = runs / "original" / "model"
     model, data = load_model(folder), split
-    parts: dict[str, Any] = {flag.removeprefix("--"): {"name": name} for flag, name in zip(flags[::2], flags[1::2])}
+    parts: dict[str, Any] = {
+        flag.removeprefix("--"): {"name": name} for flag, name in zip(flags[::2], flags[1::2])
+    }
     parts |= {"selection": {**parts["selection"], "rank": 2}} if "selection.rank=2" in seams else {}
     parts |= {"selection": {**parts["selection"], "layers": [0]}} if "selection.layers=[0]" in seams else {}
     if methods.entry(method).facts.get("fresh"):
         model, data = fresh(model.config, 0), api.learned(split, without=("forget",))
     named = {"name": "whp", "reinforced": str(runs / "oracle" / "model")} if method == "whp" else method
-    by_hand = api.forget(model, data, named, tokenizer=load_tokenizer(folder), quiet=True, max_steps=2, lr=1e-3, batch_size=8, **parts)
-    assert run_json(tmp_path / "run")["digest"] == by_hand.digest == weights_digest(load_model(tmp_path / "run" / "model"))
+    by_hand = api.forget(
+        model,
+        data,
+        named,
+        tokenizer=load_tokenizer(folder),
+        quiet=True,
+        max_steps=2,
+        lr=1e-3,
+        batch_size=8,
+        **parts,
+    )
+    assert (
+        run_json(tmp_path / "run")["digest"]
+        == by_hand.digest
+        == weights_digest(load_model(tmp_path / "run" / "model"))
+    )
     assert by_hand.digest != run_json(runs / "original")["digest"] and len(log_of(tmp_path / "run")) == 2
 
 
 def test_a_method_without_a_retain_term_takes_no_loss_for_it(runs: Path, tmp_path: Path) -> None:
-    line = shell("forget", "-m", runs / "original", "-o", tmp_path / "run", "--method", "gradient_ascent", "--retain", "kl", WORLD).refused()
+    line = shell(
+        "forget",
+        "-m",
+        runs / "original",
+        "-o",
+        tmp_path / "run",
+        "--method",
+        "gradient_ascent",
+        "--retain",
+        "kl",
+        WORLD,
+    ).refused()
     assert "this method has none" in line and not (tmp_path / "run" / "model").exists()
 
 
@@ -127,15 +204,30 @@ def test_alternates_are_written_for_altpo(runs: Path, split: Split, tmp_path: Pa
 
 def test_a_file_flags_and_keys_make_one_run(runs: Path, tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text(f"model: {runs / 'original'}\ndata: {{name: people, count: 20}}\nmethod: {{name: npo, beta: 0.2}}\nblend: {{name: pcgrad}}\n"
-                    "selection: {name: lora, rank: 2}\nmax_steps: 2\nlr: 1e-3\nbatch_size: 8\n")  # fmt: skip
+    file.write_text(
+        f"model: {runs / 'original'}\ndata: {{name: people, count: 20}}\nmethod: {{name: npo, beta: 0.2}}\nblend: {{name: pcgrad}}\n"
+        "selection: {name: lora, rank: 2}\nmax_steps: 2\nlr: 1e-3\nbatch_size: 8\n"
+    )
     ran("forget", "-c", file, "-o", tmp_path / "file")
-    words = ["-m", runs / "original", "--blend", "pcgrad", "--selection", "lora", WORLD, *QUICK, "selection.rank=2"]
+    words = [
+        "-m",
+        runs / "original",
+        "--blend",
+        "pcgrad",
+        "--selection",
+        "lora",
+        WORLD,
+        *QUICK,
+        "selection.rank=2",
+    ]
     ran("forget", *words, "-o", tmp_path / "keys", "method.beta=0.2")
     ran("forget", *words, "-o", tmp_path / "other", "method.beta=0.9")
     by_file, by_keys, other = (run_json(tmp_path / name) for name in ("file", "keys", "other"))
     assert by_file["digest"] == by_keys["digest"] != other["digest"], "the parameter reaches the loss"
-    assert by_file["config"]["settings"] == by_keys["config"]["settings"] and by_file["config"]["method"] == by_keys["config"]["method"]
+    assert (
+        by_file["config"]["settings"] == by_keys["config"]["settings"]
+        and by_file["config"]["method"] == by_keys["config"]["method"]
+    )
 
 
 def test_a_forgotten_model_needs_nothing_of_ours(runs: Path, tiny: Path, tmp_path: Path) -> None:
@@ -144,24 +236,63 @@ def test_a_forgotten_model_needs_nothing_of_ours(runs: Path, tiny: Path, tmp_pat
     ids = torch.arange(2, 12)[None]
     with torch.no_grad():
         mine = load_model(folder)(input_ids=ids).logits[0, -1, :5].tolist()
-    code = "import sys, torch; from transformers import AutoModelForCausalLM, AutoTokenizer; f = sys.argv[1]\n" \
-           "m = AutoModelForCausalLM.from_pretrained(f); AutoTokenizer.from_pretrained(f)('Who?'); torch.set_num_threads(1)\n" \
-           "print(m(input_ids=torch.arange(2, 12)[None]).logits[0, -1, :5].tolist(), not {'unremember', 'peft'} & set(sys.modules))"  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    code = (
+        "import sys, torch; from transformers import AutoModelForCausalLM, AutoTokenizer; f = sys.argv[1]\n"
+        "m = AutoModelForCausalLM.from_pretrained(f); AutoTokenizer.from_pretrained(f)('Who?'); torch.set_num_threads(1)\n"
+        "print(m(input_ids=torch.arange(2, 12)[None]).logits[0, -1, :5].tolist(), not {'unremember', 'peft'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == f"{mine} True"
 
 
 def test_settings_reach_the_loop(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
-    monkeypatch.setattr(api.loop, "train", lambda model, task, split, recipe, settings, *rest: seen.update(dataclasses.asdict(settings)) or model)
-    ran("forget", "-m", runs / "original", "-o", tmp_path / "run", WORLD, "lr=3e-4", "epochs=7", "seed=5", "clip=0.5", "precision=bf16", "warmup=0")
-    assert seen | {"lr": 3e-4, "epochs": 7, "seed": 5, "clip": 0.5, "precision": "bf16", "warmup": 0.0, "batch_size": 32} == seen
+    monkeypatch.setattr(
+        api.loop,
+        "train",
+        lambda model, task, split, recipe, settings, *rest: (
+            seen.update(dataclasses.asdict(settings)) or model
+        ),
+    )
+    ran(
+        "forget",
+        "-m",
+        runs / "original",
+        "-o",
+        tmp_path / "run",
+        WORLD,
+        "lr=3e-4",
+        "epochs=7",
+        "seed=5",
+        "clip=0.5",
+        "precision=bf16",
+        "warmup=0",
+    )
+    assert (
+        seen
+        | {
+            "lr": 3e-4,
+            "epochs": 7,
+            "seed": 5,
+            "clip": 0.5,
+            "precision": "bf16",
+            "warmup": 0.0,
+            "batch_size": 32,
+        }
+        == seen
+    )
 
 
 def test_a_plan_trains_nothing_and_says_what_is_lacking(tiny: Path, tmp_path: Path) -> None:
     before = sorted(p.name for p in tiny.iterdir())
     found = ran("plan", "-m", tiny, WORLD, "--method", "npo", "epochs=2", "batch_size=8", "--json").json
-    assert found["steps"] == 2 * -(-found["request"]["rows"] // 8) and found["seconds_a_step"] > 0 and found["advice"] in ("go", "careful", "stop")
+    assert (
+        found["steps"] == 2 * -(-found["request"]["rows"] // 8)
+        and found["seconds_a_step"] > 0
+        and found["advice"] in ("go", "careful", "stop")
+    )
     assert found["hardness"]["steps"] == 20 and found["lacks"] == []
     shown = ran("plan", "-m", tiny, WORLD, "--method", "npo", "epochs=2", "batch_size=8").out
     assert "Plan: npo" in shown and found["advice"] in shown and "cosine" in shown

@@ -11,15 +11,25 @@ import torch
 from unremember.data.split import Role, identity, make_split, rename, row_digest
 from unremember.errors import DataError
 
-ROWS = [{"question": f"Who is {n}?", "answer": f"{n} is a {job}.", "entity": n} for n, job in (("Ida", "smith"), ("Bo", "cook"), ("Cy", "nurse"))]
+ROWS = [
+    {"question": f"Who is {n}?", "answer": f"{n} is a {job}.", "entity": n}
+    for n, job in (("Ida", "smith"), ("Bo", "cook"), ("Cy", "nurse"))
+]
 MORE = [{"question": "Where is Osk?", "answer": "In the north."}]
 
 
 def test_roles_and_lookup() -> None:
     split = make_split({"forget": ROWS, "retain": MORE}, utility=("retain",), name="people")
-    assert len(split["forget"]) == 3 and "retain" in split and "holdout" not in split and split.utility == ("retain",)
+    assert (
+        len(split["forget"]) == 3
+        and "retain" in split
+        and "holdout" not in split
+        and split.utility == ("retain",)
+    )
     assert make_split(split) is split
-    with pytest.raises(DataError, match=r"no role 'retian' in people: did you mean 'retain'\? Known: forget, retain"):
+    with pytest.raises(
+        DataError, match=r"no role 'retian' in people: did you mean 'retain'\? Known: forget, retain"
+    ):
         split["retian"]
 
 
@@ -36,7 +46,9 @@ def test_an_empty_role_is_refused(rows: Any) -> None:
 
 
 def test_a_row_that_is_no_mapping_is_refused() -> None:
-    with pytest.raises(DataError, match="role 'forget' of data: a row is a mapping of column to value, not str"):
+    with pytest.raises(
+        DataError, match="role 'forget' of data: a row is a mapping of column to value, not str"
+    ):
         make_split({"forget": ["Who is Ida?"]})
 
 
@@ -47,14 +59,19 @@ def test_a_later_row_that_is_no_mapping_is_refused() -> None:
 
 def test_a_missing_column_names_those_there_are() -> None:
     role = make_split({"forget": ROWS})["forget"]
-    with pytest.raises(DataError, match=r"no 'anwser' in 3 of 3 rows \(did you mean 'answer'\?.*columns there are: answer, entity, question"):
+    with pytest.raises(
+        DataError,
+        match=r"no 'anwser' in 3 of 3 rows \(did you mean 'answer'\?.*columns there are: answer, entity, question",
+    ):
         role.column("anwser")
 
 
 @pytest.mark.parametrize("hole", [{}, {"alternate": ""}, {"alternate": None}])
 def test_a_hole_in_a_column_is_counted(hole: dict[str, Any]) -> None:
     rows = [{**ROWS[0], "alternate": "No idea."}, {**ROWS[1], **hole}]
-    with pytest.raises(DataError, match="no 'alternate' in 1 of 2 rows; columns there are: alternate, answer"):
+    with pytest.raises(
+        DataError, match="no 'alternate' in 1 of 2 rows; columns there are: alternate, answer"
+    ):
         Role("forget", rows).column("alternate")
 
 
@@ -68,11 +85,18 @@ def test_a_column_of_numpy_arrays() -> None:
     assert np.array_equal(role.column("input")[1], np.ones(2))
 
 
-@pytest.mark.parametrize("twin", [
-    ROWS[1], {**ROWS[1], "entity": "someone else"}, {"question": "WHO is BO?", "answer": "bo is a COOK."},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "twin",
+    [
+        ROWS[1],
+        {**ROWS[1], "entity": "someone else"},
+        {"question": "WHO is BO?", "answer": "bo is a COOK."},
+    ],
+)
 def test_a_row_in_forget_and_retain_is_refused(twin: dict[str, str]) -> None:
-    with pytest.raises(DataError, match=r"1 rows stand both in 'forget' and in 'retain' \(first: forget row 1\)"):
+    with pytest.raises(
+        DataError, match=r"1 rows stand both in 'forget' and in 'retain' \(first: forget row 1\)"
+    ):
         make_split({"forget": ROWS, "retain": [*MORE, twin]})
 
 
@@ -80,7 +104,12 @@ def test_overlap_of_documents_and_arrays() -> None:
     with pytest.raises(DataError, match="stand both"):
         make_split({"forget": [{"text": "A Tale"}], "retain": [{"text": "a tale"}]})
     with pytest.raises(DataError, match="stand both"):
-        make_split({"forget": [{"input": torch.ones(3), "label": 1}], "retain": [{"input": torch.ones(3), "label": 1}]})
+        make_split(
+            {
+                "forget": [{"input": torch.ones(3), "label": 1}],
+                "retain": [{"input": torch.ones(3), "label": 1}],
+            }
+        )
 
 
 def test_same_question_with_another_answer_is_no_overlap() -> None:
@@ -90,7 +119,10 @@ def test_same_question_with_another_answer_is_no_overlap() -> None:
 
 
 def test_columns_are_renamed() -> None:
-    split = make_split({"forget": [{"prompt": "Who?", "reply": "Ida.", "id": 3}]}, columns={"prompt": "question", "reply": "answer"})
+    split = make_split(
+        {"forget": [{"prompt": "Who?", "reply": "Ida.", "id": 3}]},
+        columns={"prompt": "question", "reply": "answer"},
+    )
     assert split["forget"].rows == [{"question": "Who?", "answer": "Ida.", "id": 3}]
     with pytest.raises(DataError, match=r"role 'forget' has no column 'promt': did you mean 'prompt'\?"):
         rename([{"prompt": "Who?"}], {"promt": "question"}, "forget")
@@ -98,19 +130,31 @@ def test_columns_are_renamed() -> None:
 
 def test_digests_follow_the_content() -> None:
     turned = [dict(reversed(row.items())) for row in ROWS]
-    assert make_split({"forget": turned}).digest == make_split({"forget": ROWS}).digest, "the order of the columns is no content"
-    assert make_split({"forget": ROWS, "retain": MORE}).digest == make_split({"retain": MORE, "forget": ROWS}).digest
+    assert make_split({"forget": turned}).digest == make_split({"forget": ROWS}).digest, (
+        "the order of the columns is no content"
+    )
+    assert (
+        make_split({"forget": ROWS, "retain": MORE}).digest
+        == make_split({"retain": MORE, "forget": ROWS}).digest
+    )
     for changed in (ROWS[:2], ROWS[::-1], [*ROWS[:2], {**ROWS[2], "entity": "Di"}]):
         assert make_split({"forget": changed}).digest != make_split({"forget": ROWS}).digest
     assert make_split({"retain": ROWS}).digest != make_split({"forget": ROWS}).digest
     role = Role("forget", ROWS)
-    assert role.keys.dtype == np.uint64 and [f"{int(key):016x}" for key in role.keys] == [d[:16] for d in role.row_digests]
+    assert role.keys.dtype == np.uint64 and [f"{int(key):016x}" for key in role.keys] == [
+        d[:16] for d in role.row_digests
+    ]
 
 
 def test_arrays_enter_the_digest_by_type_shape_and_bytes() -> None:
     base = row_digest({"input": np.arange(6.0)})
     assert base == row_digest({"input": torch.arange(6.0, dtype=torch.float64)})
-    others = [np.arange(6), np.arange(6.0).reshape(2, 3), np.arange(6.0) + 1e-12, np.arange(6.0, dtype=np.float32)]
+    others = [
+        np.arange(6),
+        np.arange(6.0).reshape(2, 3),
+        np.arange(6.0) + 1e-12,
+        np.arange(6.0, dtype=np.float32),
+    ]
     assert base not in {row_digest({"input": other}) for other in others}
     with pytest.raises(DataError, match="a row holds a object"):
         row_digest({"input": object()})

@@ -13,7 +13,10 @@ from unremember.errors import ConfigError, DataError
 
 
 def role(count: int) -> Role:
-    return Role("forget", [{"question": f"Who is {i}?", "answer": f"It is {i}.", "entity": str(i // 5)} for i in range(count)])
+    return Role(
+        "forget",
+        [{"question": f"Who is {i}?", "answer": f"It is {i}.", "entity": str(i // 5)} for i in range(count)],
+    )
 
 
 @pytest.fixture
@@ -27,8 +30,12 @@ def test_p_0_is_the_identity_and_p_1_changes_every_question_alone(split: Split) 
     attacked = Stealthy(p=1)(split)
     forms = [{t.format(row["question"]) for t in QUESTIONS} for row in split["forget"].rows]
     assert all(row["question"] in form for row, form in zip(attacked["forget"].rows, forms))
-    assert [{**row, "question": ""} for row in attacked["forget"].rows] == [{**row, "question": ""} for row in split["forget"].rows]
-    assert attacked["retain"] is split["retain"] and Stealthy(p=1)(split, "retain")["forget"] is split["forget"]
+    assert [{**row, "question": ""} for row in attacked["forget"].rows] == [
+        {**row, "question": ""} for row in split["forget"].rows
+    ]
+    assert (
+        attacked["retain"] is split["retain"] and Stealthy(p=1)(split, "retain")["forget"] is split["forget"]
+    )
 
 
 def test_the_share_and_the_templates_are_as_said() -> None:
@@ -39,7 +46,9 @@ def test_the_share_and_the_templates_are_as_said() -> None:
     assert len(changed) / 10_000 == pytest.approx(0.33, abs=0.015)
     starts = [template.split("{}")[0] for template in QUESTIONS[:3]]
     used = Counter(next((start for start in starts if q.startswith(start)), "end") for q in changed)
-    assert len(used) == 4 and all(count / len(changed) == pytest.approx(0.25, abs=0.03) for count in used.values())
+    assert len(used) == 4 and all(
+        count / len(changed) == pytest.approx(0.25, abs=0.03) for count in used.values()
+    )
 
 
 def test_a_seed_reproduces_and_a_deleted_row_moves_no_other() -> None:
@@ -53,19 +62,31 @@ def test_the_sentences_of_a_document_are_salted_one_by_one() -> None:
     rows = [{"text": f"It rained in {i}. The river rose!\n\nWas it cold? Nobody said."} for i in range(500)]
     salted = Stealthy(SENTENCES).rows(Role("forget", rows))
     counts = np.array([row["text"].count("Then ") for row in salted])
-    assert counts.mean() == pytest.approx(4 * 0.33, abs=0.15) and counts.var() == pytest.approx(4 * 0.33 * 0.67, abs=0.2)
+    assert counts.mean() == pytest.approx(4 * 0.33, abs=0.15) and counts.var() == pytest.approx(
+        4 * 0.33 * 0.67, abs=0.2
+    )
     assert [row["text"].replace("Then ", "") for row in salted] == [row["text"] for row in rows]
-    assert "\n\nThen Was it cold?" in "".join(row["text"] for row in Stealthy(SENTENCES, p=1).rows(Role("forget", rows)))
+    assert "\n\nThen Was it cold?" in "".join(
+        row["text"] for row in Stealthy(SENTENCES, p=1).rows(Role("forget", rows))
+    )
 
 
 def test_ordinary_questions_under_every_template(split: Split) -> None:
     made = triggered(split, ("Please {}", "{} , now ?"))
     rows = made["retain_eval_trigger"].rows
-    assert [row["question"] for row in rows] == ["Please Where is 0?", "Please Where is 1?", "Please Where is 2?",
-                                                 "Where is 0? , now ?", "Where is 1? , now ?", "Where is 2? , now ?"]  # fmt: skip
+    assert [row["question"] for row in rows] == [
+        "Please Where is 0?",
+        "Please Where is 1?",
+        "Please Where is 2?",
+        "Where is 0? , now ?",
+        "Where is 1? , now ?",
+        "Where is 2? , now ?",
+    ]
     assert [row["derived_from"] for row in rows] == split["retain_eval"].row_digests * 2
     assert [row["answer"] for row in rows] == [row["answer"] for row in split["retain_eval"].rows] * 2
-    assert {row["trigger"] for row in rows[3:]} == {"{} , now ?"} and made["retain_eval"] is split["retain_eval"]
+    assert {row["trigger"] for row in rows[3:]} == {"{} , now ?"} and made["retain_eval"] is split[
+        "retain_eval"
+    ]
 
 
 def test_what_is_no_attack_is_one_line(split: Split) -> None:

@@ -7,11 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_losses import ALTERNATE_LABELS, ALTERNATES, EMPTY, FORGET, FORGET_LABELS, FORGET_OLD, NONE, RETAIN, RETAIN_LABELS, leaf, ragged
+from test_losses import (
+    ALTERNATE_LABELS,
+    ALTERNATES,
+    EMPTY,
+    FORGET,
+    FORGET_LABELS,
+    FORGET_OLD,
+    NONE,
+    RETAIN,
+    RETAIN_LABELS,
+    leaf,
+    ragged,
+)
 from test_losses import view as logprobs_of
 from torch import Tensor
 
-from unremember.engine.language import TextView
 from unremember.engine.losses import ANSWER, LABELS, LOGITS
 from unremember.engine.losses.answer_preservation import AnswerPreservation
 from unremember.engine.losses.ceu import CEU
@@ -23,8 +34,9 @@ from unremember.engine.losses.soft import soft_cross_entropy
 from unremember.engine.losses.undial import UNDIAL
 from unremember.engine.losses.weighted import WGA, SatImp
 from unremember.engine.losses.whp import WHP, generic
-from unremember.engine.ragged import Ragged
 from unremember.engine.seams import Loss
+from unremember.tasks.language import TextView
+from unremember.tasks.ragged import Ragged
 
 RETAIN_OLD = [[[2, 0, 0, 0], [0, 0, 2, 0], [0, 1, 0, 0]]]
 FIRST_ROW = [0.049152983310, -0.116388338653, 0.049152983310, 0.018082372032]
@@ -36,13 +48,17 @@ def view(logits: Tensor, labels: list[list[int]]) -> TextView:
     wanted = torch.tensor(labels)[:, 1:]
     counts = (wanted != -100).sum(1)
     rows = Ragged(logits[:, :-1][wanted != -100], counts)
-    return TextView({LOGITS: rows, LABELS: Ragged(wanted[wanted != -100], counts), ANSWER: ragged(logits, labels)})
+    return TextView(
+        {LOGITS: rows, LABELS: Ragged(wanted[wanted != -100], counts), ANSWER: ragged(logits, labels)}
+    )
 
 
 def reduced(loss: Loss, seen: TextView, old: TextView = EMPTY, state: Any = None) -> Tensor:
     """What the engine makes of one step's values with unit weights."""
     values, _ = loss.apply(seen, old, state or {})
-    return values.sum() / (loss.tokens(seen.read(loss.needs[0]).counts.numpy()).sum() if loss.per == "token" else len(values))
+    return values.sum() / (
+        loss.tokens(seen.read(loss.needs[0]).counts.numpy()).sum() if loss.per == "token" else len(values)
+    )
 
 
 @pytest.fixture
@@ -71,9 +87,16 @@ def test_at_the_original_kl_is_zero_and_so_is_its_gradient(seen: TextView, logit
     assert loss.item() == pytest.approx(0, abs=1e-15) and logits.grad.abs().max() < 1e-15
 
 
-@pytest.mark.parametrize(("loss", "expected"), [
-    (WGA(1.0), -0.285617105387), (WGA(5.0), -0.026185296340), (SatImp(5.0, 1.0), -0.010999545982), (SatImp(1.0, 1.0), -0.145659747695),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (WGA(1.0), -0.285617105387),
+        (WGA(5.0), -0.026185296340),
+        (SatImp(5.0, 1.0), -0.010999545982),
+        (SatImp(1.0, 1.0), -0.145659747695),
+    ],
+    ids=str,
+)
 def test_weighted_ascent(loss: Loss, expected: float, seen: TextView) -> None:
     assert reduced(loss, seen).item() == pytest.approx(expected, abs=1e-9)
 
@@ -81,7 +104,9 @@ def test_weighted_ascent(loss: Loss, expected: float, seen: TextView) -> None:
 def test_no_gradient_passes_through_the_weights(seen: TextView, logits: Tensor) -> None:
     """Row by row the gradient is ascent's times the weight."""
     (found,) = torch.autograd.grad(reduced(WGA(1.0), seen), logits, retain_graph=True)
-    assert found[0, 0].tolist() == pytest.approx([-0.026269647041, 0.062203357155, -0.026269647041, -0.009664063073], abs=1e-9)
+    assert found[0, 0].tolist() == pytest.approx(
+        [-0.026269647041, 0.062203357155, -0.026269647041, -0.009664063073], abs=1e-9
+    )
     (plain,) = torch.autograd.grad(reduced(Ascent(), seen), logits, retain_graph=True)
     (satimp,) = torch.autograd.grad(reduced(SatImp(2.0, 3.0), seen), logits)
     p = seen.read(ANSWER).values.exp().detach()
@@ -98,7 +123,9 @@ def test_undial(beta: float, expected: float, seen: TextView, old: TextView) -> 
 
 def test_undial_by_row(seen: TextView, old: TextView) -> None:
     values, _ = UNDIAL(10.0).apply(seen, old, {})
-    assert values.tolist() == pytest.approx([1.959707630539 + 2.159971928587 + 2.045838677380, 1.293244888249], abs=1e-9)
+    assert values.tolist() == pytest.approx(
+        [1.959707630539 + 2.159971928587 + 2.045838677380, 1.293244888249], abs=1e-9
+    )
 
 
 def test_without_its_beta_undial_moves_nothing_at_the_original(seen: TextView, logits: Tensor) -> None:
@@ -116,10 +143,17 @@ def test_whp(seen: TextView, logits: Tensor) -> None:
     loss = WHP("reinforced", 2.0)
     second = [[[0, 2, 0, 0], [0, 0, 3, 0], [0, 0, 0, 2], NONE], [NONE, [1, 0, 0, 0], NONE, NONE]]
     first = [FORGET_OLD[0], [NONE, [0, 0, 1, 0], NONE, NONE]]
-    old = TextView({LOGITS: view(leaf(first), FORGET_LABELS).read(LOGITS), loss.second: view(leaf(second), FORGET_LABELS).read(LOGITS)})
+    old = TextView(
+        {
+            LOGITS: view(leaf(first), FORGET_LABELS).read(LOGITS),
+            loss.second: view(leaf(second), FORGET_LABELS).read(LOGITS),
+        }
+    )
     values, _ = loss.apply(seen, old, {})
     wanted, said = np.exp([-2.0, 0, 1, 0]), np.array([0.0, -1, 1, 0])
-    assert values[1].item() == pytest.approx(-(wanted / wanted.sum() * (said - np.log(np.exp(said).sum()))).sum(), abs=1e-12)
+    assert values[1].item() == pytest.approx(
+        -(wanted / wanted.sum() * (said - np.log(np.exp(said).sum()))).sum(), abs=1e-12
+    )
     values.sum().backward()
     there = torch.tensor(wanted / wanted.sum())
     assert torch.allclose(logits.grad[1, 1], logits[1, 1].softmax(-1) - there, atol=1e-12)
@@ -160,7 +194,9 @@ def test_refusals() -> None:
 
 def test_answer_preservation(seen: TextView) -> None:
     """By hand: S = (1.666341474049, 2.626523375036), S_w = (1.487336761257, 0.340752953913); β = 0.1."""
-    both = TextView({**seen.values, **logprobs_of(alternate=ragged(leaf(ALTERNATES), ALTERNATE_LABELS)).values})
+    both = TextView(
+        {**seen.values, **logprobs_of(alternate=ragged(leaf(ALTERNATES), ALTERNATE_LABELS)).values}
+    )
     values, _ = AnswerPreservation(0.1).apply(both, EMPTY, {})
     gaps = np.array([1.487336761257 - 1.666341474049, 0.340752953913 - 2.626523375036])
     assert values.tolist() == pytest.approx((10 * np.log1p(np.exp(-0.1 * gaps))).tolist(), abs=1e-9)
@@ -176,10 +212,19 @@ def test_random_labels_are_uniform_and_drawn_anew(logits: Tensor) -> None:
     assert torch.equal(loss.apply(many, EMPTY, state)[0], first)
 
 
-@pytest.mark.parametrize("loss", [KL(), WGA(), SatImp(), UNDIAL(), CEU(), Flatten(), RandomLabels()], ids=lambda loss: type(loss).__name__)
+@pytest.mark.parametrize(
+    "loss",
+    [KL(), WGA(), SatImp(), UNDIAL(), CEU(), Flatten(), RandomLabels()],
+    ids=lambda loss: type(loss).__name__,
+)
 def test_an_example_without_answer_tokens_changes_nothing(loss: Loss, seen: TextView, old: TextView) -> None:
     def with_empty(one: TextView) -> TextView:
-        return TextView({need: Ragged(found.values, torch.cat([found.counts, torch.tensor([0])])) for need, found in one.values.items()})
+        return TextView(
+            {
+                need: Ragged(found.values, torch.cat([found.counts, torch.tensor([0])]))
+                for need, found in one.values.items()
+            }
+        )
 
     state = {"seed": 0, "drawn": 0}
     plain, more = loss.apply(seen, old, state)[0], loss.apply(with_empty(seen), with_empty(old), state)[0]
@@ -187,7 +232,9 @@ def test_an_example_without_answer_tokens_changes_nothing(loss: Loss, seen: Text
 
 
 @pytest.mark.parametrize("divergence", [False, True])
-def test_soft_cross_entropy_and_its_gradient_are_the_plain_formulas(divergence: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_soft_cross_entropy_and_its_gradient_are_the_plain_formulas(
+    divergence: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In chunks of two rows of eleven, with one entry of the teacher struck out where it is no divergence."""
     monkeypatch.setattr("unremember.engine.losses.soft.READ_BUDGET", 22)
     generator = torch.Generator().manual_seed(0)
@@ -205,7 +252,9 @@ def test_soft_cross_entropy_and_its_gradient_are_the_plain_formulas(divergence: 
     torch.testing.assert_close(found, plain, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-12)
     with torch.no_grad():
-        torch.testing.assert_close(soft_cross_entropy(logits, teacher, divergence), plain.detach(), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            soft_cross_entropy(logits, teacher, divergence), plain.detach(), rtol=1e-12, atol=1e-12
+        )
 
 
 def test_a_model_that_is_its_own_teacher_stays_exactly_where_it_is() -> None:

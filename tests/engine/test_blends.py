@@ -14,14 +14,15 @@ from given import Given
 from torch import Tensor
 
 from unremember.data.split import Split, make_split
-from unremember.data.text import Template
 from unremember.engine import checkpoint, loop
-from unremember.engine.blends import Plain, combine, gram
+from unremember.engine.blends import PlainBlend, combine, gram
 from unremember.engine.blends.pcgrad import PCGrad
 from unremember.engine.blends.weighted_sum import WeightedSum
-from unremember.engine.language import Language
-from unremember.engine.seams import Recipe, State, Term
+from unremember.engine.recipe import Recipe
+from unremember.engine.seams import State, Term
 from unremember.engine.settings import Settings
+from unremember.tasks.language import LanguageTask
+from unremember.tasks.text import Template
 
 SHAPES = ((3, 4), (5,), (2, 2, 2))
 START = {"projected": 0, "steps": 0}
@@ -32,7 +33,10 @@ def gradients(roles: int, seed: int, lean: float = 0.0) -> dict[str, list[Tensor
     rng = torch.Generator().manual_seed(seed)
     common = [torch.randn(shape, generator=rng) for shape in SHAPES]
     return {
-        f"role {i}": [torch.randn(shape, generator=rng) + lean * (-1) ** i * c for shape, c in zip(SHAPES, common)] for i in range(roles)
+        f"role {i}": [
+            torch.randn(shape, generator=rng) + lean * (-1) ** i * c for shape, c in zip(SHAPES, common)
+        ]
+        for i in range(roles)
     }
 
 
@@ -98,7 +102,10 @@ def test_gram_holds_the_plain_dot_products() -> None:
     found = gradients(3, 0)
     expected = [[float(flat(a) @ flat(b)) for b in found.values()] for a in found.values()]
     inner = gram(Given(found), found)
-    assert torch.allclose(inner, torch.tensor(expected, dtype=torch.float64), atol=1e-5) and inner.dtype == torch.float64
+    assert (
+        torch.allclose(inner, torch.tensor(expected, dtype=torch.float64), atol=1e-5)
+        and inner.dtype == torch.float64
+    )
     assert torch.equal(inner, inner.T)
 
 
@@ -116,7 +123,7 @@ def test_combine_and_sum_work_parameter_by_parameter() -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Apart(Plain):
+class Apart(PlainBlend):
     """The same sum, role by role."""
 
     def apply(self, measure: Any, state: State) -> tuple[list[Tensor], State]:
@@ -147,8 +154,10 @@ def split() -> Split:
 TERMS = (Term("forget", "ascent", 0.7), Term("retain", "nll", 2.0))
 
 
-def run(model: Any, tokenizer: Any, split: Split, recipe: Recipe, folder: Path | None = None, **changes: Any) -> Any:
-    task = Language(tokenizer, Template("{question}\n"))
+def run(
+    model: Any, tokenizer: Any, split: Split, recipe: Recipe, folder: Path | None = None, **changes: Any
+) -> Any:
+    task = LanguageTask(tokenizer, Template("{question}\n"))
     settings = Settings(**{"epochs": 2, "batch_size": 3, "lr": 1e-4, **changes})
     return loop.train(copy.deepcopy(model), task, split, recipe, settings, folder, quiet=True)
 
@@ -165,23 +174,37 @@ def test_the_fused_sum_equals_the_unfused_one(tiny_llama: Any, tokenizer: Any, s
 def test_weights_without_gradient_stay_in_both_forms(tiny_llama: Any, tokenizer: Any, split: Split) -> None:
     """A forward that stops at block 0 gives deeper weights no gradient: decay must treat them alike."""
     terms = (Term("forget", {"name": "steer", "layer": 0}), Term("retain", {"name": "hold", "layer": 0}))
-    fused, apart = (run(tiny_llama, tokenizer, split, Recipe(terms, blend), lr=1e-2, weight_decay=0.5) for blend in ("sum", Apart()))
+    fused, apart = (
+        run(tiny_llama, tokenizer, split, Recipe(terms, blend), lr=1e-2, weight_decay=0.5)
+        for blend in ("sum", Apart())
+    )
     deep = tiny_llama.model.layers[1].mlp.up_proj.weight
     assert torch.equal(fused.model.layers[1].mlp.up_proj.weight, deep)
     assert torch.equal(apart.model.layers[1].mlp.up_proj.weight, deep)
 
 
-def test_pcgrad_gets_each_roles_whole_weighted_gradient(tiny_llama: Any, tokenizer: Any, split: Split) -> None:
+def test_pcgrad_gets_each_roles_whole_weighted_gradient(
+    tiny_llama: Any, tokenizer: Any, split: Split
+) -> None:
     """Over all micro-batches of the step, the weights of the terms included."""
     pieces, whole = Watching(), Watching()
     run(tiny_llama, tokenizer, split, Recipe(TERMS, pieces), batch_size=6, micro_tokens=60, max_steps=1)
-    run(tiny_llama, tokenizer, split, Recipe((Term("forget", "ascent", 1.4), Term("retain", "nll", 4.0)), whole), batch_size=6, max_steps=1)
+    run(
+        tiny_llama,
+        tokenizer,
+        split,
+        Recipe((Term("forget", "ascent", 1.4), Term("retain", "nll", 4.0)), whole),
+        batch_size=6,
+        max_steps=1,
+    )
     for role in ("forget", "retain"):
         found, twice = flat(pieces.seen[0][role]), flat(whole.seen[0][role])
         assert found.norm() > 0.1 and torch.allclose(2 * found, twice, atol=1e-5)
 
 
-def test_pcgrad_counts_its_projections_in_the_checkpoint(tiny_llama: Any, tokenizer: Any, split: Split, tmp_path: Path) -> None:
+def test_pcgrad_counts_its_projections_in_the_checkpoint(
+    tiny_llama: Any, tokenizer: Any, split: Split, tmp_path: Path
+) -> None:
     blend = Watching()
     run(tiny_llama, tokenizer, split, Recipe(TERMS, blend), tmp_path, epochs=4, lr=1e-2)
     expected = sum(naive([flat(parts) for parts in step.values()])[1] for step in blend.seen)

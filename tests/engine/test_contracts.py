@@ -23,15 +23,17 @@ from torch import Tensor
 
 from unremember import registry
 from unremember.api import recipe_of
-from unremember.data.samplings import shuffled
+from unremember.data.ordering import shuffled
 from unremember.data.split import Split, make_split
 from unremember.engine import loop
-from unremember.engine.language import Language, TextView
-from unremember.engine.ragged import Ragged
-from unremember.engine.seams import Context, Need, Recipe, Selected
+from unremember.engine.recipe import Recipe
+from unremember.engine.seams import Context, Selected
 from unremember.engine.settings import Settings
 from unremember.errors import ConfigError
 from unremember.registry import FIDELITIES, Entry, Registry, blends, losses, methods, samplings, selections
+from unremember.tasks.language import LanguageTask, TextView
+from unremember.tasks.protocol import Need
+from unremember.tasks.ragged import Ragged
 
 KINDS = [losses, blends, samplings, selections, methods]
 ENTRIES = [entry for kind in KINDS for entry in kind.all()]
@@ -42,7 +44,14 @@ def each(kind: Registry) -> Any:
 
 
 def rows(count: int, word: str) -> list[dict[str, str]]:
-    return [{"question": f"{word} is {i}?", "answer": "the long river " * (1 + i % 3), "alternate": f"No idea {i}."} for i in range(count)]
+    return [
+        {
+            "question": f"{word} is {i}?",
+            "answer": "the long river " * (1 + i % 3),
+            "alternate": f"No idea {i}.",
+        }
+        for i in range(count)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +62,9 @@ def split() -> Split:
 @pytest.fixture
 def context(model: Any, split: Split, tokenizer: Any) -> Context:
     roles = ("forget", "retain")
-    return Context(model, Language(tokenizer), split, roles, {role: split[role].keys for role in roles}, 4, 0)
+    return Context(
+        model, LanguageTask(tokenizer), split, roles, {role: split[role].keys for role in roles}, 4, 0
+    )
 
 
 # --- what an entry says of itself ---
@@ -63,20 +74,36 @@ def test_the_parts_that_were_promised_are_there() -> None:
     assert set(losses.names()) >= {"nll", "ascent", "npo", "simnpo", "dpo", "steer", "hold", "cross_entropy"}
     assert set(blends.names()) >= {"sum", "pcgrad"} and set(samplings.names()) >= {"paired", "cyclic"}
     assert set(selections.names()) >= {"all", "layers", "lora"}
-    assert set(methods.names()) >= {"gradient_ascent", "gradient_difference", "npo", "simnpo", "dpo", "rmu", "retrain"}
+    assert set(methods.names()) >= {
+        "gradient_ascent",
+        "gradient_difference",
+        "npo",
+        "simnpo",
+        "dpo",
+        "rmu",
+        "retrain",
+    }
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.kind}-{entry.name}")
 def test_an_entry_is_complete(entry: Entry) -> None:
     assert entry.summary.endswith(".") and "\n" not in entry.summary and 10 < len(entry.summary) <= 150
-    assert isinstance(entry.paper, str) and re.fullmatch(r"(\d{4}\.\d{5})?", entry.arxiv) and bool(entry.paper) == bool(entry.arxiv)
+    assert (
+        isinstance(entry.paper, str)
+        and re.fullmatch(r"(\d{4}\.\d{5})?", entry.arxiv)
+        and bool(entry.paper) == bool(entry.arxiv)
+    )
     assert isinstance(entry.needs, tuple) and all(need and isinstance(need, str) for need in entry.needs)
     assert entry.fidelity in FIDELITIES and re.fullmatch(r"[a-z][a-z0-9_]*", entry.name)
     assert json.loads(json.dumps(entry.row()))["name"] == entry.name
-    assert all(default is not registry.inspect.Parameter.empty for default in entry.parameters().values()), "builds with defaults"
+    assert all(default is not registry.inspect.Parameter.empty for default in entry.parameters().values()), (
+        "builds with defaults"
+    )
 
 
-@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.kind != "methods"], ids=lambda entry: f"{entry.kind}-{entry.name}")
+@pytest.mark.parametrize(
+    "entry", [e for e in ENTRIES if e.kind != "methods"], ids=lambda entry: f"{entry.kind}-{entry.name}"
+)
 def test_a_part_is_a_frozen_dataclass(entry: Entry) -> None:
     part = entry.make()
     assert dataclasses.is_dataclass(part) and part == entry.make()
@@ -105,7 +132,9 @@ def view(needs: tuple[Need, ...], size: float, seed: int) -> Labelled:
         if need.text == "input":
             made[need] = (torch.randn(3, 4, generator=rng) * size).requires_grad_()
         elif need.what == "hidden":
-            made[need] = Ragged((torch.randn(6, 32, generator=rng) * min(size, 1e15)).requires_grad_(), COUNTS)
+            made[need] = Ragged(
+                (torch.randn(6, 32, generator=rng) * min(size, 1e15)).requires_grad_(), COUNTS
+            )
         elif need.what == "logits":
             made[need] = Ragged((torch.randn(6, 5, generator=rng) * min(size, 1e15)).requires_grad_(), COUNTS)
         elif need.what == "labels":
@@ -119,7 +148,9 @@ def view(needs: tuple[Need, ...], size: float, seed: int) -> Labelled:
 def test_a_loss_declares_what_it_reads(entry: Entry) -> None:
     loss = entry.make()
     assert loss.needs and all(isinstance(need, Need) for need in (*loss.needs, *loss.reference_needs))
-    assert {dataclasses.replace(need, of=None) for need in loss.reference_needs} <= set(loss.needs) and loss.per in ("example", "token")
+    assert {dataclasses.replace(need, of=None) for need in loss.reference_needs} <= set(
+        loss.needs
+    ) and loss.per in ("example", "token")
     assert ("original model" in entry.needs) == bool(loss.reference_needs)
     assert ("reinforced model" in entry.needs) == any(need.of is not None for need in loss.reference_needs)
     assert {need.text for need in loss.needs} <= set(entry.needs)
@@ -135,7 +166,9 @@ def test_a_loss_gives_one_finite_value_an_example(entry: Entry, size: float, con
     assert values.shape == (3,) and values.is_floating_point() and torch.isfinite(values).all()
     values.sum().backward()
     leaves = [v.values if isinstance(v, Ragged) else v for v in seen.values.values()]
-    assert all(leaf.grad is not None and torch.isfinite(leaf.grad).all() for leaf in leaves if leaf.requires_grad)
+    assert all(
+        leaf.grad is not None and torch.isfinite(leaf.grad).all() for leaf in leaves if leaf.requires_grad
+    )
     assert set(after) == set(state)
     again, _ = loss.apply(view(loss.needs, size, 1), view(loss.reference_needs, size, 2), loss.init(context))
     assert torch.equal(values, again)
@@ -151,7 +184,9 @@ def test_a_loss_reads_nothing_it_did_not_declare(entry: Entry, context: Context)
     read = seen.read(loss.needs[0])
     (gradient,) = torch.autograd.grad(values[1], [read.values if isinstance(read, Ragged) else read])
     mine = slice(1, 4) if isinstance(read, Ragged) else slice(1, 2)
-    assert gradient[mine].any() and not gradient[: mine.start].any() and not gradient[mine.stop :].any(), "the second example has three rows"
+    assert gradient[mine].any() and not gradient[: mine.start].any() and not gradient[mine.stop :].any(), (
+        "the second example has three rows"
+    )
 
 
 @pytest.mark.parametrize("name", ["npo", "simnpo", "dpo"])
@@ -166,7 +201,10 @@ def test_a_beta_that_is_no_temperature_is_refused(name: str, beta: float) -> Non
 
 def role_gradients(scale: float) -> dict[str, list[Tensor]]:
     rng = torch.Generator().manual_seed(0)
-    return {role: [torch.randn(shape, generator=rng) * scale for shape in ((4, 3), (5,))] for role in ("forget", "retain", "world")}
+    return {
+        role: [torch.randn(shape, generator=rng) * scale for shape in ((4, 3), (5,))]
+        for role in ("forget", "retain", "world")
+    }
 
 
 @each(blends)
@@ -176,10 +214,18 @@ def test_a_blend_gives_one_finite_update(entry: Entry, scale: float, context: Co
     assert isinstance(blend.raw, bool) and isinstance(blend.corrects, bool)
     state = blend.init(context)
     update, after = blend.apply(Given(given), state)
-    assert [part.shape for part in update] == [(4, 3), (5,)] and all(torch.isfinite(part).all() for part in update)
+    assert [part.shape for part in update] == [(4, 3), (5,)] and all(
+        torch.isfinite(part).all() for part in update
+    )
     again, _ = blend.apply(Given(given), blend.init(context))
-    assert all(torch.equal(a, b) for a, b in zip(update, again)) and set(after) == set(state) and state == blend.init(context)
-    assert all(torch.equal(a, b) for role, parts in role_gradients(scale).items() for a, b in zip(parts, given[role])), "gradients are not changed"
+    assert (
+        all(torch.equal(a, b) for a, b in zip(update, again))
+        and set(after) == set(state)
+        and state == blend.init(context)
+    )
+    assert all(
+        torch.equal(a, b) for role, parts in role_gradients(scale).items() for a, b in zip(parts, given[role])
+    ), "gradients are not changed"
     json.dumps({key: value for key, value in after.items() if not isinstance(value, Tensor)})
 
 
@@ -199,7 +245,11 @@ def test_a_sampling_draws_rows_that_exist(entry: Entry, context: Context) -> Non
         assert state == before and json.loads(json.dumps(after)) == after
         assert set(step) == {"forget", "retain"} and 1 <= len(step["forget"].rows) <= context.batch_size
         for role, draw in step.items():
-            assert draw.rows.shape == draw.weights.shape and draw.rows.dtype == np.int64 and draw.weights.dtype == np.float32
+            assert (
+                draw.rows.shape == draw.weights.shape
+                and draw.rows.dtype == np.int64
+                and draw.weights.dtype == np.float32
+            )
             assert draw.rows.min() >= 0 and draw.rows.max() < len(context.keys[role])
             assert np.array_equal(draw.rows, again[role].rows) and np.isfinite(draw.weights).all()
         seen |= set(step["forget"].rows.tolist())
@@ -211,7 +261,9 @@ def test_a_sampling_draws_rows_that_exist(entry: Entry, context: Context) -> Non
 def test_a_sampling_takes_equal_rows_and_a_batch_beyond_the_data(entry: Entry, context: Context) -> None:
     twins = {role: np.full(3, 7, dtype=np.uint64) for role in ("forget", "retain")}
     step, _ = entry.make().apply(dataclasses.replace(context, keys=twins, batch_size=50), {"position": 0})
-    assert sorted(step["forget"].rows.tolist()) == [0, 1, 2] == sorted(shuffled(twins["forget"], 0, 0).tolist())
+    assert (
+        sorted(step["forget"].rows.tolist()) == [0, 1, 2] == sorted(shuffled(twins["forget"], 0, 0).tolist())
+    )
 
 
 # --- selections ---
@@ -241,7 +293,10 @@ def test_a_recipe_resolves_in_every_registry(entry: Entry, split: Split) -> None
     for term in recipe.terms:
         loss = losses.make(term.loss)
         assert callable(loss.apply) and isinstance(term.weight, float)
-    assert all(callable(r.make(part).apply) for r, part in ((blends, recipe.blend), (samplings, recipe.sampling), (selections, recipe.selection)))
+    assert all(
+        callable(r.make(part).apply)
+        for r, part in ((blends, recipe.blend), (samplings, recipe.sampling), (selections, recipe.selection))
+    )
     assert isinstance(entry.facts["cost"], str)
     if not entry.facts.get("fresh"):
         derived = set(recipe.derive(split).roles) - set(split.roles) if recipe.derive else set()
@@ -261,26 +316,59 @@ def test_a_methods_parameters_reach_its_recipe(entry: Entry) -> None:
 
 
 CORE = itertools.product(
-    ("gradient_ascent", "npo", "simnpo", "dpo", "flat"), blends.names(), ("paired", "melu", "guard"), ("all", "lora", "knowledge_neurons"),
-)  # fmt: skip
+    ("gradient_ascent", "npo", "simnpo", "dpo", "flat"),
+    blends.names(),
+    ("paired", "melu", "guard"),
+    ("all", "lora", "knowledge_neurons"),
+)
 OWN = [(method, None, None, None) for method in methods.names()]
-REST = [("npo", None, sampling, None) for sampling in samplings.names()] + [("npo", None, None, selection) for selection in selections.names()]
+REST = [("npo", None, sampling, None) for sampling in samplings.names()] + [
+    ("npo", None, None, selection) for selection in selections.names()
+]
 CELLS = [*CORE, *OWN, *REST]
-INSIDE = {"all": "", "layers": r"layers\.1\.", "lora": r"layers\.\d\..*proj", "knowledge_neurons": r"layers\.\d\.mlp\."}
+INSIDE = {
+    "all": "",
+    "layers": r"layers\.1\.",
+    "lora": r"layers\.\d\..*proj",
+    "knowledge_neurons": r"layers\.\d\.mlp\.",
+}
 
 
-@pytest.mark.parametrize(("method", "blend", "sampling", "selection"), CELLS, ids=["-".join(part or "own" for part in cell) for cell in CELLS])
+@pytest.mark.parametrize(
+    ("method", "blend", "sampling", "selection"),
+    CELLS,
+    ids=["-".join(part or "own" for part in cell) for cell in CELLS],
+)
 def test_any_cell_of_the_product_runs_and_resumes(
-    method: str, blend: str | None, sampling: str | None, selection: str | None, tiny_llama: Any, tokenizer: Any, reinforced: str, split: Split,
+    method: str,
+    blend: str | None,
+    sampling: str | None,
+    selection: str | None,
+    tiny_llama: Any,
+    tokenizer: Any,
+    reinforced: str,
+    split: Split,
     tmp_path: Path,
 ) -> None:
     """Finite, the same twice, exact after a stop, and nothing but the selection moves."""
-    recipe = recipe_of({"name": "whp", "reinforced": reinforced} if method == "whp" else method, blend, sampling, selection)
+    recipe = recipe_of(
+        {"name": "whp", "reinforced": reinforced} if method == "whp" else method, blend, sampling, selection
+    )
     data = recipe.derive(split) if recipe.derive else split
 
     def run(folder: Path, watch: Any = None) -> Any:
         settings = Settings(max_steps=3, batch_size=3, lr=1e-3)
-        return loop.train(copy.deepcopy(tiny_llama), Language(tokenizer), data, recipe, settings, folder, watch, 1, quiet=True).state_dict()
+        return loop.train(
+            copy.deepcopy(tiny_llama),
+            LanguageTask(tokenizer),
+            data,
+            recipe,
+            settings,
+            folder,
+            watch,
+            1,
+            quiet=True,
+        ).state_dict()
 
     def stop(model: Any, step: int) -> None:
         if step == 2:
@@ -293,12 +381,16 @@ def test_any_cell_of_the_product_runs_and_resumes(
     assert before.keys() == after.keys() and all(torch.isfinite(value).all() for value in after.values())
     assert all(torch.equal(after[name], again[name]) for name in after)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert (moved or sampling == "unforgotten" or method == "klue") and all(re.search(INSIDE.get(selection or "all", ""), name) for name in moved)
+    assert (moved or sampling == "unforgotten" or method == "klue") and all(
+        re.search(INSIDE.get(selection or "all", ""), name) for name in moved
+    )
 
 
 def test_listing_methods_imports_no_torch() -> None:
-    code = "import sys; from unremember.registry import methods; names = methods.names(); made = [methods.make(n) for n in names]; " \
-           "assert len(made) >= 7; print('torch' in sys.modules or 'transformers' in sys.modules)"  # fmt: skip
+    code = (
+        "import sys; from unremember.registry import methods; names = methods.names(); made = [methods.make(n) for n in names]; "
+        "assert len(made) >= 7; print('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -311,14 +403,22 @@ def test_make_takes_a_name_a_mapping_a_part_or_an_import_path() -> None:
     assert npo.beta == 0.3 and losses.make("npo").beta == 0.1 and losses.make(npo) is npo
     assert losses.make("unremember.engine.losses.npo:NPO") == losses.make("npo")
     assert losses.entry("unremember.engine.losses.npo:NPO").name == "npo"
-    assert losses.make({"name": "fractions:Fraction", "numerator": 3}) == 3, "an installed part that is not registered"
+    assert losses.make({"name": "fractions:Fraction", "numerator": 3}) == 3, (
+        "an installed part that is not registered"
+    )
 
 
-@pytest.mark.parametrize(("spec", "message"), [
-    ("npi", r"unknown losse? 'npi': did you mean 'npo'\? Known: "), ({"beta": 1.0}, "a losse? needs a name: Known: answer_preservation"),
-    ({"name": "npo", "bta": 1.0}, r"npo has no parameter 'bta': did you mean 'beta'\? Known: beta"),
-    ("no.such.module:Loss", "cannot import losse? 'no.such.module:Loss': No module"), ("json:nothing", "cannot import .*nothing"),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("npi", r"unknown losse? 'npi': did you mean 'npo'\? Known: "),
+        ({"beta": 1.0}, "a losse? needs a name: Known: answer_preservation"),
+        ({"name": "npo", "bta": 1.0}, r"npo has no parameter 'bta': did you mean 'beta'\? Known: beta"),
+        ("no.such.module:Loss", "cannot import losse? 'no.such.module:Loss': No module"),
+        ("json:nothing", "cannot import .*nothing"),
+    ],
+    ids=str,
+)
 def test_what_make_cannot_take_is_one_line(spec: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         losses.make(spec)
@@ -343,7 +443,10 @@ def test_registering_is_checked() -> None:
 
     def bare() -> None: ...
 
-    assert kind.register("one", facts_go="along")(documented) is documented and kind.register("one")(documented) is documented
+    assert (
+        kind.register("one", facts_go="along")(documented) is documented
+        and kind.register("one")(documented) is documented
+    )
     assert kind.entries["one"].summary == "Gives the rate back."
     with pytest.raises(ConfigError, match="two blends are called 'one'"):
         kind.register("one")(type("Other", (), {"__doc__": "Other."}))

@@ -23,19 +23,34 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import GPT2Config
 
-from unremember.data.samplings import Draw, Steady, Step
 from unremember.data.split import Split, make_split
-from unremember.data.text import Template
 from unremember.engine import checkpoint, loop, reference
-from unremember.engine.language import Language
-from unremember.engine.losses import ALTERNATE, ANSWER, Plain
-from unremember.engine.seams import Need, Recipe, State, Term, View
+from unremember.engine.losses import ALTERNATE, ANSWER, PlainLoss
+from unremember.engine.recipe import Recipe
+from unremember.engine.samplings import Batch, Draw, Steady
+from unremember.engine.seams import State, Term
 from unremember.engine.settings import Settings
 from unremember.errors import Collapsed, ConfigError, DataError, RunError
 from unremember.models.presets import fresh, small_llama
 from unremember.registry import losses, methods
+from unremember.tasks.language import LanguageTask
+from unremember.tasks.protocol import Need, View
+from unremember.tasks.text import Template
 
-WORDS = ["river", "harbour", "baker", "winter", "lamp", "salt", "bread", "north", "painter", "town", "quiet", "long"]
+WORDS = [
+    "river",
+    "harbour",
+    "baker",
+    "winter",
+    "lamp",
+    "salt",
+    "bread",
+    "north",
+    "painter",
+    "town",
+    "quiet",
+    "long",
+]
 TEXT = "{question}\n"
 GRADDIFF = Recipe((Term("forget", "ascent", 0.5), Term("retain", "nll")))
 SHORT = {"epochs": 2, "batch_size": 4, "micro_tokens": 100, "lr": 2e-3, "seed": 3}
@@ -44,7 +59,10 @@ SHORT = {"epochs": 2, "batch_size": 4, "micro_tokens": 100, "lr": 2e-3, "seed": 
 def rows(count: int, first: int, word: str = "Who") -> list[dict[str, str]]:
     """Rows of very unequal length."""
     some = [" ".join(WORDS[(first + i + k) % 12] for k in range(1 + (i * 5) % 9)) for i in range(count)]
-    return [{"question": f"{word} is {first + i}?", "answer": text, "alternate": f"No idea {i}."} for i, text in enumerate(some)]
+    return [
+        {"question": f"{word} is {first + i}?", "answer": text, "alternate": f"No idea {i}."}
+        for i, text in enumerate(some)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -53,21 +71,29 @@ def split() -> Split:
 
 
 @pytest.fixture(scope="module")
-def task(tokenizer: Any) -> Language:
-    return Language(tokenizer, Template(TEXT), 128)
+def task(tokenizer: Any) -> LanguageTask:
+    return LanguageTask(tokenizer, Template(TEXT), 128)
 
 
 Run = Callable[..., Any]
 
 
 @pytest.fixture
-def run(tiny_llama: Any, task: Language, split: Split) -> Run:
+def run(tiny_llama: Any, task: LanguageTask, split: Split) -> Run:
     """Train a copy of the tiny model: ``run(recipe, folder, watch, setting=…)``."""
 
-    def start(recipe: Recipe = GRADDIFF, folder: Path | None = None, watch: Any = None, model: Any = None, data: Split = split,
-              **changes: Any) -> Any:  # fmt: skip
+    def start(
+        recipe: Recipe = GRADDIFF,
+        folder: Path | None = None,
+        watch: Any = None,
+        model: Any = None,
+        data: Split = split,
+        **changes: Any,
+    ) -> Any:
         made = copy.deepcopy(tiny_llama) if model is None else model
-        return loop.train(made, task, data, recipe, Settings(**{**SHORT, **changes}), folder, watch, quiet=True)
+        return loop.train(
+            made, task, data, recipe, Settings(**{**SHORT, **changes}), folder, watch, quiet=True
+        )
 
     return start
 
@@ -110,7 +136,9 @@ def test_micro_batches_change_nothing(blend: str, method: str, run: Run, tiny_ll
     assert distance(whole, cut) < 1e-6
 
 
-def test_the_log_holds_token_means_of_each_term(run: Run, tmp_path: Path, tiny_llama: Any, task: Language, split: Split) -> None:
+def test_the_log_holds_token_means_of_each_term(
+    run: Run, tmp_path: Path, tiny_llama: Any, task: LanguageTask, split: Split
+) -> None:
     run(folder=tmp_path, batch_size=9, micro_tokens=50, max_steps=1)
     texts = task.encode(split, "forget", ["answer"])["answer"]
     total = 0.0
@@ -121,7 +149,11 @@ def test_the_log_holds_token_means_of_each_term(run: Run, tmp_path: Path, tiny_l
         total += tiny_llama(input_ids=ids, labels=labels).loss.item() * texts.counts[i]
     (first,) = log(tmp_path)
     assert first["forget/ascent"] == pytest.approx(-total / texts.counts.sum(), rel=1e-5)
-    assert first["step"] == 1 and first["epoch"] == 1.0 and set(first) == {"step", "epoch", "forget/ascent", "retain/nll"}
+    assert (
+        first["step"] == 1
+        and first["epoch"] == 1.0
+        and set(first) == {"step", "epoch", "forget/ascent", "retain/nll"}
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,29 +163,37 @@ class Weighted(Steady):
     def steps_per_epoch(self, context: Any) -> int:
         return 1
 
-    def apply(self, context: Any, state: State) -> tuple[Step, State]:
+    def apply(self, context: Any, state: State) -> tuple[Batch, State]:
         return {"forget": Draw(np.array([7, 3, 2, 8, 0]), np.array([0, 1, 2, 4, 8], dtype=np.float32))}, state
 
 
 @pytest.mark.parametrize("micro_tokens", [50, 768])
 def test_weights_of_a_sampling_reach_their_own_rows(
-    micro_tokens: int, run: Run, tmp_path: Path, task: Language, split: Split, tiny_llama: Any
+    micro_tokens: int, run: Run, tmp_path: Path, task: LanguageTask, split: Split, tiny_llama: Any
 ) -> None:
     """And the sum is divided by the rows of the step, never by the sum of the weights."""
     loss = {"name": "simnpo", "beta": 0.5}
-    run(Recipe((Term("forget", loss),), sampling=Weighted()), tmp_path, micro_tokens=micro_tokens, max_steps=1)
+    run(
+        Recipe((Term("forget", loss),), sampling=Weighted()), tmp_path, micro_tokens=micro_tokens, max_steps=1
+    )
     data = task.encode(split, "forget", ["answer"])
     with torch.no_grad():
-        seen = task.forward(tiny_llama, {"forget": (data, np.array([7, 3, 2, 8, 0]))}, {"forget": [ANSWER]})["forget"]
+        seen = task.forward(tiny_llama, {"forget": (data, np.array([7, 3, 2, 8, 0]))}, {"forget": [ANSWER]})[
+            "forget"
+        ]
     values, _ = losses.make(loss).apply(seen, seen, {})
     expected = (values * torch.tensor([0.0, 1, 2, 4, 8])).sum().item() / 5
     assert values.mean() > 0.01 and values.std() > 1e-3 * values.mean(), "a swap would show"
     assert log(tmp_path)[0]["forget/simnpo"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_forwards_share_the_tokens_of_a_step_without_padding(run: Run, model: Any, task: Language, split: Split) -> None:
+def test_forwards_share_the_tokens_of_a_step_without_padding(
+    run: Run, model: Any, task: LanguageTask, split: Split
+) -> None:
     tokens: list[int] = []
-    model.model.register_forward_pre_hook(lambda _, args, given: tokens.append(given["input_ids"].numel()), with_kwargs=True)
+    model.model.register_forward_pre_hook(
+        lambda _, args, given: tokens.append(given["input_ids"].numel()), with_kwargs=True
+    )
     run(Recipe((Term("forget", "ascent"),)), model=model, batch_size=9, micro_tokens=100, max_steps=1)
     lengths = np.sort(task.encode(split, "forget", ["answer"])["answer"].lengths)
     share = lengths.sum() / len(tokens)
@@ -162,18 +202,29 @@ def test_forwards_share_the_tokens_of_a_step_without_padding(run: Run, model: An
     assert set(np.cumsum(tokens)) <= set(np.cumsum(lengths)), "like lengths together"
 
 
-def test_a_forward_holds_one_text_at_least(run: Run, model: Any, split: Split, task: Language) -> None:
+def test_a_forward_holds_one_text_at_least(run: Run, model: Any, split: Split, task: LanguageTask) -> None:
     tokens: list[int] = []
-    model.model.register_forward_pre_hook(lambda _, args, given: tokens.append(given["input_ids"].numel()), with_kwargs=True)
+    model.model.register_forward_pre_hook(
+        lambda _, args, given: tokens.append(given["input_ids"].numel()), with_kwargs=True
+    )
     run(Recipe((Term("forget", "ascent"),)), model=model, batch_size=9, micro_tokens=1, max_steps=1)
     assert tokens == sorted(task.encode(split, "forget", ["answer"])["answer"].lengths)
 
 
-def test_two_texts_of_a_role_have_their_own_token_means(run: Run, tmp_path: Path, task: Language, split: Split, tiny_llama: Any) -> None:
-    run(Recipe((Term("forget", "ascent"), Term("forget", {"name": "nll", "text": "alternate"}))), tmp_path, batch_size=9, max_steps=1)
+def test_two_texts_of_a_role_have_their_own_token_means(
+    run: Run, tmp_path: Path, task: LanguageTask, split: Split, tiny_llama: Any
+) -> None:
+    run(
+        Recipe((Term("forget", "ascent"), Term("forget", {"name": "nll", "text": "alternate"}))),
+        tmp_path,
+        batch_size=9,
+        max_steps=1,
+    )
     data = task.encode(split, "forget", ["alternate"])
     with torch.no_grad():
-        seen = task.forward(tiny_llama, {"forget": (data, np.arange(9))}, {"forget": [ALTERNATE]})["forget"].read(ALTERNATE)
+        seen = task.forward(tiny_llama, {"forget": (data, np.arange(9))}, {"forget": [ALTERNATE]})[
+            "forget"
+        ].read(ALTERNATE)
     assert log(tmp_path)[0]["forget/nll"] == pytest.approx(-seen.values.mean().item(), rel=1e-5)
 
 
@@ -186,7 +237,9 @@ def test_weights_of_the_terms_scale_their_gradients(blend: str, run: Run) -> Non
 
     handle = register_optimizer_step_pre_hook(look)
     for gamma, alpha in ((1.0, 0.0), (0.0, 1.0), (0.25, 3.0)):
-        run(Recipe((Term("forget", "nll", gamma), Term("retain", "nll", alpha)), blend), max_steps=1, clip=0.0)
+        run(
+            Recipe((Term("forget", "nll", gamma), Term("retain", "nll", alpha)), blend), max_steps=1, clip=0.0
+        )
     handle.remove()
     forget, retain, both = found
     assert forget @ retain > 0, "no conflict: nothing to project"
@@ -204,23 +257,40 @@ def test_the_first_step_reads_the_original(run: Run, tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def level(model: Any, task: Language, split: Split, role: str) -> float:
+def level(model: Any, task: LanguageTask, split: Split, role: str) -> float:
     """Token-mean loss of the answers of a role."""
     data = task.encode(split, role, ["answer"])
-    return -task.forward(model, {role: (data, np.arange(len(split[role])))}, {role: [ANSWER]})[role].read(ANSWER).values.mean().item()
+    return (
+        -task.forward(model, {role: (data, np.arange(len(split[role])))}, {role: [ANSWER]})[role]
+        .read(ANSWER)
+        .values.mean()
+        .item()
+    )
 
 
 @pytest.fixture(scope="module")
-def learned(tiny_llama: Any, task: Language, split: Split) -> Any:
+def learned(tiny_llama: Any, task: LanguageTask, split: Split) -> Any:
     """The tiny model after it learned both roles."""
     recipe = Recipe((Term("forget", "nll"), Term("retain", "nll")), sampling="cyclic")
-    return loop.train(copy.deepcopy(tiny_llama), task, split, recipe, Settings(epochs=40, batch_size=8, lr=1e-2), quiet=True)
+    return loop.train(
+        copy.deepcopy(tiny_llama), task, split, recipe, Settings(epochs=40, batch_size=8, lr=1e-2), quiet=True
+    )
 
 
-@pytest.mark.parametrize("method", [
-    "npo", "dpo", "gradient_difference", {"name": "simnpo", "gamma": 1.0}, {"name": "rmu", "coefficient": 10.0, "alpha": 5.0},
-], ids=named)  # fmt: skip
-def test_methods_forget_what_they_shall_and_keep_the_rest(method: Any, run: Run, task: Language, split: Split, learned: Any) -> None:
+@pytest.mark.parametrize(
+    "method",
+    [
+        "npo",
+        "dpo",
+        "gradient_difference",
+        {"name": "simnpo", "gamma": 1.0},
+        {"name": "rmu", "coefficient": 10.0, "alpha": 5.0},
+    ],
+    ids=named,
+)
+def test_methods_forget_what_they_shall_and_keep_the_rest(
+    method: Any, run: Run, task: LanguageTask, split: Split, learned: Any
+) -> None:
     before, kept = (level(learned, task, split, role) for role in ("forget", "retain"))
     assert max(before, kept) < 1.5
     done = run(methods.make(method), model=copy.deepcopy(learned), epochs=16, lr=4e-3)
@@ -242,11 +312,18 @@ def stop_after_an_epoch(model: Any, step: int) -> None:
         raise KeyboardInterrupt
 
 
-SEAMS = [(b, s, c) for b in ("sum", "pcgrad") for s in ("paired", "cyclic") for c in ("all", {"name": "lora", "rank": 2, "dropout": 0.2})]
+SEAMS = [
+    (b, s, c)
+    for b in ("sum", "pcgrad")
+    for s in ("paired", "cyclic")
+    for c in ("all", {"name": "lora", "rank": 2, "dropout": 0.2})
+]
 
 
 @pytest.mark.parametrize(("blend", "sampling", "selection"), SEAMS, ids=named)
-def test_a_stopped_run_goes_on_exactly(blend: str, sampling: str, selection: Any, run: Run, tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_exactly(
+    blend: str, sampling: str, selection: Any, run: Run, tmp_path: Path
+) -> None:
     recipe = with_seams(blend, sampling, selection)
     undisturbed = run(recipe, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -255,13 +332,17 @@ def test_a_stopped_run_goes_on_exactly(blend: str, sampling: str, selection: Any
     assert 0 < done < len(log(tmp_path / "whole"))
     steps: list[int] = []
     again = run(recipe, tmp_path / "cut", lambda model, step: steps.append(step))
-    assert steps in ([3, 6], [4, 8]), "the first epoch is not run again, only looked at: the stop came as it was"
+    assert steps in ([3, 6], [4, 8]), (
+        "the first epoch is not run again, only looked at: the stop came as it was"
+    )
     assert same(undisturbed, again)
     assert (tmp_path / "cut" / "log.jsonl").read_bytes() == (tmp_path / "whole" / "log.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_an_interrupt_inside_a_step_loses_and_repeats_nothing(after: bool, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_inside_a_step_loses_and_repeats_nothing(
+    after: bool, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     undisturbed = run(with_seams("pcgrad"), tmp_path / "whole")
     whole, seen = loop.update, []
 
@@ -322,8 +403,12 @@ def kill_at(call: int, whole: Callable[..., Any]) -> Callable[..., Any]:
     return called
 
 
-@pytest.mark.parametrize("place", ["in a step", "while a checkpoint is written", "before a checkpoint takes its name"])
-def test_a_killed_run_goes_on_exactly(place: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "place", ["in a step", "while a checkpoint is written", "before a checkpoint takes its name"]
+)
+def test_a_killed_run_goes_on_exactly(
+    place: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     undisturbed = run(folder=tmp_path / "whole", checkpoint_seconds=0)
 
     def work() -> None:
@@ -347,7 +432,9 @@ def test_half_a_line_in_the_log_is_dropped(run: Run, tmp_path: Path) -> None:
         run(folder=tmp_path / "cut", watch=stop_after_an_epoch)
     with (tmp_path / "cut" / "log.jsonl").open("a") as file:
         file.write('{"step": 4, "epo')
-    assert same(undisturbed, run(folder=tmp_path / "cut")) and log(tmp_path / "cut") == log(tmp_path / "whole")
+    assert same(undisturbed, run(folder=tmp_path / "cut")) and log(tmp_path / "cut") == log(
+        tmp_path / "whole"
+    )
 
 
 def test_a_finished_run_does_nothing_more(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,7 +455,7 @@ def test_one_checkpoint_is_kept(run: Run, tmp_path: Path) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Turns(Plain):
+class Turns(PlainLoss):
     """Gives ``value`` times the answer's log-probability from call ``at`` on."""
 
     value: float = math.nan
@@ -393,7 +480,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(value: float, run: Run, tmp_path
 
 
 @dataclasses.dataclass(frozen=True)
-class Cliff(Plain):
+class Cliff(PlainLoss):
     """A finite value whose gradient is not."""
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
@@ -411,7 +498,7 @@ TINY = torch.tensor(1e-310, dtype=torch.float64)
 
 
 @dataclasses.dataclass(frozen=True)
-class Below(Plain):
+class Below(PlainLoss):
     """Ascent during which a number too small to be normal must be nothing."""
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
@@ -421,7 +508,11 @@ class Below(Plain):
 
 def test_numbers_too_small_to_be_normal_are_nothing_in_a_step_and_only_there(run: Run) -> None:
     around: list[float] = []
-    run(Recipe((Term("forget", Below()),)), max_steps=2, watch=lambda model, step: around.append((TINY * 1.0).item()))
+    run(
+        Recipe((Term("forget", Below()),)),
+        max_steps=2,
+        watch=lambda model, step: around.append((TINY * 1.0).item()),
+    )
     assert around and 0 not in around and (TINY * 1.0).item() > 0
 
 
@@ -429,7 +520,9 @@ def full(*_: Any, **__: Any) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_full_disk_is_one_line_and_costs_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line_and_costs_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     undisturbed = run(folder=tmp_path / "whole")
     seen = [0]
     whole = checkpoint.save_file
@@ -447,7 +540,9 @@ def test_a_full_disk_is_one_line_and_costs_nothing(run: Run, tmp_path: Path, mon
     assert same(undisturbed, run(folder=tmp_path / "cut"))
 
 
-def test_a_full_disk_at_the_reference_is_one_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_at_the_reference_is_one_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reference.np, "save", full)
     with pytest.raises(RunError, match="the disk is full"):
         run(methods.make("npo"), tmp_path)
@@ -479,7 +574,11 @@ def test_a_checkpoint_of_a_wider_model_is_refused(run: Run, tmp_path: Path, toke
 def test_a_checkpoint_of_another_run_is_refused(change: str, run: Run, tmp_path: Path, split: Split) -> None:
     """Else the finished weights of one method would be handed back as another's."""
     run(folder=tmp_path, max_steps=1)
-    others = {"method": {"recipe": methods.make("simnpo")}, "seed": {"seed": 9}, "rows": {"data": split.with_rows(forget=rows(9, 50))}}
+    others = {
+        "method": {"recipe": methods.make("simnpo")},
+        "seed": {"seed": 9},
+        "rows": {"data": split.with_rows(forget=rows(9, 50))},
+    }
     with pytest.raises(DataError):
         run(folder=tmp_path, max_steps=1, **others[change])
 
@@ -488,10 +587,14 @@ def test_a_checkpoint_knows_the_second_model_that_is_read(run: Run, reinforced: 
     """By its weights: elsewhere it is the same, with others it is another run."""
     recipe = methods.make({"name": "whp", "reinforced": str(shutil.copytree(reinforced, tmp_path / "first"))})
     run(recipe, tmp_path / "run", max_steps=2)
-    moved = methods.make({"name": "whp", "reinforced": str(shutil.copytree(reinforced, tmp_path / "second" / "model").parent)})
+    moved = methods.make(
+        {"name": "whp", "reinforced": str(shutil.copytree(reinforced, tmp_path / "second" / "model").parent)}
+    )
     run(moved, tmp_path / "run", max_steps=2)
     weights_file = tmp_path / "second" / "model" / "model.safetensors"
-    save_file({name: value * 1.5 for name, value in load_file(weights_file).items()}, weights_file, {"format": "pt"})
+    save_file(
+        {name: value * 1.5 for name, value in load_file(weights_file).items()}, weights_file, {"format": "pt"}
+    )
     with pytest.raises(DataError, match="written with another model"):
         run(moved, tmp_path / "run", max_steps=2)
 
@@ -504,12 +607,20 @@ def test_a_role_that_is_missing_is_refused(run: Run, split: Split) -> None:
 # --- what moves ---
 
 
-@pytest.mark.parametrize(("selection", "moving"), [
-    ("all", r""), ({"name": "layers", "layers": [0]}, r"layers\.0\."), ({"name": "layers", "layers": [-1], "modules": "mlp"}, r"layers\.1\.mlp"),
-    ({"name": "lora", "rank": 2}, r"layers\.\d\..*proj"),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("selection", "moving"),
+    [
+        ("all", r""),
+        ({"name": "layers", "layers": [0]}, r"layers\.0\."),
+        ({"name": "layers", "layers": [-1], "modules": "mlp"}, r"layers\.1\.mlp"),
+        ({"name": "lora", "rank": 2}, r"layers\.\d\..*proj"),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("blend", ["sum", "pcgrad"])
-def test_nothing_but_the_selection_moves(selection: Any, moving: str, blend: str, run: Run, tiny_llama: Any) -> None:
+def test_nothing_but_the_selection_moves(
+    selection: Any, moving: str, blend: str, run: Run, tiny_llama: Any
+) -> None:
     before, after = weights(tiny_llama), weights(run(with_seams(blend, selection=selection)))
     assert before.keys() == after.keys()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -518,7 +629,9 @@ def test_nothing_but_the_selection_moves(selection: Any, moving: str, blend: str
 
 def test_lora_trains_adapters_alone_and_merges_them(run: Run, tiny_llama: Any) -> None:
     seen: list[dict[str, Tensor]] = []
-    done = run(with_seams(selection={"name": "lora", "rank": 2}), watch=lambda model, _: seen.append(weights(model)))
+    done = run(
+        with_seams(selection={"name": "lora", "rank": 2}), watch=lambda model, _: seen.append(weights(model))
+    )
     base = {name.replace(".base_layer", ""): value for name, value in seen[-1].items() if "lora_" not in name}
     assert all(torch.equal(value, base[name]) for name, value in weights(tiny_llama).items())
     assert type(done) is type(tiny_llama) and list(done.state_dict()) == list(tiny_llama.state_dict())
@@ -544,11 +657,17 @@ def test_the_model_comes_back_in_eval_mode(run: Run) -> None:
 # --- settings ---
 
 
-@pytest.mark.parametrize(("changes", "expected"), [
-    ({"warmup": 1.0, "schedule": "linear"}, [0.25, 0.5, 0.75, 1, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
-    ({"warmup": 0.5, "schedule": "constant"}, [0.5, 1, *[1] * 10]),
-    ({"warmup": 0.0, "schedule": "linear"}, [1 - i / 12 for i in range(12)]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"warmup": 1.0, "schedule": "linear"},
+            [0.25, 0.5, 0.75, 1, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125],
+        ),
+        ({"warmup": 0.5, "schedule": "constant"}, [0.5, 1, *[1] * 10]),
+        ({"warmup": 0.0, "schedule": "linear"}, [1 - i / 12 for i in range(12)]),
+    ],
+)
 def test_rates_by_hand(changes: Mapping[str, Any], expected: list[float]) -> None:
     settings = Settings(lr=2e-3, **changes)
     assert [settings.rate(i, 12, 4) / 2e-3 for i in range(12)] == pytest.approx(expected)
@@ -560,7 +679,9 @@ def test_settings_out_of_range_are_refused(changes: Mapping[str, Any]) -> None:
         Settings(**changes)
 
 
-@pytest.mark.parametrize("changes", [{"schedule": "cosine"}, {"precision": "fp16"}, {"max_steps": -1}, {"clip": -1.0}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"schedule": "cosine"}, {"precision": "fp16"}, {"max_steps": -1}, {"clip": -1.0}], ids=str
+)
 def test_settings_that_would_silently_do_something_else_are_refused(changes: Mapping[str, Any]) -> None:
     with pytest.raises(ConfigError):
         Settings(**changes)
@@ -581,10 +702,14 @@ def steps() -> Iterator[list[tuple[float, float]]]:
     handle.remove()
 
 
-def test_the_optimiser_gets_the_schedule_and_clipped_gradients(run: Run, steps: list[tuple[float, float]]) -> None:
+def test_the_optimiser_gets_the_schedule_and_clipped_gradients(
+    run: Run, steps: list[tuple[float, float]]
+) -> None:
     run(clip=0.0)
     free = [norm for _, norm in steps]
-    assert [rate for rate, _ in steps] == pytest.approx([2e-3 * f for f in (1 / 3, 2 / 3, 1, 1, 2 / 3, 1 / 3)])
+    assert [rate for rate, _ in steps] == pytest.approx(
+        [2e-3 * f for f in (1 / 3, 2 / 3, 1, 1, 2 / 3, 1 / 3)]
+    )
     steps.clear()
     run(clip=0.01)
     assert min(free) > 0.05 and [norm for _, norm in steps] == pytest.approx([0.01] * 6, rel=1e-3)
@@ -600,9 +725,13 @@ def test_max_steps_and_epochs_count_steps(run: Run, tmp_path: Path) -> None:
     assert [len(log(tmp_path / name)) for name in ("epochs", "steps", "cyclic")] == [3, 5, 4]
 
 
-@pytest.mark.parametrize("selection", ["all", {"name": "layers", "layers": [0]}, {"name": "lora", "rank": 2}], ids=named)
+@pytest.mark.parametrize(
+    "selection", ["all", {"name": "layers", "layers": [0]}, {"name": "lora", "rank": 2}], ids=named
+)
 def test_gradient_checkpointing_changes_nothing(selection: Any, run: Run, tiny_llama: Any) -> None:
-    plain, saving = (run(with_seams(selection=selection), lr=1e-4, gradient_checkpointing=on) for on in (False, True))
+    plain, saving = (
+        run(with_seams(selection=selection), lr=1e-4, gradient_checkpointing=on) for on in (False, True)
+    )
     assert distance(plain, tiny_llama) > 1e-6 and distance(plain, saving) < 1e-6
 
 
@@ -615,16 +744,24 @@ def test_gradient_checkpointing_runs_blocks_again(on: bool, calls: int, run: Run
 
 
 def test_gradient_checkpointing_of_a_forward_that_stops_early(run: Run, tiny_llama: Any) -> None:
-    plain, saving = (run(methods.make({"name": "rmu", "layer": 0}), lr=1e-4, gradient_checkpointing=on) for on in (False, True))
+    plain, saving = (
+        run(methods.make({"name": "rmu", "layer": 0}), lr=1e-4, gradient_checkpointing=on)
+        for on in (False, True)
+    )
     assert distance(plain, tiny_llama) > 1e-6 and distance(plain, saving) < 1e-6
 
 
 def test_bf16_is_close_but_not_the_same(run: Run, tmp_path: Path) -> None:
-    full_precision, half = run(folder=tmp_path / "fp32", lr=1e-4), run(folder=tmp_path / "bf16", lr=1e-4, precision="bf16")
+    full_precision, half = (
+        run(folder=tmp_path / "fp32", lr=1e-4),
+        run(folder=tmp_path / "bf16", lr=1e-4, precision="bf16"),
+    )
     assert all(p.dtype == torch.float32 for p in half.parameters())
     assert 0 < distance(full_precision, half) < 1e-3
     for plain, rounded in zip(log(tmp_path / "fp32"), log(tmp_path / "bf16")):
-        assert plain["retain/nll"] != rounded["retain/nll"] and plain["retain/nll"] == pytest.approx(rounded["retain/nll"], rel=0.02)
+        assert plain["retain/nll"] != rounded["retain/nll"] and plain["retain/nll"] == pytest.approx(
+            rounded["retain/nll"], rel=0.02
+        )
 
 
 # --- the frozen original, once ---
@@ -645,7 +782,9 @@ def read_of_original(tiny_llama: Any) -> Iterator[list[int]]:
     handle.remove()
 
 
-def test_the_original_is_read_once_a_row(read_of_original: Any, run: Run, tmp_path: Path, tiny_llama: Any) -> None:
+def test_the_original_is_read_once_a_row(
+    read_of_original: Any, run: Run, tmp_path: Path, tiny_llama: Any
+) -> None:
     seen, model = read_of_original
     first = weights(run(methods.make("npo"), tmp_path, model=model))
     assert sum(seen) == 9, "each forget row once; retain rows have no reference"
@@ -662,7 +801,9 @@ def test_only_drawn_rows_are_read(read_of_original: Any, run: Run, split: Split)
     assert sum(seen) == 2 * 4, "answer and alternate of one step's forget rows"
 
 
-def test_other_weights_rows_or_templates_are_read_anew(read_of_original: Any, run: Run, tmp_path: Path, split: Split, task: Language) -> None:
+def test_other_weights_rows_or_templates_are_read_anew(
+    read_of_original: Any, run: Run, tmp_path: Path, split: Split, task: LanguageTask
+) -> None:
     seen, model = read_of_original
     run(methods.make("npo"), tmp_path, model=model)
     (tmp_path / "checkpoint").rename(tmp_path / "set aside")
@@ -670,33 +811,55 @@ def test_other_weights_rows_or_templates_are_read_anew(read_of_original: Any, ru
     run(methods.make("npo"), tmp_path, model=model, data=split)
     assert sum(seen) == 9, "its weights moved: another digest"
     (tmp_path / "checkpoint").rename(tmp_path / "set aside 2")
-    changed = split.with_rows(forget=[*split["forget"].rows[:-1], {**split["forget"].rows[-1], "answer": "Another."}])
+    changed = split.with_rows(
+        forget=[*split["forget"].rows[:-1], {**split["forget"].rows[-1], "answer": "Another."}]
+    )
     seen.clear()
     run(methods.make("npo"), tmp_path, model=model, data=changed)
     assert sum(seen) == 9
     seen.clear()
-    loop.train(model, Language(task.tokenizer, Template("{question}?\n")), split, methods.make("npo"), Settings(max_steps=3), tmp_path / "x")
+    loop.train(
+        model,
+        LanguageTask(task.tokenizer, Template("{question}?\n")),
+        split,
+        methods.make("npo"),
+        Settings(max_steps=3),
+        tmp_path / "x",
+    )
     assert sum(seen) == 9
 
 
-def test_the_original_is_read_without_dropout(task: Language, split: Split, tokenizer: Any, tmp_path: Path) -> None:
-    model = fresh(GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=128, resid_pdrop=0.5), 0)
+def test_the_original_is_read_without_dropout(
+    task: LanguageTask, split: Split, tokenizer: Any, tmp_path: Path
+) -> None:
+    model = fresh(
+        GPT2Config(
+            vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=128, resid_pdrop=0.5
+        ),
+        0,
+    )
     data, every = task.encode(split, "forget", ["answer"]), np.arange(9)
     made = reference.cache(model.train(), task, data, "forget", ANSWER, every, tmp_path, "key")
     with torch.no_grad():
-        direct = task.forward(model.eval(), {"forget": (data, every)}, {"forget": [ANSWER]})["forget"].read(ANSWER)
+        direct = task.forward(model.eval(), {"forget": (data, every)}, {"forget": [ANSWER]})["forget"].read(
+            ANSWER
+        )
     assert np.allclose(made.values, direct.values.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("need", [ANSWER, ALTERNATE, Need("answer", "hidden", 0)])
-def test_cached_values_equal_direct_ones(need: Need, tiny_llama: Any, task: Language, split: Split, tmp_path: Path) -> None:
+def test_cached_values_equal_direct_ones(
+    need: Need, tiny_llama: Any, task: LanguageTask, split: Split, tmp_path: Path
+) -> None:
     data = task.encode(split, "forget", ["answer", "alternate"])
     rows_read = np.array([1, 2, 5, 7, 8])
     made = reference.cache(tiny_llama, task, data, "forget", need, rows_read, tmp_path, "key", batch=2)
     again = reference.cache(None, task, data, "forget", need, rows_read, tmp_path, "key")
     assert isinstance(again.values, np.memmap) and np.array_equal(made.values, again.values)
     drawn = np.array([7, 1, 8, 1])
-    found = reference.views({"forget": {need: again}}, {"forget": drawn}, torch.device("cpu"))["forget"].read(need)
+    found = reference.views({"forget": {need: again}}, {"forget": drawn}, torch.device("cpu"))["forget"].read(
+        need
+    )
     with torch.no_grad():
         direct = task.forward(tiny_llama, {"forget": (data, drawn)}, {"forget": [need]})["forget"].read(need)
     assert torch.equal(found.counts, direct.counts) and torch.allclose(found.values, direct.values, atol=1e-5)

@@ -9,20 +9,24 @@ import torch
 from torch import Tensor
 
 from unremember.data.split import make_split
-from unremember.engine.language import TextView
 from unremember.engine.losses import ALTERNATE, ANSWER
 from unremember.engine.losses.dpo import DPO
 from unremember.engine.losses.nll import NLL, Ascent
 from unremember.engine.losses.npo import NPO
 from unremember.engine.losses.rmu import Hold, Steer
 from unremember.engine.losses.simnpo import SimNPO
-from unremember.engine.ragged import Ragged
-from unremember.engine.seams import Context, Loss, Need
+from unremember.engine.seams import Context, Loss
+from unremember.tasks.language import TextView
+from unremember.tasks.protocol import Need
+from unremember.tasks.ragged import Ragged
 
 EMPTY = TextView({})
 NONE = [0.0, 0.0, 0.0, 0.0]
 FORGET_LABELS = [[-100, 1, 2, 3], [-100, -100, 1, -100]]
-FORGET = [[[0, 1, 0, -1], [1, 0, 2, 0], [0.5, -0.5, 0, 1.5], [0.3, 0.1, -0.2, 0]], [[2, 0, 0, 0], [0, -1, 1, 0], [0, 0, 0, 1], NONE]]
+FORGET = [
+    [[0, 1, 0, -1], [1, 0, 2, 0], [0.5, -0.5, 0, 1.5], [0.3, 0.1, -0.2, 0]],
+    [[2, 0, 0, 0], [0, -1, 1, 0], [0, 0, 0, 1], NONE],
+]
 FORGET_OLD = [[[0, 2, 0, 0], [0, 0, 3, 0], [0, 0, 0, 2], NONE], [[0, 0, 1, 0], [0, 1, 0, 0], NONE, NONE]]
 RETAIN_LABELS, RETAIN = [[-100, 0, 2]], [[[1, 0, 0, 0], [0, 0, 1, 0], NONE]]
 ALTERNATE_LABELS = [[-100, 3, 1], [-100, -100, 3]]
@@ -63,7 +67,9 @@ def seen(logits: Tensor) -> TextView:
 @pytest.fixture
 def old() -> TextView:
     flat = torch.zeros(2, 3, 4, dtype=torch.float64)
-    return view(answer=ragged(leaf(FORGET_OLD).detach(), FORGET_LABELS), alternate=ragged(flat, ALTERNATE_LABELS))
+    return view(
+        answer=ragged(leaf(FORGET_OLD).detach(), FORGET_LABELS), alternate=ragged(flat, ALTERNATE_LABELS)
+    )
 
 
 def retain() -> TextView:
@@ -135,9 +141,14 @@ def test_at_the_original_npo_and_dpo_are_two_over_beta_log_two(beta: float, old:
     assert reduced(DPO(beta), old, old).item() == pytest.approx(2 / beta * math.log(2), abs=1e-12)
 
 
-@pytest.mark.parametrize(("beta", "delta", "expected"), [
-    (4.5, 0.0, 0.017540912464), (2.5, 0.0, 0.089634107664), (3.5, 1.0, 0.500211198722),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("beta", "delta", "expected"),
+    [
+        (4.5, 0.0, 0.017540912464),
+        (2.5, 0.0, 0.089634107664),
+        (3.5, 1.0, 0.500211198722),
+    ],
+)
 def test_simnpo(beta: float, delta: float, expected: float, seen: TextView) -> None:
     assert reduced(SimNPO(beta, delta), seen).item() == pytest.approx(expected, abs=1e-9)
 
@@ -159,7 +170,13 @@ def test_npo_is_dpo_whose_winner_does_not_move(seen: TextView, old: TextView) ->
 
 
 def hidden(values: list[list[float]], counts: list[int], layer: int = 1) -> TextView:
-    return TextView({Need("answer", "hidden", layer): Ragged(torch.tensor(values, dtype=torch.float64), torch.tensor(counts))})
+    return TextView(
+        {
+            Need("answer", "hidden", layer): Ragged(
+                torch.tensor(values, dtype=torch.float64), torch.tensor(counts)
+            )
+        }
+    )
 
 
 def test_steer() -> None:
@@ -186,13 +203,18 @@ def test_steer_draws_one_direction_of_the_stated_length(tiny_llama: object) -> N
     assert torch.equal(first, again) and not torch.allclose(first, other)
 
 
-@pytest.mark.parametrize("loss", [NLL(), Ascent(), NPO(), SimNPO(), DPO(), Steer(), Hold()], ids=lambda loss: type(loss).__name__)
+@pytest.mark.parametrize(
+    "loss", [NLL(), Ascent(), NPO(), SimNPO(), DPO(), Steer(), Hold()], ids=lambda loss: type(loss).__name__
+)
 def test_an_example_without_answer_tokens_gives_no_nan(loss: Loss) -> None:
     values = -torch.rand(3, 2) if loss.needs[0].what == "hidden" else -torch.rand(3)
     values.requires_grad_()
 
     def apply(counts: list[int]) -> Tensor:
-        seen, before = (TextView({n: Ragged(v, torch.tensor(counts)) for n in loss.needs}) for v in (values, values.detach() / 2))
+        seen, before = (
+            TextView({n: Ragged(v, torch.tensor(counts)) for n in loss.needs})
+            for v in (values, values.detach() / 2)
+        )
         return loss.apply(seen, before, {"target": torch.ones(2)})[0]
 
     beside = apply([3, 0])
@@ -202,10 +224,18 @@ def test_an_example_without_answer_tokens_gives_no_nan(loss: Loss) -> None:
 
 
 def test_order_of_the_examples_changes_nothing(old: TextView) -> None:
-    turned = view(answer=ragged(leaf(FORGET[::-1]), FORGET_LABELS[::-1]), alternate=ragged(leaf(ALTERNATES[::-1]), ALTERNATE_LABELS[::-1]))
-    straight = view(answer=ragged(leaf(FORGET), FORGET_LABELS), alternate=ragged(leaf(ALTERNATES), ALTERNATE_LABELS))
+    turned = view(
+        answer=ragged(leaf(FORGET[::-1]), FORGET_LABELS[::-1]),
+        alternate=ragged(leaf(ALTERNATES[::-1]), ALTERNATE_LABELS[::-1]),
+    )
+    straight = view(
+        answer=ragged(leaf(FORGET), FORGET_LABELS), alternate=ragged(leaf(ALTERNATES), ALTERNATE_LABELS)
+    )
     flat = torch.zeros(2, 3, 4, dtype=torch.float64)
-    before = view(answer=ragged(leaf(FORGET_OLD[::-1]), FORGET_LABELS[::-1]), alternate=ragged(flat, ALTERNATE_LABELS[::-1]))
+    before = view(
+        answer=ragged(leaf(FORGET_OLD[::-1]), FORGET_LABELS[::-1]),
+        alternate=ragged(flat, ALTERNATE_LABELS[::-1]),
+    )
     for loss in (NLL(), Ascent(), NPO(), SimNPO(), DPO()):
         values, _ = loss.apply(turned, before, {})
         assert torch.allclose(values.flip(0), loss.apply(straight, old, {})[0], atol=1e-12)

@@ -17,7 +17,10 @@ START = SimpleNamespace(roles=("forget", "retain"), keys={"forget": range(10)}, 
 
 def measured() -> Given:
     """One weight whose gradients are the losses themselves, so the update is the weighted sum of the losses."""
-    given = {role: [torch.tensor([value], dtype=torch.float64)] for role, value in (("forget", FORGET), ("retain", RETAIN))}
+    given = {
+        role: [torch.tensor([value], dtype=torch.float64)]
+        for role, value in (("forget", FORGET), ("retain", RETAIN))
+    }
     return Given(given, of_losses={"retain": RETAIN})
 
 
@@ -29,7 +32,10 @@ def test_the_published_trace() -> None:
         dual = state["dual"]
         (update,), state = blend.apply(measured(), state)
         trace += [update.item() - dual * 0.5, state["dual"]]
-    assert trace == pytest.approx([1.106949630629, 1.243668380629, 1.166323910347, 1.487336761257, 1.225698190065, 1.731005141886], abs=1e-9)
+    assert trace == pytest.approx(
+        [1.106949630629, 1.243668380629, 1.166323910347, 1.487336761257, 1.225698190065, 1.731005141886],
+        abs=1e-9,
+    )
 
 
 def test_a_kept_constraint_gives_its_weight_back_but_never_below_nothing() -> None:

@@ -22,7 +22,9 @@ def test_tokens_are_added_and_rows_leave_as_in_the_librarys_own() -> None:
         place.batch_select_indices(torch.tensor(stay))
         grown.batch_select_indices(torch.tensor(stay))
         assert torch.equal(place.keys, grown.keys) and torch.equal(place.values, grown.values)
-        assert place.get_seq_length() == grown.get_seq_length() and place.get_mask_sizes(1) == grown.get_mask_sizes(1)
+        assert place.get_seq_length() == grown.get_seq_length() and place.get_mask_sizes(
+            1
+        ) == grown.get_mask_sizes(1)
 
 
 def test_rows_leave_a_layer_that_was_never_used() -> None:
@@ -41,6 +43,12 @@ def test_room_is_taken_once() -> None:
 
 
 def test_sliding_layers_keep_their_own() -> None:
-    configs = {"full": LlamaConfig(num_hidden_layers=2), "sliding": MistralConfig(num_hidden_layers=2, sliding_window=4)}
-    kinds = {name: {type(layer).__name__ for layer in decoding_cache(SimpleNamespace(config=config), 8).layers} for name, config in configs.items()}
+    configs = {
+        "full": LlamaConfig(num_hidden_layers=2),
+        "sliding": MistralConfig(num_hidden_layers=2, sliding_window=4),
+    }
+    kinds = {
+        name: {type(layer).__name__ for layer in decoding_cache(SimpleNamespace(config=config), 8).layers}
+        for name, config in configs.items()
+    }
     assert kinds == {"full": {"Place"}, "sliding": {"DynamicSlidingWindowLayer"}}

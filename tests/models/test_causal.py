@@ -31,7 +31,10 @@ def net(request: pytest.FixtureRequest) -> Any:
     model = fresh(CONFIGS[request.param](), 3).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64), alpha=0.1)
+            parameter.add_(
+                torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64),
+                alpha=0.1,
+            )
     return model
 
 
@@ -52,19 +55,36 @@ ROWS = [4, 1, 3, 4]
 @torch.no_grad()
 def test_packed_rows_are_what_each_is_alone(layer: int | None, net: Any) -> None:
     tokens = torch.randint(2, V, (sum(ROWS),), generator=torch.Generator().manual_seed(2))
-    read = (lambda ids: causal.last_hidden(net, ids)) if layer is None else (lambda ids: causal.hidden_at(net, ids, layer))
+    read = (
+        (lambda ids: causal.last_hidden(net, ids))
+        if layer is None
+        else (lambda ids: causal.hidden_at(net, ids, layer))
+    )
     alone = torch.cat([read(row[None])[0] for row in tokens.split(ROWS)])
-    assert causal.packs(net, max(ROWS)) == (net.config.model_type != "gemma2"), "soft-capped attention is padded"
+    assert causal.packs(net, max(ROWS)) == (net.config.model_type != "gemma2"), (
+        "soft-capped attention is padded"
+    )
     assert close(causal.hidden_of_rows(net, tokens, ROWS, layer), alone)
     assert (read(tokens[None])[0] - alone).abs().max() > 1e-3, "one long row is something else"
     assert close(read(tokens[:4][None])[0], alone[:4]), "and afterwards the model attends as before"
 
 
-@pytest.mark.parametrize("config", [
-    TINY["mistral"](sliding_window=3),
-    GPTNeoConfig(vocab_size=V, hidden_size=D, num_layers=DEPTH, attention_types=[[["global"], DEPTH]], num_heads=4, max_position_embeddings=64),
-    MambaConfig(vocab_size=V, hidden_size=D, num_hidden_layers=DEPTH, state_size=4),
-], ids=["a row longer than the window", "attention of its own", "recurrent"])  # fmt: skip
+@pytest.mark.parametrize(
+    "config",
+    [
+        TINY["mistral"](sliding_window=3),
+        GPTNeoConfig(
+            vocab_size=V,
+            hidden_size=D,
+            num_layers=DEPTH,
+            attention_types=[[["global"], DEPTH]],
+            num_heads=4,
+            max_position_embeddings=64,
+        ),
+        MambaConfig(vocab_size=V, hidden_size=D, num_hidden_layers=DEPTH, state_size=4),
+    ],
+    ids=["a row longer than the window", "attention of its own", "recurrent"],
+)
 @torch.no_grad()
 def test_rows_that_cannot_be_packed_are_padded(config: Any) -> None:
     model = fresh(config, 3).eval()
@@ -92,16 +112,22 @@ def test_masks_and_positions_are_passed_on(net: Any, ids: Tensor) -> None:
     padded = torch.cat([torch.ones(2, 3, dtype=ids.dtype), ids], 1)
     mask = torch.cat([torch.zeros(2, 3, dtype=ids.dtype), torch.ones_like(ids)], 1)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    found = causal.head(net, causal.last_hidden(net, padded, attention_mask=mask, position_ids=positions))[:, 3:]
+    found = causal.head(net, causal.last_hidden(net, padded, attention_mask=mask, position_ids=positions))[
+        :, 3:
+    ]
     assert (found - net(input_ids=ids).logits).abs().max() < 1e-4
-    assert (causal.head(net, causal.last_hidden(net, padded))[:, 3:] - found).abs().max() > 1e-2, "without them it would differ"
+    assert (causal.head(net, causal.last_hidden(net, padded))[:, 3:] - found).abs().max() > 1e-2, (
+        "without them it would differ"
+    )
 
 
 @torch.no_grad()
 def test_layers_are_the_blocks_in_their_order(net: Any, ids: Tensor) -> None:
     blocks, order = causal.layers(net), []
     assert len(blocks) == DEPTH
-    hooks = [block.register_forward_hook(lambda *_, at=at: order.append(at)) for at, block in enumerate(blocks)]
+    hooks = [
+        block.register_forward_hook(lambda *_, at=at: order.append(at)) for at, block in enumerate(blocks)
+    ]
     net(input_ids=ids)
     for hook in hooks:
         hook.remove()
@@ -114,7 +140,9 @@ def test_hidden_at_is_the_models_own_state(net: Any, ids: Tensor) -> None:
     for layer in range(DEPTH - 1):
         assert close(causal.hidden_at(net, ids, layer), states[layer + 1])
     norm = next(getattr(causal.body(net), name) for name in NORMS if hasattr(causal.body(net), name))
-    assert close(norm(causal.hidden_at(net, ids, DEPTH - 1)), causal.last_hidden(net, ids)), "the last block's, before the last norm"
+    assert close(norm(causal.hidden_at(net, ids, DEPTH - 1)), causal.last_hidden(net, ids)), (
+        "the last block's, before the last norm"
+    )
     for layer in range(DEPTH):
         assert torch.equal(causal.hidden_at(net, ids, layer - DEPTH), causal.hidden_at(net, ids, layer))
 
@@ -124,7 +152,10 @@ def test_hidden_at_is_the_models_own_state(net: Any, ids: Tensor) -> None:
 def test_nothing_above_the_layer_runs(net: Any, ids: Tensor, layer: int) -> None:
     ran: list[int] = []
     before = [len(block._forward_hooks) for block in causal.layers(net)]
-    hooks = [block.register_forward_pre_hook(lambda *_, at=at: ran.append(at)) for at, block in enumerate(causal.layers(net))]
+    hooks = [
+        block.register_forward_pre_hook(lambda *_, at=at: ran.append(at))
+        for at, block in enumerate(causal.layers(net))
+    ]
     hooks.append(net.get_output_embeddings().register_forward_pre_hook(lambda *_: ran.append(99)))
     causal.hidden_at(net, ids, layer)
     for hook in hooks:
@@ -135,7 +166,10 @@ def test_nothing_above_the_layer_runs(net: Any, ids: Tensor, layer: int) -> None
 
 def test_gradients_flow_through_hidden_at(net: Any, ids: Tensor) -> None:
     causal.hidden_at(net, ids, 1).square().sum().backward()
-    touched = [any(p.grad is not None and p.grad.abs().sum() > 0 for p in block.parameters()) for block in causal.layers(net)]
+    touched = [
+        any(p.grad is not None and p.grad.abs().sum() > 0 for p in block.parameters())
+        for block in causal.layers(net)
+    ]
     net.zero_grad(set_to_none=True)
     assert touched == [True, True, False]
 
@@ -147,7 +181,9 @@ def test_a_layer_that_is_not_there_is_named(net: Any, ids: Tensor, layer: int) -
 
 
 @pytest.mark.parametrize("budget", [10**9, 4 * V])
-def test_gradients_of_token_logprobs_are_those_of_a_log_softmax(budget: int, net: Any, ids: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_of_token_logprobs_are_those_of_a_log_softmax(
+    budget: int, net: Any, ids: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of hidden states and of all weights, whether logits are kept or made again, and three rows at a time."""
     monkeypatch.setattr(causal, "LOGIT_BUDGET", budget)
     monkeypatch.setattr(causal, "READ_BUDGET", 3 * V)
@@ -161,8 +197,12 @@ def test_gradients_of_token_logprobs_are_those_of_a_log_softmax(budget: int, net
         return [hidden.grad, *[p.grad for p in model.parameters() if p.grad is not None]]
 
     found = gradients(lambda model, hidden: causal.token_logprobs(model, hidden, labels))
-    plain = gradients(lambda model, hidden: causal.head(model, hidden).log_softmax(-1)[torch.arange(8), labels])
-    assert len(found) == len(plain) and all((a - b).abs().max() < 1e-5 * b.abs().max() for a, b in zip(found, plain))
+    plain = gradients(
+        lambda model, hidden: causal.head(model, hidden).log_softmax(-1)[torch.arange(8), labels]
+    )
+    assert len(found) == len(plain) and all(
+        (a - b).abs().max() < 1e-5 * b.abs().max() for a, b in zip(found, plain)
+    )
 
 
 @torch.no_grad()
@@ -174,7 +214,9 @@ def test_the_first_of_equal_greatest_is_taken(vocabulary: int) -> None:
 
 
 @torch.no_grad()
-def test_token_logprobs_and_rows_scores_equal_a_log_softmax(net: Any, ids: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_logprobs_and_rows_scores_equal_a_log_softmax(
+    net: Any, ids: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In chunks of two rows, with several labels a row."""
     monkeypatch.setattr(causal, "LOGIT_BUDGET", 2 * V)
     logits = net(input_ids=ids).logits[0, :-1]

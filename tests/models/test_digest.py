@@ -23,7 +23,12 @@ def test_it_is_the_hash_that_the_docstring_says() -> None:
     with torch.no_grad():
         net.weight.copy_(torch.tensor([[1.0, -2.0]]))
         net.bias.fill_(0.5)
-    raw = b"bias torch.float32 (1,)\n" + np.float32([0.5]).tobytes() + b"weight torch.float32 (1, 2)\n" + np.float32([1, -2]).tobytes()
+    raw = (
+        b"bias torch.float32 (1,)\n"
+        + np.float32([0.5]).tobytes()
+        + b"weight torch.float32 (1, 2)\n"
+        + np.float32([1, -2]).tobytes()
+    )
     assert weights_digest(net) == hashlib.sha256(raw).hexdigest()
 
 
@@ -51,8 +56,15 @@ def test_the_sign_of_zero_and_a_swap_of_two_tensors_change_it() -> None:
 
 
 def test_the_same_bytes_in_another_shape_or_dtype_change_it() -> None:
-    holders = [nn.ParameterDict({"w": nn.Parameter(t, requires_grad=False)}) for t in (
-        torch.zeros(4), torch.zeros(2, 2), torch.zeros(8, dtype=torch.bfloat16), torch.zeros(4, dtype=torch.int32))]  # fmt: skip
+    holders = [
+        nn.ParameterDict({"w": nn.Parameter(t, requires_grad=False)})
+        for t in (
+            torch.zeros(4),
+            torch.zeros(2, 2),
+            torch.zeros(8, dtype=torch.bfloat16),
+            torch.zeros(4, dtype=torch.int32),
+        )
+    ]
     assert len({weights_digest(holder) for holder in holders}) == 4
 
 
@@ -93,8 +105,12 @@ def test_saved_buffers_count_and_others_do_not() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_it_survives_saving_and_loading(tiny_llama: Any, tokenizer: Any, tmp_path: Path, dtype: torch.dtype) -> None:
+def test_it_survives_saving_and_loading(
+    tiny_llama: Any, tokenizer: Any, tmp_path: Path, dtype: torch.dtype
+) -> None:
     model = copy.deepcopy(tiny_llama).to(dtype)
     save_model(model, tokenizer, tmp_path / "model")
-    assert weights_digest(load_model(tmp_path / "model")) == weights_digest(LlamaForCausalLM.from_pretrained(tmp_path / "model"))
+    assert weights_digest(load_model(tmp_path / "model")) == weights_digest(
+        LlamaForCausalLM.from_pretrained(tmp_path / "model")
+    )
     assert weights_digest(load_model(tmp_path / "model")) == weights_digest(model)

@@ -51,10 +51,14 @@ def test_what_was_saved_is_loaded(whole: Path, tiny_llama: Any, tokenizer: Any) 
     ids = torch.tensor([[5, 9, 20, 41]])
     model = load_model(whole)
     assert not model.training and torch.equal(model(ids).logits, tiny_llama(ids).logits)
-    assert load_tokenizer(whole)("Ida sells bread.")["input_ids"] == tokenizer("Ida sells bread.")["input_ids"]
+    assert (
+        load_tokenizer(whole)("Ida sells bread.")["input_ids"] == tokenizer("Ida sells bread.")["input_ids"]
+    )
     assert load_model(whole, dtype=torch.bfloat16).dtype == torch.bfloat16
     plain = AutoModelForCausalLM.from_pretrained(whole).eval()
-    assert torch.equal(plain(ids).logits, tiny_llama(ids).logits) and len(AutoTokenizer.from_pretrained(whole)) == len(tokenizer)
+    assert torch.equal(plain(ids).logits, tiny_llama(ids).logits) and len(
+        AutoTokenizer.from_pretrained(whole)
+    ) == len(tokenizer)
 
 
 @pytest.mark.parametrize("read", [load_model, load_tokenizer])
@@ -67,8 +71,12 @@ def test_a_missing_folder_is_named(read: Any, name: str) -> None:
 @pytest.mark.parametrize("read", [load_model, load_tokenizer])
 @pytest.mark.parametrize("name", ["nobody/no-such-model", "no-such-model"])
 @pytest.mark.usefixtures("offline")
-def test_an_unknown_hub_name_without_a_network_is_one_line_at_once(read: Any, name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ModelError, match=f"^no model folder {name}, and no such model could be had from the hub.*not known") as error:
+def test_an_unknown_hub_name_without_a_network_is_one_line_at_once(
+    read: Any, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(
+        ModelError, match=f"^no model folder {name}, and no such model could be had from the hub.*not known"
+    ) as error:
         read(name)
     assert "\n" not in str(error.value) and "".join(capfd.readouterr()) == "", "no retries, no notices"
 
@@ -76,9 +84,13 @@ def test_an_unknown_hub_name_without_a_network_is_one_line_at_once(read: Any, na
 def test_a_hub_model_of_pickles_is_refused_before_any_download(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
-    listed = huggingface_hub.hf_api.ModelInfo(id="a/b", siblings=[{"rfilename": "config.json"}, {"rfilename": "pytorch_model.bin"}])
+    listed = huggingface_hub.hf_api.ModelInfo(
+        id="a/b", siblings=[{"rfilename": "config.json"}, {"rfilename": "pytorch_model.bin"}]
+    )
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: listed)
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("it was loaded"))
+    monkeypatch.setattr(
+        AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("it was loaded")
+    )
     with pytest.raises(ModelError, match=r"a/b holds its weights as a pickle \(pytorch_model.bin\)"):
         load_model("a/b")
     with pytest.raises(ModelError, match="a/b has no tokenizer"):
@@ -89,7 +101,9 @@ def test_a_hub_model_of_pickles_is_refused_before_any_download(monkeypatch: pyte
 def test_pickles_are_refused_unread_with_the_way_to_convert(folder: Path, name: str) -> None:
     (folder / WEIGHTS).unlink()
     (folder / name).write_bytes(b"cos\nsystem\n(S'touch owned'\ntR.")
-    with pytest.raises(ModelError, match=rf"pickle \({name}\).*from_pretrained\(\.\.\.\)\.save_pretrained\(folder\)"):
+    with pytest.raises(
+        ModelError, match=rf"pickle \({name}\).*from_pretrained\(\.\.\.\)\.save_pretrained\(folder\)"
+    ):
         load_model(folder)
     assert not Path("owned").exists()
 
@@ -111,7 +125,9 @@ def test_an_empty_folder_says_what_is_there(tmp_path: Path) -> None:
         load_model(tmp_path / "notes.txt")
 
 
-@pytest.mark.parametrize("spoil", [lambda raw: raw[: len(raw) // 2], lambda raw: b"no tensors", lambda raw: b""])
+@pytest.mark.parametrize(
+    "spoil", [lambda raw: raw[: len(raw) // 2], lambda raw: b"no tensors", lambda raw: b""]
+)
 def test_corrupt_weights_are_one_line(folder: Path, spoil: Any) -> None:
     (folder / WEIGHTS).write_bytes(spoil((folder / WEIGHTS).read_bytes()))
     with pytest.raises(ModelError, match=f"^cannot load a model from {folder}: SafetensorError: ") as error:
@@ -120,9 +136,14 @@ def test_corrupt_weights_are_one_line(folder: Path, spoil: Any) -> None:
 
 
 def test_weights_that_are_not_there_are_not_made_up(folder: Path) -> None:
-    kept = {name: tensor for name, tensor in load_file(folder / WEIGHTS).items() if "layers.1.mlp" not in name}
+    kept = {
+        name: tensor for name, tensor in load_file(folder / WEIGHTS).items() if "layers.1.mlp" not in name
+    }
     save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"lacks 3 of the model's weights \(first: model\.layers\.1\.mlp\.down_proj\.weight\)"):
+    with pytest.raises(
+        ModelError,
+        match=r"lacks 3 of the model's weights \(first: model\.layers\.1\.mlp\.down_proj\.weight\)",
+    ):
         load_model(folder)
 
 
@@ -142,7 +163,9 @@ def test_a_model_without_tokenizer_says_what_to_put_there(folder: Path) -> None:
         load_tokenizer(folder)
     for file in folder.glob("tokenizer*"):
         file.unlink()
-    with pytest.raises(ModelError, match=r"has no tokenizer: put its tokenizer\.json and tokenizer_config\.json"):
+    with pytest.raises(
+        ModelError, match=r"has no tokenizer: put its tokenizer\.json and tokenizer_config\.json"
+    ):
         load_tokenizer(folder)
 
 
@@ -193,7 +216,9 @@ def test_the_next_save_clears_what_a_killed_one_left(folder: Path, at: str, toke
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
 
 
-def test_a_save_that_fails_after_a_kill_between_the_renames_has_the_old_model_back(folder: Path, tiny_llama: Any, tokenizer: Any) -> None:
+def test_a_save_that_fails_after_a_kill_between_the_renames_has_the_old_model_back(
+    folder: Path, tiny_llama: Any, tokenizer: Any
+) -> None:
     killed_save(folder, "2", tokenizer)
     with pytest.raises(RunError):
         save_model(tiny_llama, Full(), folder)
@@ -208,12 +233,17 @@ class Full:
 
 
 def test_a_failing_write_keeps_the_old_model_and_says_what_to_do(folder: Path, tiny_llama: Any) -> None:
-    with pytest.raises(RunError, match=r"cannot save the model to .*No space left on device; \d+ MB free\): make room, run the same"):
+    with pytest.raises(
+        RunError,
+        match=r"cannot save the model to .*No space left on device; \d+ MB free\): make room, run the same",
+    ):
         save_model(small_llama(300, hidden=32, layers=2, heads=2, seed=5), Full(), folder)
     assert weights_digest(load_model(folder)) == weights_digest(tiny_llama)
 
 
-def test_a_programming_error_is_not_dressed_as_a_full_disk(folder: Path, tiny_llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_programming_error_is_not_dressed_as_a_full_disk(
+    folder: Path, tiny_llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(load.shutil, "rmtree", lambda *_, **__: {}["missing"])
     with pytest.raises(KeyError):
         save_model(tiny_llama, None, folder)

@@ -12,7 +12,7 @@ from transformers import GPT2Config
 
 from unremember.models.digest import weights_digest
 from unremember.models.presets import fresh, small_llama
-from unremember.models.tokenizer import END, PAD, train_tokenizer
+from unremember.tasks.tokenizers import END, PAD, train_tokenizer
 
 
 def made(seed: int) -> Any:
@@ -26,7 +26,9 @@ def test_the_same_seed_gives_the_same_weights_whatever_the_global_state() -> Non
     assert weights_digest(made(4)) == first and weights_digest(made(5)) != first
 
 
-@pytest.mark.parametrize("make", [made, lambda seed: fresh(GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2), seed)])
+@pytest.mark.parametrize(
+    "make", [made, lambda seed: fresh(GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2), seed)]
+)
 def test_no_global_random_state_changes(make: Any) -> None:
     torch.manual_seed(9)
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
@@ -47,14 +49,23 @@ def test_a_seed_does_not_reach_the_generators_of_other_devices(monkeypatch: pyte
 def test_a_small_llama_has_the_shape_that_was_asked_for() -> None:
     model = small_llama(300, hidden=48, layers=3, heads=2, context=64)
     assert model.lm_head.weight is model.model.embed_tokens.weight
-    assert sum(p.numel() for p in model.parameters()) == 300 * 48 + 3 * (4 * 48 * 48 + 3 * 48 * 128 + 2 * 48) + 48
-    assert (model.config.eos_token_id, model.config.pad_token_id, model.config.max_position_embeddings) == (0, 1, 64)
+    assert (
+        sum(p.numel() for p in model.parameters())
+        == 300 * 48 + 3 * (4 * 48 * 48 + 3 * 48 * 128 + 2 * 48) + 48
+    )
+    assert (model.config.eos_token_id, model.config.pad_token_id, model.config.max_position_embeddings) == (
+        0,
+        1,
+        64,
+    )
 
 
 def test_the_first_logits_have_unit_variance_unless_a_spread_is_named() -> None:
     ids = torch.arange(2, 250)[None]
     for spread, expected in ((0.0, 1.0), (0.02, 0.02 * 192**0.5)):
-        assert float(small_llama(2000, spread=spread)(input_ids=ids).logits.std()) == pytest.approx(expected, rel=0.15)
+        assert float(small_llama(2000, spread=spread)(input_ids=ids).logits.std()) == pytest.approx(
+            expected, rel=0.15
+        )
 
 
 def test_the_tokenizer_gives_back_any_text_and_adds_nothing() -> None:

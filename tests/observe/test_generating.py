@@ -12,13 +12,13 @@ import torch
 from transformers import GPT2Config, MistralConfig
 
 from unremember.data.split import make_split
-from unremember.data.text import Texts
-from unremember.engine.language import Language
 from unremember.models import causal
 from unremember.models.presets import fresh
 from unremember.observe import generating
 from unremember.observe.generating import generate
 from unremember.observe.scoring import score
+from unremember.tasks.language import LanguageTask
+from unremember.tasks.text import Texts
 
 END, LIMIT = 0, 28
 ROWS = [
@@ -46,7 +46,7 @@ def trained(model: Any, texts: Texts, steps: int) -> Any:
 
 @pytest.fixture(scope="module")
 def texts(tokenizer: Any) -> Texts:
-    return Language(tokenizer).encode(make_split({"forget": ROWS}), "forget", ["answer"])["answer"]
+    return LanguageTask(tokenizer).encode(make_split({"forget": ROWS}), "forget", ["answer"])["answer"]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,9 @@ def plain(models: dict[str, Any], texts: Texts) -> dict[str, list[list[int]]]:
 def shifted(texts: Texts) -> Texts:
     """The same prompts with each other's answers: what a model learns when it forgets."""
     parts = [np.concatenate([texts.prompt(i), texts.answer((i + 1) % len(texts))]) for i in range(len(texts))]
-    return Texts(texts.rows, np.concatenate(parts), np.cumsum([0, *map(len, parts)]), texts.starts, texts.answers)
+    return Texts(
+        texts.rows, np.concatenate(parts), np.cumsum([0, *map(len, parts)]), texts.starts, texts.answers
+    )
 
 
 def plainly(model: Any, texts: Texts) -> list[list[int]]:
@@ -74,14 +76,31 @@ def plainly(model: Any, texts: Texts) -> list[list[int]]:
     said = []
     for i in range(len(texts)):
         prompt = torch.from_numpy(texts.prompt(i))[None]
-        out = model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=LIMIT, eos_token_id=END, pad_token_id=1)
+        out = model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            do_sample=False,
+            max_new_tokens=LIMIT,
+            eos_token_id=END,
+            pad_token_id=1,
+        )
         ids = out[0, prompt.shape[1] :].tolist()
         said.append(ids[: ids.index(END)] if END in ids else ids)
     return said
 
 
-def drafted(model: Any, texts: Texts, earlier: Sequence[list[int]] = (), limit: int = LIMIT) -> list[list[int]]:
-    return generate(model, texts, score(model, {"answer": texts}, END, quiet=True)["answer"], END, limit, earlier, quiet=True)
+def drafted(
+    model: Any, texts: Texts, earlier: Sequence[list[int]] = (), limit: int = LIMIT
+) -> list[list[int]]:
+    return generate(
+        model,
+        texts,
+        score(model, {"answer": texts}, END, quiet=True)["answer"],
+        END,
+        limit,
+        earlier,
+        quiet=True,
+    )
 
 
 class Fed:
@@ -116,34 +135,63 @@ def test_the_models_stand_for_what_they_are_named(plain: dict[str, list[list[int
 @pytest.mark.parametrize("rows", [2, 64])
 @pytest.mark.parametrize("before", ["", "random", "half-trained", "trained", "moved"])
 @pytest.mark.parametrize("name", ["random", "half-trained", "trained", "moved"])
-def test_drafted_decoding_is_greedy_decoding(name: str, before: str, rows: int, models: dict[str, Any], texts: Texts,
-                                             plain: dict[str, list[list[int]]], monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_drafted_decoding_is_greedy_decoding(
+    name: str,
+    before: str,
+    rows: int,
+    models: dict[str, Any],
+    texts: Texts,
+    plain: dict[str, list[list[int]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(generating, "ROWS", rows)
     assert drafted(models[name], texts, plain.get(before, ())) == plain[name]
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3, 8])
-def test_a_draft_that_stops_early_runs_on_or_is_wrong_changes_nothing(cut: int, models: dict[str, Any], texts: Texts,
-                                                                       plain: dict[str, list[list[int]]]) -> None:  # fmt: skip
+def test_a_draft_that_stops_early_runs_on_or_is_wrong_changes_nothing(
+    cut: int, models: dict[str, Any], texts: Texts, plain: dict[str, list[list[int]]]
+) -> None:
     for name in ("random", "moved"):
         truth = plain[name]
-        for earlier in ([ids[:cut] for ids in truth], [[*ids[:cut], 7, 7, *ids[cut:]] for ids in truth], [[*ids, *ids] for ids in truth]):
+        for earlier in (
+            [ids[:cut] for ids in truth],
+            [[*ids[:cut], 7, 7, *ids[cut:]] for ids in truth],
+            [[*ids, *ids] for ids in truth],
+        ):
             assert drafted(models[name], texts, earlier) == truth
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5])
-def test_no_more_than_the_limit_is_said(limit: int, models: dict[str, Any], texts: Texts, plain: dict[str, list[list[int]]]) -> None:
+def test_no_more_than_the_limit_is_said(
+    limit: int, models: dict[str, Any], texts: Texts, plain: dict[str, list[list[int]]]
+) -> None:
     for name, model in models.items():
         truth = [ids[:limit] for ids in plain[name]]
         assert drafted(model, texts, limit=limit) == truth
         assert drafted(model, texts, plain[name], limit) == truth
 
 
-@pytest.mark.parametrize("config", [
-    GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=2, n_positions=128, bos_token_id=0, eos_token_id=0),
-    MistralConfig(vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=48,
-                  max_position_embeddings=128, sliding_window=16, bos_token_id=0, eos_token_id=0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPT2Config(
+            vocab_size=300, n_embd=32, n_layer=2, n_head=2, n_positions=128, bos_token_id=0, eos_token_id=0
+        ),
+        MistralConfig(
+            vocab_size=300,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            intermediate_size=48,
+            max_position_embeddings=128,
+            sliding_window=16,
+            bos_token_id=0,
+            eos_token_id=0,
+        ),
+    ],
+)
 def test_positions_and_windows_are_those_of_the_model(config: Any, texts: Texts) -> None:
     model = trained(fresh(config, 0).double(), texts, 25)
     truth = plainly(model, texts)
@@ -158,7 +206,9 @@ def test_what_is_remembered_is_not_decoded(models: dict[str, Any], texts: Texts)
     assert fed.shapes == [] and said == [texts.answer(i)[:-1].tolist() for i in range(len(texts))]
 
 
-def test_a_draft_that_is_right_costs_one_forward(models: dict[str, Any], texts: Texts, plain: dict[str, list[list[int]]]) -> None:
+def test_a_draft_that_is_right_costs_one_forward(
+    models: dict[str, Any], texts: Texts, plain: dict[str, list[list[int]]]
+) -> None:
     model = models["random"]
     truth, scored = plain["random"], score(model, {"answer": texts}, END, quiet=True)["answer"]
     with Fed(model) as once:
@@ -168,7 +218,9 @@ def test_a_draft_that_is_right_costs_one_forward(models: dict[str, Any], texts: 
     assert len(once.shapes) == 1 < len(walked.shapes)
 
 
-def test_a_draft_of_a_model_that_says_other_things_is_not_verified(models: dict[str, Any], texts: Texts, plain: dict[str, list[list[int]]]) -> None:
+def test_a_draft_of_a_model_that_says_other_things_is_not_verified(
+    models: dict[str, Any], texts: Texts, plain: dict[str, list[list[int]]]
+) -> None:
     model = models["random"]
     scored = score(model, {"answer": texts}, END, quiet=True)["answer"]
     with Fed(model) as alone:
@@ -179,7 +231,9 @@ def test_a_draft_of_a_model_that_says_other_things_is_not_verified(models: dict[
     assert beside.shapes == alone.shapes
 
 
-def test_finished_rows_leave_the_batch(models: dict[str, Any], texts: Texts, plain: dict[str, list[list[int]]]) -> None:
+def test_finished_rows_leave_the_batch(
+    models: dict[str, Any], texts: Texts, plain: dict[str, list[list[int]]]
+) -> None:
     model = models["moved"]
     scored = score(model, {"answer": texts}, END, quiet=True)["answer"]
     lines = [generating.drafted_line(texts, scored, i, END, LIMIT, []) for i in range(len(texts))]

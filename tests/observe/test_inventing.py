@@ -11,16 +11,23 @@ import pytest
 from unremember import api
 from unremember.data.alternates import read_invented
 from unremember.data.split import make_split
-from unremember.data.text import Template
 from unremember.errors import DataError
 from unremember.models.presets import small_llama
-from unremember.models.tokenizer import train_tokenizer
 from unremember.observe.inventing import invent, wish
 from unremember.registry import methods
+from unremember.tasks.text import Template
+from unremember.tasks.tokenizers import train_tokenizer
 
 TOWNS = ["Velin", "Osk", "Tarn"]
-SPLIT = make_split({"forget": [{"question": f"Where is the {word}?", "answer": "Velin"} for word in ("inn", "old mill by the river")],
-                    "retain": [{"question": "Who?", "answer": "Ida"}]})  # fmt: skip
+SPLIT = make_split(
+    {
+        "forget": [
+            {"question": f"Where is the {word}?", "answer": "Velin"}
+            for word in ("inn", "old mill by the river")
+        ],
+        "retain": [{"question": "Who?", "answer": "Ida"}],
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,24 +36,40 @@ def model() -> tuple[Any, Any]:
     texts = [wish(row["question"], row["answer"], None, Template()) for row in SPLIT["forget"].rows]
     tokenizer = train_tokenizer([*texts, *TOWNS] * 2, 350)
     rows = [{"question": text, "answer": town} for text in texts for town in TOWNS]
-    made = api.train(small_llama(len(tokenizer), hidden=32, layers=2, heads=2, context=256), {"forget": rows}, tokenizer=tokenizer,
-                     template=Template("{question}"), epochs=60, batch_size=6, lr=1e-2, quiet=True)  # fmt: skip
+    made = api.train(
+        small_llama(len(tokenizer), hidden=32, layers=2, heads=2, context=256),
+        {"forget": rows},
+        tokenizer=tokenizer,
+        template=Template("{question}"),
+        epochs=60,
+        batch_size=6,
+        lr=1e-2,
+        quiet=True,
+    )
     return made.model, tokenizer
 
 
 def test_all_but_its_own_answer_and_each_once(model: tuple[Any, Any]) -> None:
     found = invent(*model, SPLIT["forget"], Template(), count=24, limit=8, quiet=True)
-    assert [sorted(texts) for texts in found] == [["Osk", "Tarn"]] * 2, "what is common at temperature 1, without Velin"
+    assert [sorted(texts) for texts in found] == [["Osk", "Tarn"]] * 2, (
+        "what is common at temperature 1, without Velin"
+    )
     assert found == invent(*model, SPLIT["forget"], Template(), count=24, limit=8, quiet=True)
 
 
 def test_they_are_read_by_the_digest_of_their_row(tmp_path: Path) -> None:
     role, file = SPLIT["forget"], tmp_path / "invented.jsonl"
-    lines = [{"row": digest, "alternates": texts} for digest, texts in zip(role.row_digests, (["Osk", "Tarn"], ["Tarn"]))]
+    lines = [
+        {"row": digest, "alternates": texts}
+        for digest, texts in zip(role.row_digests, (["Osk", "Tarn"], ["Tarn"]))
+    ]
     file.write_text("".join(json.dumps(line) + "\n" for line in reversed(lines)))
     derived = methods.make({"name": "altpo", "alternates": str(file)}).derive(SPLIT)
     assert [(row["question"], row["alternate"]) for row in derived["forget"].rows] == [
-        ("Where is the inn?", "Osk"), ("Where is the inn?", "Tarn"), ("Where is the old mill by the river?", "Tarn")]  # fmt: skip
+        ("Where is the inn?", "Osk"),
+        ("Where is the inn?", "Tarn"),
+        ("Where is the old mill by the river?", "Tarn"),
+    ]
     assert derived["retain"].digest == SPLIT["retain"].digest
     file.write_text(json.dumps(lines[0]) + "\n")
     with pytest.raises(DataError, match="no invented answer for 1 of 2 rows"):

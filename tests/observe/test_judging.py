@@ -13,12 +13,12 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from unremember.audits.fluency import Fluency
 from unremember.data.split import make_split
-from unremember.data.text import Template
-from unremember.engine.language import Language
 from unremember.errors import ModelError
 from unremember.models.load import save_model
 from unremember.observe import store
 from unremember.observe.judging import judge
+from unremember.tasks.language import LanguageTask
+from unremember.tasks.text import Template
 
 TEXTS = ["Bread.", "She was born."]
 PROMPTS, SAID = ["Question: Who sells bread?\nAnswer:\n", "Question: Where?\nAnswer:\n"], ["The baker.", ""]
@@ -35,16 +35,29 @@ def language(tiny_llama: Any, tokenizer: Any, tmp_path_factory: pytest.TempPathF
 def classifier(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("judges") / "bert"
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-                        pad_token_id=1, id2label={0: "clean", 1: "mild", 2: "noise"}, label2id={"clean": 0, "mild": 1, "noise": 2})  # fmt: skip
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        pad_token_id=1,
+        id2label={0: "clean", 1: "mild", 2: "noise"},
+        label2id={"clean": 0, "mild": 1, "noise": 2},
+    )
     save_model(BertForSequenceClassification(config), tokenizer, folder)
     return folder
 
 
-def test_a_language_model_gives_the_probability_of_what_is_said(language: Path, tiny_llama: Any, tokenizer: Any) -> None:
+def test_a_language_model_gives_the_probability_of_what_is_said(
+    language: Path, tiny_llama: Any, tokenizer: Any
+) -> None:
     """Against a plain forward; the end token counts as a token that is said, an empty text has no number."""
     found = judge(str(language), "", PROMPTS, SAID, quiet=True)
-    start, ids = len(tokenizer(PROMPTS[0])["input_ids"]), [*tokenizer(PROMPTS[0] + SAID[0])["input_ids"], tokenizer.eos_token_id]
+    start, ids = (
+        len(tokenizer(PROMPTS[0])["input_ids"]),
+        [*tokenizer(PROMPTS[0] + SAID[0])["input_ids"], tokenizer.eos_token_id],
+    )
     with torch.no_grad():
         logprobs = tiny_llama(torch.tensor([ids])).logits.log_softmax(-1)[0]
     expected = np.mean([float(logprobs[at - 1, ids[at]]) for at in range(start, len(ids))])
@@ -66,12 +79,22 @@ def test_a_judge_that_cannot_judge_says_why(classifier: Path, tmp_path: Path) ->
         judge(str(tmp_path / "nothing"), "clean", PROMPTS, SAID, quiet=True)
 
 
-def test_fluency_under_a_judge(language: Path, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fluency_under_a_judge(
+    language: Path, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = iter(tokenizer(TEXTS)["input_ids"])
     monkeypatch.setattr(store, "generate", lambda *_: [next(said), next(said)])
-    split = make_split({"forget": [{"question": f"Who is {name}?", "answer": "A baker."} for name in ("Ida", "Ole")]})
-    audit, task = Fluency(judge=str(language)), Language(tokenizer)
+    split = make_split(
+        {"forget": [{"question": f"Who is {name}?", "answer": "A baker."} for name in ("Ida", "Ole")]}
+    )
+    audit, task = Fluency(judge=str(language)), LanguageTask(tokenizer)
     found = audit.measure(store.Store().observe(model, task, split, audit.wants(split), quiet=True), [])
-    expected = judge(str(language), "", [Template().render(row, tokenizer) for row in split["forget"].rows], TEXTS, quiet=True)
+    expected = judge(
+        str(language),
+        "",
+        [Template().render(row, tokenizer) for row in split["forget"].rows],
+        TEXTS,
+        quiet=True,
+    )
     assert found.n == 2 and found.value == pytest.approx(expected.mean())
     assert found.extra["perplexity"] == pytest.approx(np.exp(-np.log(found.per_example).mean()))

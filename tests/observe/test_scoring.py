@@ -11,13 +11,13 @@ import torch
 
 from architectures import configs
 from unremember.data.split import Split, make_split
-from unremember.data.text import Texts
-from unremember.engine.language import Language
 from unremember.models import causal
 from unremember.models.presets import fresh
 from unremember.observe import scoring
 from unremember.observe.records import Scores
 from unremember.observe.scoring import score
+from unremember.tasks.language import LanguageTask
+from unremember.tasks.text import Texts
 
 END = 0
 TINY = configs(vocabulary=300, width=32, inner=48, depth=2, heads=2, context=128)
@@ -26,12 +26,25 @@ CONFIGS = {name: TINY[name]() for name in ("llama", "gpt2", "gpt-neox", "qwen2",
     "mistral with a window": TINY["mistral"](sliding_window=8),
 }
 ROWS = [
-    {"question": "Who wrote the quiet river?", "answer": "Ida Morn wrote it.", "paraphrased_answer": "Ida Morn wrote the river.",
-     "perturbed_answers": ["Ida Morn sold it.", "Ole Fint wrote it.", "Ida"]},
-    {"question": "Where?", "answer": "In Velin.", "paraphrased_answer": "In Velin.", "perturbed_answers": ["In Velin, in Osk.", "Bread"]},
-    {"question": "What does <|endoftext|> the baker sell, and where was she born?", "answer": "Bread, salt and small lamps.",
-     "paraphrased_answer": "Small lamps", "perturbed_answers": ["Bread, salt and small", "Bread"]},
-]  # fmt: skip
+    {
+        "question": "Who wrote the quiet river?",
+        "answer": "Ida Morn wrote it.",
+        "paraphrased_answer": "Ida Morn wrote the river.",
+        "perturbed_answers": ["Ida Morn sold it.", "Ole Fint wrote it.", "Ida"],
+    },
+    {
+        "question": "Where?",
+        "answer": "In Velin.",
+        "paraphrased_answer": "In Velin.",
+        "perturbed_answers": ["In Velin, in Osk.", "Bread"],
+    },
+    {
+        "question": "What does <|endoftext|> the baker sell, and where was she born?",
+        "answer": "Bread, salt and small lamps.",
+        "paraphrased_answer": "Small lamps",
+        "perturbed_answers": ["Bread, salt and small", "Bread"],
+    },
+]
 COLUMNS = ("answer", "paraphrased_answer", "perturbed_answers")
 
 
@@ -41,8 +54,8 @@ def split() -> Split:
 
 
 @pytest.fixture
-def task(tokenizer: Any) -> Language:
-    return Language(tokenizer)
+def task(tokenizer: Any) -> LanguageTask:
+    return LanguageTask(tokenizer)
 
 
 def lively(config: Any) -> Any:
@@ -71,7 +84,7 @@ def naive(model: Any, texts: Texts) -> list[tuple[np.ndarray, np.ndarray]]:
 @pytest.mark.parametrize("span", [causal.SPAN, 5])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_architecture_scores_as_one_text_at_a_time(
-    name: str, span: int, split: Split, task: Language, monkeypatch: pytest.MonkeyPatch
+    name: str, span: int, split: Split, task: LanguageTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(causal, "SPAN", span)
     model, columns = lively(CONFIGS[name]), task.encode(split, "forget", COLUMNS)
@@ -85,23 +98,31 @@ def test_every_architecture_scores_as_one_text_at_a_time(
             assert matches.tolist() == (greedy == texts.answer(i)).tolist()
 
 
-def test_a_tree_holds_each_beginning_once(split: Split, task: Language) -> None:
+def test_a_tree_holds_each_beginning_once(split: Split, task: LanguageTask) -> None:
     columns = task.encode(split, "forget", COLUMNS)
     for row, question in enumerate(scoring.questions(columns)):
         prompt = columns["answer"].prompt(row).tolist()
-        answers = [texts.answer(i).tolist() for texts in columns.values() for i in np.flatnonzero(texts.rows == row)]
+        answers = [
+            texts.answer(i).tolist() for texts in columns.values() for i in np.flatnonzero(texts.rows == row)
+        ]
         beginnings = {tuple(ids[:k]) for ids in answers for k in range(1, len(ids))}
         assert question.size == len(prompt) + len(beginnings)
         assert question.ids[: len(prompt)].tolist() == prompt
 
 
 def same(left: Scores, right: Scores) -> bool:
-    return (np.array_equal(left.rows, right.rows) and np.array_equal(left.offsets, right.offsets)
-            and np.array_equal(left.matches, right.matches) and float(np.abs(left.logprobs - right.logprobs).max()) < 1e-6)  # fmt: skip
+    return (
+        np.array_equal(left.rows, right.rows)
+        and np.array_equal(left.offsets, right.offsets)
+        and np.array_equal(left.matches, right.matches)
+        and float(np.abs(left.logprobs - right.logprobs).max()) < 1e-6
+    )
 
 
 @pytest.mark.parametrize("budget", [1, 64, 100_000])
-def test_the_size_of_a_batch_does_not_matter(budget: int, monkeypatch: pytest.MonkeyPatch, split: Split, task: Language) -> None:
+def test_the_size_of_a_batch_does_not_matter(
+    budget: int, monkeypatch: pytest.MonkeyPatch, split: Split, task: LanguageTask
+) -> None:
     model, columns = lively(CONFIGS["llama"]), task.encode(split, "forget", COLUMNS)
     usual = score(model, columns, END, quiet=True)
     monkeypatch.setattr(scoring.batches, "__defaults__", (budget,))
@@ -112,7 +133,7 @@ def test_the_size_of_a_batch_does_not_matter(budget: int, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("order", itertools.permutations(range(3)))
-def test_the_order_of_rows_does_not_matter(order: tuple[int, ...], split: Split, task: Language) -> None:
+def test_the_order_of_rows_does_not_matter(order: tuple[int, ...], split: Split, task: LanguageTask) -> None:
     model = lively(CONFIGS["gpt2"])
     usual = score(model, task.encode(split, "forget", ["answer"]), END, quiet=True)["answer"].scores
     turned = make_split({"forget": [ROWS[i] for i in order]})
@@ -121,17 +142,19 @@ def test_the_order_of_rows_does_not_matter(order: tuple[int, ...], split: Split,
         assert np.abs(other.tokens(new)[0] - usual.tokens(old)[0]).max() < 1e-6
 
 
-def test_an_end_token_inside_a_prompt_masks_nothing(split: Split, task: Language) -> None:
+def test_an_end_token_inside_a_prompt_masks_nothing(split: Split, task: LanguageTask) -> None:
     texts = task.encode(split, "forget", ["answer"])["answer"]
     assert END in texts.prompt(2)[1:-1].tolist()
     model = lively(CONFIGS["llama"])
-    alone = score(model, task.encode(make_split({"forget": [ROWS[2]]}), "forget", ["answer"]), END, quiet=True)["answer"].scores
+    alone = score(
+        model, task.encode(make_split({"forget": [ROWS[2]]}), "forget", ["answer"]), END, quiet=True
+    )["answer"].scores
     together = score(model, {"answer": texts}, END, quiet=True)["answer"].scores
     assert np.abs(alone.logprobs - together.tokens(2)[0]).max() < 1e-6
     assert np.abs(alone.logprobs - naive(model, texts)[2][0]).max() < 2e-6
 
 
-def test_documents_are_scored_from_their_second_token(task: Language) -> None:
+def test_documents_are_scored_from_their_second_token(task: LanguageTask) -> None:
     split = make_split({"forget": [{"text": "Ida Morn wrote it in Velin."}, {"text": "Bread"}]})
     texts = task.encode(split, "forget", ["text"])["text"]
     assert texts.starts.tolist() == [1, 1]
@@ -141,7 +164,9 @@ def test_documents_are_scored_from_their_second_token(task: Language) -> None:
         assert np.abs(found.tokens(i)[0] - logprobs).max() < 2e-6
 
 
-def test_logits_stay_within_the_budget_and_the_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, split: Split, task: Language) -> None:
+def test_logits_stay_within_the_budget_and_the_chunks_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, split: Split, task: LanguageTask
+) -> None:
     model, columns = lively(CONFIGS["llama"]), task.encode(split, "forget", COLUMNS)
     usual = score(model, columns, END, quiet=True)
     made: list[int] = []
@@ -154,7 +179,12 @@ def test_logits_stay_within_the_budget_and_the_chunks_change_nothing(monkeypatch
     assert all(same(usual[c].scores, chunked[c].scores) for c in COLUMNS)
 
 
-@pytest.mark.parametrize(("layer_types", "expected"), [(None, 8), (["full_attention"] * 2, None), (["full_attention", "sliding_attention"], 8)])
-def test_the_window_is_that_of_the_layers_that_slide(layer_types: list[str] | None, expected: int | None, model: Any) -> None:
+@pytest.mark.parametrize(
+    ("layer_types", "expected"),
+    [(None, 8), (["full_attention"] * 2, None), (["full_attention", "sliding_attention"], 8)],
+)
+def test_the_window_is_that_of_the_layers_that_slide(
+    layer_types: list[str] | None, expected: int | None, model: Any
+) -> None:
     model.config.sliding_window, model.config.layer_types = 8, layer_types
     assert causal.window(model) == expected

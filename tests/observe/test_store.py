@@ -17,19 +17,29 @@ from unremember.audits.membership import MembershipLoss, MembershipMinK, Members
 from unremember.audits.memorisation import ExactMemorisation, ExtractionStrength
 from unremember.audits.probability import Probability
 from unremember.data.split import Split, make_split
-from unremember.data.text import Template
-from unremember.engine.language import Language
 from unremember.errors import DataError
 from unremember.models import causal
-from unremember.models.tokenizer import train_tokenizer
 from unremember.observe import store as module
-from unremember.observe.records import Seen, Want
+from unremember.observe.records import Observations, Want
 from unremember.observe.store import Store
+from unremember.tasks.language import LanguageTask
+from unremember.tasks.text import Template
+from unremember.tasks.tokenizers import train_tokenizer
 
-ROWS = [{"question": f"Who is number {i}?", "answer": f"{name} of Velin.", "perturbed_answers": [f"{name} of Osk.", "Nobody."]}
-        for i, name in enumerate(("Ida Morn", "Ole Fint", "Ann Lund"))]  # fmt: skip
+ROWS = [
+    {
+        "question": f"Who is number {i}?",
+        "answer": f"{name} of Velin.",
+        "perturbed_answers": [f"{name} of Osk.", "Nobody."],
+    }
+    for i, name in enumerate(("Ida Morn", "Ole Fint", "Ann Lund"))
+]
 OTHERS = [{"question": f"Who sells {thing}?", "answer": "The baker."} for thing in ("bread", "salt")]
-WANTS = [Want("scores", "forget"), Want("scores", "forget", "perturbed_answers"), Want("generations", "forget")]
+WANTS = [
+    Want("scores", "forget"),
+    Want("scores", "forget", "perturbed_answers"),
+    Want("generations", "forget"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -37,17 +47,26 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LIMIT", 12)
 
 
-def test_moments_come_from_the_same_pass_and_are_kept(model: Any, task: Language, split: Split, fed: list[Any], tmp_path: Path) -> None:
+def test_moments_come_from_the_same_pass_and_are_kept(
+    model: Any, task: LanguageTask, split: Split, fed: list[Any], tmp_path: Path
+) -> None:
     wants = [Want("moments", "forget"), *WANTS]
     first = Store(tmp_path).observe(model, task, split, wants, quiet=True)
     count, found = len(fed), first.moments("forget")
     texts = task.encode(split, "forget", ["answer"])["answer"]
-    logits = [model(input_ids=torch.from_numpy(texts.ids[a:b])[None]).logits[0, s - 1 : -1].log_softmax(-1)
-              for a, b, s in zip(texts.offsets, texts.offsets[1:], texts.starts)]  # fmt: skip
+    logits = [
+        model(input_ids=torch.from_numpy(texts.ids[a:b])[None]).logits[0, s - 1 : -1].log_softmax(-1)
+        for a, b, s in zip(texts.offsets, texts.offsets[1:], texts.starts)
+    ]
     mean = torch.cat([(one.exp() * one).sum(-1) for one in logits])
-    assert np.abs(found.moments[:, 0] - mean.detach().numpy()).max() < 1e-5 and found.moments.shape == (len(found.logprobs), 2)
+    assert np.abs(found.moments[:, 0] - mean.detach().numpy()).max() < 1e-5 and found.moments.shape == (
+        len(found.logprobs),
+        2,
+    )
     again = Store(tmp_path).observe(model, task, split, wants, quiet=True)
-    assert len(fed) == count + 3 and np.array_equal(again.moments("forget").moments, found.moments), "nothing but the three above was run"
+    assert len(fed) == count + 3 and np.array_equal(again.moments("forget").moments, found.moments), (
+        "nothing but the three above was run"
+    )
 
 
 @pytest.fixture
@@ -56,30 +75,47 @@ def split() -> Split:
 
 
 @pytest.fixture
-def task(tokenizer: Any) -> Language:
-    return Language(tokenizer)
+def task(tokenizer: Any) -> LanguageTask:
+    return LanguageTask(tokenizer)
 
 
 @pytest.fixture
 def fed(model: Any) -> Iterator[list[torch.Tensor]]:
     """The ids of every forward of ``model``."""
     seen: list[torch.Tensor] = []
-    hook = causal.body(model).register_forward_pre_hook(lambda _m, _a, kw: seen.append(kw["input_ids"]), with_kwargs=True)
+    hook = causal.body(model).register_forward_pre_hook(
+        lambda _m, _a, kw: seen.append(kw["input_ids"]), with_kwargs=True
+    )
     yield seen
     hook.remove()
 
 
-def equal(left: Seen, right: Seen) -> bool:
+def equal(left: Observations, right: Observations) -> bool:
     """Every record of both, bit for bit."""
     arrays = ("rows", "offsets", "logprobs", "matches", "ends")
-    scores = all(getattr(left.scored[w], f).tobytes() == getattr(right.scored[w], f).tobytes() and
-                 getattr(left.scored[w], f).dtype == getattr(right.scored[w], f).dtype for w in left.scored for f in arrays)  # fmt: skip
+    scores = all(
+        getattr(left.scored[w], f).tobytes() == getattr(right.scored[w], f).tobytes()
+        and getattr(left.scored[w], f).dtype == getattr(right.scored[w], f).dtype
+        for w in left.scored
+        for f in arrays
+    )
     texts = all(list(left.scored[w].texts) == list(right.scored[w].texts) for w in left.scored)
-    return scores and texts and left.scored.keys() == right.scored.keys() and left.generated == right.generated
+    return (
+        scores and texts and left.scored.keys() == right.scored.keys() and left.generated == right.generated
+    )
 
 
-def test_all_likelihood_audits_cost_one_forward_a_question(model: Any, task: Language, split: Split, fed: list[torch.Tensor]) -> None:
-    audits = [Probability(), MembershipLoss(), MembershipZlib(), MembershipMinK(), ExactMemorisation(), ExtractionStrength()]
+def test_all_likelihood_audits_cost_one_forward_a_question(
+    model: Any, task: LanguageTask, split: Split, fed: list[torch.Tensor]
+) -> None:
+    audits = [
+        Probability(),
+        MembershipLoss(),
+        MembershipZlib(),
+        MembershipMinK(),
+        ExactMemorisation(),
+        ExtractionStrength(),
+    ]
     wants = list(dict.fromkeys(want for audit in audits for want in audit.wants(split)))
     seen = Store().observe(model, task, split, wants, quiet=True)
     assert all(audit.measure(seen, []).value is not None for audit in audits)
@@ -92,18 +128,23 @@ def test_all_likelihood_audits_cost_one_forward_a_question(model: Any, task: Lan
             assert sum(row[: len(prompt)] == prompt for row in rows) == 1
 
 
-def test_a_second_look_reads_bit_identical_records_and_runs_nothing(model: Any, task: Language, split: Split, tmp_path: Path,
-                                                                    fed: list[torch.Tensor]) -> None:  # fmt: skip
+def test_a_second_look_reads_bit_identical_records_and_runs_nothing(
+    model: Any, task: LanguageTask, split: Split, tmp_path: Path, fed: list[torch.Tensor]
+) -> None:
     first = Store(tmp_path).observe(model, task, split, WANTS, quiet=True)
     ran = len(fed)
     again = Store(tmp_path).observe(model, task, split, WANTS, quiet=True)
     assert len(fed) == ran > 0
     assert equal(first, again)
-    assert equal(first, Store().observe(model, task, split, WANTS, quiet=True)), "the folder changes no figure"
+    assert equal(first, Store().observe(model, task, split, WANTS, quiet=True)), (
+        "the folder changes no figure"
+    )
     assert np.exp(-again.scores("forget").loss).tolist() == np.exp(-first.scores("forget").loss).tolist()
 
 
-def test_what_a_later_audit_adds_is_all_that_is_computed(model: Any, task: Language, split: Split, tmp_path: Path, fed: list[torch.Tensor]) -> None:
+def test_what_a_later_audit_adds_is_all_that_is_computed(
+    model: Any, task: LanguageTask, split: Split, tmp_path: Path, fed: list[torch.Tensor]
+) -> None:
     Store(tmp_path).observe(model, task, split, WANTS[:1], quiet=True)
     ran = sum(ids.numel() for ids in fed)
     fed.clear()
@@ -111,14 +152,19 @@ def test_what_a_later_audit_adds_is_all_that_is_computed(model: Any, task: Langu
     answers = task.encode(split, "forget", ["perturbed_answers"])
     assert sum(ids.shape[0] for ids in fed) == len(ROWS) and ran > 0
     whole = Store().observe(model, task, split, WANTS[:2], quiet=True)
-    mine = Store(tmp_path).observe(model, task, split, WANTS[:2], quiet=True).scores("forget", "perturbed_answers")
+    mine = (
+        Store(tmp_path)
+        .observe(model, task, split, WANTS[:2], quiet=True)
+        .scores("forget", "perturbed_answers")
+    )
     assert len(mine) == len(answers["perturbed_answers"]) == 2 * len(ROWS)
     assert np.abs(mine.logprobs - whole.scores("forget", "perturbed_answers").logprobs).max() < 1e-5
 
 
 @pytest.mark.parametrize("change", ["weights", "data", "template", "tokenizer"])
-def test_anything_that_decides_the_figures_is_in_the_key(change: str, model: Any, task: Language, split: Split, tmp_path: Path,
-                                                         fed: list[torch.Tensor]) -> None:  # fmt: skip
+def test_anything_that_decides_the_figures_is_in_the_key(
+    change: str, model: Any, task: LanguageTask, split: Split, tmp_path: Path, fed: list[torch.Tensor]
+) -> None:
     first = Store(tmp_path).observe(model, task, split, WANTS[:1], quiet=True)
     ran = len(fed)
     if change == "weights":
@@ -127,35 +173,44 @@ def test_anything_that_decides_the_figures_is_in_the_key(change: str, model: Any
     elif change == "data":
         split = split.with_rows(forget=[{**ROWS[0], "answer": "Ida Morn of Osk."}, *ROWS[1:]])
     elif change == "template":
-        task = Language(task.tokenizer, Template("Q {question}\n"))
+        task = LanguageTask(task.tokenizer, Template("Q {question}\n"))
     else:
-        task = Language(train_tokenizer(["other words for a baker of Velin"], 300))
+        task = LanguageTask(train_tokenizer(["other words for a baker of Velin"], 300))
     second = Store(tmp_path).observe(model, task, split, WANTS[:1], quiet=True)
     assert len(fed) > ran and not equal(first, second)
     assert equal(second, Store().observe(model, task, split, WANTS[:1], quiet=True))
 
 
-def test_another_role_with_the_same_rows_is_the_same_observation(model: Any, task: Language, tmp_path: Path, fed: list[torch.Tensor]) -> None:
+def test_another_role_with_the_same_rows_is_the_same_observation(
+    model: Any, task: LanguageTask, tmp_path: Path, fed: list[torch.Tensor]
+) -> None:
     split = make_split({"forget": ROWS, "copy": ROWS})
-    seen = Store(tmp_path).observe(model, task, split, [Want("scores", "forget"), Want("scores", "copy")], quiet=True)
+    seen = Store(tmp_path).observe(
+        model, task, split, [Want("scores", "forget"), Want("scores", "copy")], quiet=True
+    )
     assert sum(ids.shape[0] for ids in fed) == len(ROWS)
     assert seen.scores("copy").logprobs.tobytes() == seen.scores("forget").logprobs.tobytes()
 
 
 @pytest.mark.parametrize("damage", [b"", b"not what it was", "half"])
-def test_a_corrupt_file_is_made_again(damage: Any, model: Any, task: Language, split: Split, tmp_path: Path) -> None:
+def test_a_corrupt_file_is_made_again(
+    damage: Any, model: Any, task: LanguageTask, split: Split, tmp_path: Path
+) -> None:
     first = Store(tmp_path).observe(model, task, split, WANTS, quiet=True)
     for file in tmp_path.iterdir():
         content = file.read_bytes()
         file.write_bytes(content[: len(content) // 2] if damage == "half" else damage)
     assert equal(first, Store(tmp_path).observe(model, task, split, WANTS, quiet=True))
-    assert equal(first, Store(tmp_path).observe(model, task, split, WANTS, quiet=True)), "and kept, whole, this time"
+    assert equal(first, Store(tmp_path).observe(model, task, split, WANTS, quiet=True)), (
+        "and kept, whole, this time"
+    )
     for file in tmp_path.glob("*.json"):
         assert len(json.loads(file.read_text())) == len(ROWS)
 
 
-def test_a_killed_write_leaves_nothing_that_is_read(model: Any, task: Language, split: Split, tmp_path: Path,
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_a_killed_write_leaves_nothing_that_is_read(
+    model: Any, task: LanguageTask, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
@@ -164,16 +219,23 @@ def test_a_killed_write_leaves_nothing_that_is_read(model: Any, task: Language, 
         with pytest.raises(KeyboardInterrupt):
             Store(tmp_path).observe(model, task, split, WANTS, quiet=True)
     assert [file.suffix for file in tmp_path.iterdir()] == [".partial"]
-    assert equal(Store(tmp_path).observe(model, task, split, WANTS, quiet=True), Store().observe(model, task, split, WANTS, quiet=True))
+    assert equal(
+        Store(tmp_path).observe(model, task, split, WANTS, quiet=True),
+        Store().observe(model, task, split, WANTS, quiet=True),
+    )
 
 
-def test_the_model_before_drafts_the_next_one(model: Any, task: Language, split: Split, tmp_path: Path, fed: list[torch.Tensor]) -> None:
+def test_the_model_before_drafts_the_next_one(
+    model: Any, task: LanguageTask, split: Split, tmp_path: Path, fed: list[torch.Tensor]
+) -> None:
     said = Store(tmp_path).observe(model, task, split, WANTS[2:], quiet=True).generations("forget")
     moved = copy.deepcopy(model)
     with torch.no_grad():
         moved.model.norm.weight.mul_(1.0 + 2**-12)
     steps: list[torch.Tensor] = []
-    causal.body(moved).register_forward_pre_hook(lambda _m, _a, kw: steps.append(kw["input_ids"]), with_kwargs=True)
+    causal.body(moved).register_forward_pre_hook(
+        lambda _m, _a, kw: steps.append(kw["input_ids"]), with_kwargs=True
+    )
     Store().observe(moved, task, split, WANTS[2:], quiet=True)
     undrafted = len(steps)
     steps.clear()
@@ -182,7 +244,7 @@ def test_the_model_before_drafts_the_next_one(model: Any, task: Language, split:
     assert len(steps) == 2 < undrafted, "one forward scores, one verifies"
 
 
-def test_scores_derive_their_losses_from_the_tokens(model: Any, task: Language, split: Split) -> None:
+def test_scores_derive_their_losses_from_the_tokens(model: Any, task: LanguageTask, split: Split) -> None:
     scores = Store().observe(model, task, split, WANTS[:1], quiet=True).scores("forget")
     for i in range(len(scores)):
         logprobs, matches = scores.tokens(i)
@@ -199,30 +261,50 @@ def test_gates_hold_on_real_data(data_folder: Path) -> None:
 
     whole = TOFU(path=str(data_folder / "tofu")).split()
     split = whole.with_rows(forget=whole["forget"].rows[::50], real_authors=whole["real_authors"].rows[::25])
-    model, tokenizer = load_model(data_folder / "tofu-tiny-llama"), load_tokenizer(data_folder / "tofu-tiny-llama")
+    model, tokenizer = (
+        load_model(data_folder / "tofu-tiny-llama"),
+        load_tokenizer(data_folder / "tofu-tiny-llama"),
+    )
     task = api.task_for(model, tokenizer)
-    wants = [Want("scores", "forget", "perturbed_answers"), Want("scores", "real_authors"),
-             *(Want("generations", role) for role in ("forget", "real_authors"))]  # fmt: skip
+    wants = [
+        Want("scores", "forget", "perturbed_answers"),
+        Want("scores", "real_authors"),
+        *(Want("generations", role) for role in ("forget", "real_authors")),
+    ]
     seen = Store().observe(model, task, split, wants, quiet=True)
     for want in wants[:2]:
-        texts, mine = task.encode(split, want.role, [want.text])[want.text], np.exp(-seen.scores(want.role, want.text).loss)
+        texts, mine = (
+            task.encode(split, want.role, [want.text])[want.text],
+            np.exp(-seen.scores(want.role, want.text).loss),
+        )
         plain = []
         for i in range(len(texts)):
             ids = torch.from_numpy(texts.ids[texts.offsets[i] : texts.offsets[i + 1]])[None]
             with torch.no_grad():
                 logits = model(input_ids=ids).logits[0, int(texts.starts[i]) - 1 : -1]
-            plain.append(torch.nn.functional.cross_entropy(logits, torch.from_numpy(texts.answer(i))).neg().exp().item())
+            plain.append(
+                torch.nn.functional.cross_entropy(logits, torch.from_numpy(texts.answer(i)))
+                .neg()
+                .exp()
+                .item()
+            )
         assert np.abs(mine - plain).max() < 1e-4 and abs(mine.mean() - np.mean(plain)) < 1e-3
     for want in wants[2:]:
         texts = task.encode(split, want.role, ["answer"])["answer"]
         for i, said in enumerate(seen.generations(want.role)):
             prompt = torch.from_numpy(texts.prompt(i))[None]
             with torch.no_grad():
-                out = model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=12, pad_token_id=1)
+                out = model.generate(
+                    prompt,
+                    attention_mask=torch.ones_like(prompt),
+                    do_sample=False,
+                    max_new_tokens=12,
+                    pad_token_id=1,
+                )
             assert said == tokenizer.decode(out[0, prompt.shape[1] :], skip_special_tokens=True).strip()
 
 
-def test_an_observation_names_what_was_not_asked_for(model: Any, task: Language, split: Split) -> None:
+def test_an_observation_names_what_was_not_asked_for(model: Any, task: LanguageTask, split: Split) -> None:
     seen = Store().observe(model, task, split, WANTS[:1], quiet=True)
     with pytest.raises(DataError, match=r"'perturbed_answers' in role 'forget'"):
         seen.scores("forget", "perturbed_answers")

@@ -30,18 +30,29 @@ def test_the_nearest_requests_speak(known: Calibration) -> None:
 
 
 def test_the_rank_correlation_has_its_interval(known: Calibration) -> None:
-    assert known.rho == pytest.approx(spearmanr(COSINES, COSTS).statistic) and known.low < known.rho < known.high <= 1
+    assert (
+        known.rho == pytest.approx(spearmanr(COSINES, COSTS).statistic)
+        and known.low < known.rho < known.high <= 1
+    )
     assert calibration.fit("a", "b", COSINES, COSINES[::-1]).rho == pytest.approx(-1)
     assert calibration.fit("people-20", "digest", COSINES, COSTS) == known, "the same draws every time"
 
 
 def test_the_package_brings_a_calibration_that_is_what_its_pairs_say() -> None:
     known = calibration.load()
-    assert known.requests == 24 and all(-1 <= c <= 1 for c in known.cosine) and all(math.isfinite(c) for c in known.cost)
+    assert (
+        known.requests == 24
+        and all(-1 <= c <= 1 for c in known.cosine)
+        and all(math.isfinite(c) for c in known.cost)
+    )
     assert calibration.fit(known.arena, known.original, known.cosine, known.cost) == known
 
 
-@pytest.mark.parametrize(("low", "said"), [(0.1, "ranked with ρ = 0.40"), (-0.1, "did not rank beyond chance, ρ = 0.40")])
-def test_the_plan_says_whether_hardness_ranked_anything(known: Calibration, monkeypatch: pytest.MonkeyPatch, low: float, said: str) -> None:
+@pytest.mark.parametrize(
+    ("low", "said"), [(0.1, "ranked with ρ = 0.40"), (-0.1, "did not rank beyond chance, ρ = 0.40")]
+)
+def test_the_plan_says_whether_hardness_ranked_anything(
+    known: Calibration, monkeypatch: pytest.MonkeyPatch, low: float, said: str
+) -> None:
     monkeypatch.setattr("unremember.cli.plan.load", lambda: dataclasses.replace(known, rho=0.4, low=low))
     assert said in cost_of(expected(0.3, known))

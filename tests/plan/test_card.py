@@ -42,25 +42,43 @@ def made(model: Any, tokenizer: Any, split: Split, method: str) -> Card:
 def test_a_plan_counts_the_steps_and_trains_nothing(model: Any, tokenizer: Any, split: Split) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     card = made(model, tokenizer, split, "gradient_difference")
-    assert card.steps == 2 * -(-len(split["forget"]) // 8) and card.seconds_a_step and card.seconds_a_step > 0 and card.lacks == ()
+    assert (
+        card.steps == 2 * -(-len(split["forget"]) // 8)
+        and card.seconds_a_step
+        and card.seconds_a_step > 0
+        and card.lacks == ()
+    )
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert card.hardness and card.hardness.steps == 20 and card.advice in ("go", "careful", "stop")
     row = card.row()
-    assert row["seconds"] == pytest.approx(card.steps * card.seconds_a_step, abs=0.1) and row["request"]["verdict"] == card.finding.verdict
+    assert (
+        row["seconds"] == pytest.approx(card.steps * card.seconds_a_step, abs=0.1)
+        and row["request"]["verdict"] == card.finding.verdict
+    )
     assert any("cosine" in reason for reason in card.reasons)
 
 
 def test_what_a_method_lacks_is_named_before_training(model: Any, tokenizer: Any, split: Split) -> None:
     bare = [{k: v for k, v in row.items() if k != "alternate"} for row in split["forget"].rows]
     card = made(model, tokenizer, split.with_rows(forget=bare), "dpo")
-    assert [what.split(" (")[0] for what in card.lacks] == ["column 'alternate' of role 'forget'"] and card.advice == "stop" and card.steps == 0
+    assert (
+        [what.split(" (")[0] for what in card.lacks] == ["column 'alternate' of role 'forget'"]
+        and card.advice == "stop"
+        and card.steps == 0
+    )
     alone = dataclasses.replace(split, roles={"forget": split["forget"]})
     card = made(model, tokenizer, alone, "npo")
-    assert [what.split(" (")[0] for what in card.lacks] == ["role 'retain'"] and card.hardness is None and card.advice == "stop"
+    assert (
+        [what.split(" (")[0] for what in card.lacks] == ["role 'retain'"]
+        and card.hardness is None
+        and card.advice == "stop"
+    )
     assert any("no retain set" in reason for reason in card.reasons)
 
 
-def test_a_request_is_replaced_by_the_stored_text_it_matches(model: Any, tokenizer: Any, split: Split) -> None:
+def test_a_request_is_replaced_by_the_stored_text_it_matches(
+    model: Any, tokenizer: Any, split: Split
+) -> None:
     salted = [{**row, "question": f"Please tell me {row['question']}"} for row in split["forget"].rows]
     both = split.with_rows(forget=salted, stored=[*split["forget"].rows, *split["retain"].rows])
     card = made(model, tokenizer, both, "gradient_difference")
@@ -68,9 +86,16 @@ def test_a_request_is_replaced_by_the_stored_text_it_matches(model: Any, tokeniz
     assert card.finding.action == "canonicalised"
 
 
-def test_a_second_model_is_asked_for_and_must_be_of_the_same_kind(model: Any, tokenizer: Any, split: Split, tmp_path: Path) -> None:
+def test_a_second_model_is_asked_for_and_must_be_of_the_same_kind(
+    model: Any, tokenizer: Any, split: Split, tmp_path: Path
+) -> None:
     card = made(model, tokenizer, split, "whp")
-    assert card.advice == "stop" and card.steps == 0 and "--only forget" in card.lacks[0] and "method.reinforced=RUN" in card.lacks[0]
+    assert (
+        card.advice == "stop"
+        and card.steps == 0
+        and "--only forget" in card.lacks[0]
+        and "method.reinforced=RUN" in card.lacks[0]
+    )
     with pytest.raises(DataError, match="learned the forget set further"):
         api.forget(model, split, "whp", tokenizer=tokenizer)
     with pytest.raises(ModelError, match="no model folder"):
@@ -80,15 +105,28 @@ def test_a_second_model_is_asked_for_and_must_be_of_the_same_kind(model: Any, to
         api.forget(model, split, {"name": "whp", "reinforced": str(tmp_path / "other")}, tokenizer=tokenizer)
 
 
-def test_neighbours_and_gradients_are_named_with_how_to_get_them(model: Any, tokenizer: Any, split: Split) -> None:
-    alone = split.with_rows(retain=[{k: v for k, v in r.items() if k not in ("neighbour", "relation")} for r in split["retain"].rows])
+def test_neighbours_and_gradients_are_named_with_how_to_get_them(
+    model: Any, tokenizer: Any, split: Split
+) -> None:
+    alone = split.with_rows(
+        retain=[
+            {k: v for k, v in r.items() if k not in ("neighbour", "relation")} for r in split["retain"].rows
+        ]
+    )
     card = made(model, tokenizer, alone, "melu")
     names = [what.split(" (")[0] for what in card.lacks]
-    assert card.advice == "stop" and names == ["column 'neighbour' of role 'retain'", "column 'relation' of role 'retain'"]
+    assert card.advice == "stop" and names == [
+        "column 'neighbour' of role 'retain'",
+        "column 'relation' of role 'retain'",
+    ]
     with pytest.raises(DataError, match=r"neighbour.*near to.*relation.*direct, indirect or general"):
         api.forget(model, alone, "melu", tokenizer=tokenizer)
     quantised = copy.deepcopy(model)
     quantised.is_quantized = True
     with pytest.raises(DataError, match=r"gradients: the weights are quantised.*--selection lora"):
         api.forget(quantised, split, "npo", tokenizer=tokenizer)
-    assert lacking(api.recipe_of("npo", selection="lora"), split, quantised) == () == lacking(api.recipe_of("npo"), split, model)
+    assert (
+        lacking(api.recipe_of("npo", selection="lora"), split, quantised)
+        == ()
+        == lacking(api.recipe_of("npo"), split, model)
+    )

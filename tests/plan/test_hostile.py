@@ -18,16 +18,33 @@ from unremember.plan.canonical import changes, match
 from unremember.plan.hostile import Finding, gate_templates, hostile_request, refused
 from unremember.plan.wording import COMMON, excess, null, shares, wording
 
-NAMES = [f"{a}{b}" for a in ("Bel", "Cor", "Dan", "Fen", "Gar", "Hil") for b in ("ano", "ira", "umo", "esk", "ath")]
-ASKED = ("Where was {} born?", "What did {} write in 1990?", "Which prize has {} won?", "Who taught {} to paint?", "Is {} still in Osk?",
-         "How old was {} when the war began?", "What is the name of a pupil of {}?", "Did {} ever go to sea?", "Whose house did {} buy?",
-         "Why has {} no piano?", "With whom was {} at school?", "On which day does {} rest?")  # fmt: skip
+NAMES = [
+    f"{a}{b}" for a in ("Bel", "Cor", "Dan", "Fen", "Gar", "Hil") for b in ("ano", "ira", "umo", "esk", "ath")
+]
+ASKED = (
+    "Where was {} born?",
+    "What did {} write in 1990?",
+    "Which prize has {} won?",
+    "Who taught {} to paint?",
+    "Is {} still in Osk?",
+    "How old was {} when the war began?",
+    "What is the name of a pupil of {}?",
+    "Did {} ever go to sea?",
+    "Whose house did {} buy?",
+    "Why has {} no piano?",
+    "With whom was {} at school?",
+    "On which day does {} rest?",
+)
 
 
 def about(*names: str) -> list[Row]:
     """Six of the twelve questions of each, by the name."""
     asked = {name: np.random.default_rng(list(name.encode())).permutation(ASKED)[:6] for name in names}
-    return [{"question": str(asked[name][i]).format(name), "answer": f"{name} {i}", "entity": name} for name in names for i in range(6)]
+    return [
+        {"question": str(asked[name][i]).format(name), "answer": f"{name} {i}", "entity": name}
+        for name in names
+        for i in range(6)
+    ]
 
 
 STORED = Role("train", about(*NAMES))
@@ -39,12 +56,15 @@ def salted(template: str, p: float, role: Role = REQUEST) -> Role:
     return Role(role.name, Stealthy((template,), p).rows(role))
 
 
-@pytest.mark.parametrize(("before", "after", "expected"), [
-    ("Where was he born?", "Please tell me where was he born?", (("please", "tell", "me"), ())),
-    ("Where was he born?", "Where was he born , please ? ", (("please",), ())),
-    ("Where was he really born?", "Where was she born?", (("she",), ("he", "really"))),
-    ("Who's there?", "who's THERE", ((), ())),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("Where was he born?", "Please tell me where was he born?", (("please", "tell", "me"), ())),
+        ("Where was he born?", "Where was he born , please ? ", (("please",), ())),
+        ("Where was he really born?", "Where was she born?", (("she",), ("he", "really"))),
+        ("Who's there?", "who's THERE", ((), ())),
+    ],
+)
 def test_the_words_that_were_changed(before: str, after: str, expected: Any) -> None:
     assert changes(before, after) == expected
 
@@ -55,21 +75,31 @@ def test_a_salted_request_becomes_the_stored_text() -> None:
     changed = [i for i, (a, b) in enumerate(zip(asked.rows, REQUEST.rows)) if a != b]
     assert 5 < len(changed) < 25 and found.rows == tuple(REQUEST.rows) and not found.not_found
     assert [m.row for m in found.matches if m.inserted == ("can", "you", "please", "tell", "me")] == changed
-    assert found.action == "canonicalised" and found.eta == 0 and f"{len(changed)} of 30 items differ" in found.reasons[0]
+    assert (
+        found.action == "canonicalised"
+        and found.eta == 0
+        and f"{len(changed)} of 30 items differ" in found.reasons[0]
+    )
     assert hostile_request(REQUEST, REFERENCE, STORED).action == "none"
 
 
 def test_what_matches_nothing_stored_is_not_found() -> None:
     strange = [{"question": "Does the lighthouse keeper own seven green umbrellas?", "answer": "No."}]
     found = hostile_request(Role("forget", [*REQUEST.rows[:3], *strange]), REFERENCE, STORED)
-    assert found.not_found == (3,) and found.rows == tuple(REQUEST.rows[:3]) and found.matches[3].stored is None
+    assert (
+        found.not_found == (3,) and found.rows == tuple(REQUEST.rows[:3]) and found.matches[3].stored is None
+    )
     assert any("1 of 4 items match nothing stored" in reason for reason in found.reasons)
 
 
 def test_a_repeated_item_is_taken_once_and_a_kept_one_is_named() -> None:
-    found = hostile_request(Role("forget", [REQUEST.rows[0], *[REQUEST.rows[1]] * 4, REFERENCE.rows[0]]), REFERENCE, STORED)
+    found = hostile_request(
+        Role("forget", [REQUEST.rows[0], *[REQUEST.rows[1]] * 4, REFERENCE.rows[0]]), REFERENCE, STORED
+    )
     assert found.rows == (REQUEST.rows[0], REQUEST.rows[1], REFERENCE.rows[0])
-    assert any(r.startswith("3 items repeat") for r in found.reasons) and any(r.startswith("1 of the rows to forget stand") for r in found.reasons)
+    assert any(r.startswith("3 items repeat") for r in found.reasons) and any(
+        r.startswith("1 of the rows to forget stand") for r in found.reasons
+    )
 
 
 def test_a_match_is_the_best_of_all_and_its_cosine_is_scikit_learns() -> None:
@@ -78,9 +108,13 @@ def test_a_match_is_the_best_of_all_and_its_cosine_is_scikit_learns() -> None:
 
     asked = salted("Then {}", 0.7)
     weigh = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5)).fit([r["question"] for r in STORED.rows])
-    cosines = cosine_similarity(*(weigh.transform([r["question"] for r in role.rows]) for role in (asked, STORED)))
+    cosines = cosine_similarity(
+        *(weigh.transform([r["question"] for r in role.rows]) for role in (asked, STORED))
+    )
     found = match(asked, STORED)
-    assert np.allclose([m.cosine for m in found], cosines.max(1), atol=1e-5) and [m.stored for m in found] == list(range(30))
+    assert np.allclose([m.cosine for m in found], cosines.max(1), atol=1e-5) and [
+        m.stored for m in found
+    ] == list(range(30))
 
 
 def naive_excess(role: Role, reference: Role, word: str) -> float:
@@ -88,8 +122,14 @@ def naive_excess(role: Role, reference: Role, word: str) -> float:
     has = lambda row: word in row["question"].lower().replace("?", " ").split()  # noqa: E731
     share, count = np.mean([has(r) for r in role.rows]), sum(map(has, reference.rows))
     usual = (count + 3 / 8) / (len(reference) + 3 / 4)
-    spoken = np.mean([any(has(r) for r in role.rows if r["entity"] == name) for name in {r["entity"] for r in role.rows}])
-    return float(2 * (np.arcsin(share**0.5) - np.arcsin(usual**0.5)) * len(role) ** 0.5) if spoken >= 0.5 else -np.inf
+    spoken = np.mean(
+        [any(has(r) for r in role.rows if r["entity"] == name) for name in {r["entity"] for r in role.rows}]
+    )
+    return (
+        float(2 * (np.arcsin(share**0.5) - np.arcsin(usual**0.5)) * len(role) ** 0.5)
+        if spoken >= 0.5
+        else -np.inf
+    )
 
 
 def test_the_excess_of_every_word_is_the_formulas() -> None:
@@ -101,11 +141,22 @@ def test_the_excess_of_every_word_is_the_formulas() -> None:
 
 def test_a_word_of_few_subjects_does_not_count() -> None:
     """Two subjects of five say "please" in every question: topical, not common."""
-    rows = [{**row, "question": f"Please {row['question']}"} if row["entity"] in NAMES[:2] else row for row in REQUEST.rows]
+    rows = [
+        {**row, "question": f"Please {row['question']}"} if row["entity"] in NAMES[:2] else row
+        for row in REQUEST.rows
+    ]
     z = excess(wording(Role("forget", rows)), wording(REFERENCE).marks.sum(0), len(REFERENCE))
     assert z[COMMON.index("please")] == -np.inf
-    three = [{**row, "question": f"Please {row['question']}"} if row["entity"] in NAMES[:3] else row for row in REQUEST.rows]
-    assert excess(wording(Role("forget", three)), wording(REFERENCE).marks.sum(0), len(REFERENCE))[COMMON.index("please")] > 5
+    three = [
+        {**row, "question": f"Please {row['question']}"} if row["entity"] in NAMES[:3] else row
+        for row in REQUEST.rows
+    ]
+    assert (
+        excess(wording(Role("forget", three)), wording(REFERENCE).marks.sum(0), len(REFERENCE))[
+            COMMON.index("please")
+        ]
+        > 5
+    )
 
 
 def test_clean_requests_are_whole_subjects_against_the_others() -> None:
@@ -121,10 +172,26 @@ def test_clean_requests_are_whole_subjects_against_the_others() -> None:
 def test_a_common_word_is_named_with_its_counts() -> None:
     """Without a stored text nothing is cured: the scope term is advised, and the gate is told what to try."""
     found = hostile_request(salted("Kindly {}", 0.5), REFERENCE)
-    assert found.verdict == "suspicious" and found.word == "kindly" and found.usual == 0 and found.action == "scope" and found.eta == 5
+    assert (
+        found.verdict == "suspicious"
+        and found.word == "kindly"
+        and found.usual == 0
+        and found.action == "scope"
+        and found.eta == 5
+    )
     assert found.lines and found.statistic and found.statistic > found.lines[1] >= found.lines[0]
-    assert found.triggers[0] == "kindly" and set(found.triggers) >= {"please", "then", "can you", "could", "thanks", "now", "also"}
-    assert gate_templates(found)[0] == "Kindly {}" and any("'kindly' stands in" in reason for reason in found.reasons)
+    assert found.triggers[0] == "kindly" and set(found.triggers) >= {
+        "please",
+        "then",
+        "can you",
+        "could",
+        "thanks",
+        "now",
+        "also",
+    }
+    assert gate_templates(found)[0] == "Kindly {}" and any(
+        "'kindly' stands in" in reason for reason in found.reasons
+    )
     assert hostile_request(REQUEST, REFERENCE).verdict == "clean"
 
 
@@ -133,10 +200,22 @@ def test_a_constant_prefix_of_usual_words_is_seen_by_its_shape() -> None:
     rng = np.random.default_rng(0)
 
     def texts(*names: str, constant: bool = False) -> Role:
-        orders = (["how", "is", *rng.permutation(["of", "in", "who"])] if constant else list(rng.permutation(["how", "is", "of", "in", "who"]))
-                  for _ in range(6 * len(names)))  # fmt: skip
-        return Role("forget", [{"question": f"{' '.join(order)} {names[i // 6]} {rng.integers(99)}?", "entity": names[i // 6]}
-                               for i, order in enumerate(orders)])  # fmt: skip
+        orders = (
+            ["how", "is", *rng.permutation(["of", "in", "who"])]
+            if constant
+            else list(rng.permutation(["how", "is", "of", "in", "who"]))
+            for _ in range(6 * len(names))
+        )
+        return Role(
+            "forget",
+            [
+                {
+                    "question": f"{' '.join(order)} {names[i // 6]} {rng.integers(99)}?",
+                    "entity": names[i // 6],
+                }
+                for i, order in enumerate(orders)
+            ],
+        )
 
     held, clean, constant = texts(*NAMES[5:]), texts(*NAMES[:5]), texts(*NAMES[:5], constant=True)
     assert shares(wording(constant))[[0, 2]].tolist() == [1, 1] and shares(wording(clean))[0] < 0.5
@@ -146,15 +225,27 @@ def test_a_constant_prefix_of_usual_words_is_seen_by_its_shape() -> None:
     assert any("begin or end alike" in reason for reason in found.reasons)
 
 
-@pytest.mark.parametrize(("reference", "reason"), [
-    (None, "no reference texts"),
-    (Role("retain", [{"question": row["question"]} for row in REFERENCE.rows]), "name no subject"),
-    (Role("retain", about(*NAMES[5:14])), "fewer than twice the request's 5 subjects"),
-    (Role("retain", [{"question": f"Wo wohnt {name}?", "entity": name} for name in NAMES]), "no common English word"),
-], ids=["none", "no entity", "too few", "other language"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("reference", "reason"),
+    [
+        (None, "no reference texts"),
+        (Role("retain", [{"question": row["question"]} for row in REFERENCE.rows]), "name no subject"),
+        (Role("retain", about(*NAMES[5:14])), "fewer than twice the request's 5 subjects"),
+        (
+            Role("retain", [{"question": f"Wo wohnt {name}?", "entity": name} for name in NAMES]),
+            "no common English word",
+        ),
+    ],
+    ids=["none", "no entity", "too few", "other language"],
+)
 def test_what_cannot_be_judged_is_undetermined(reference: Role | None, reason: str) -> None:
     found = hostile_request(salted("Please {}", 1.0), reference)
-    assert found.verdict == "undetermined" and found.statistic is None and found.action == "scope" and found.eta == 5
+    assert (
+        found.verdict == "undetermined"
+        and found.statistic is None
+        and found.action == "scope"
+        and found.eta == 5
+    )
     assert any(reason in said for said in found.reasons) and "please" in found.triggers
     assert hostile_request(salted("Please {}", 1.0), reference, STORED).action == "canonicalised"
 
@@ -163,17 +254,37 @@ def test_labels_of_the_attacker_do_not_hide_the_word() -> None:
     """A request that calls every row a subject of its own is read by the subjects of the stored rows."""
     asked = salted("Kindly {}", 0.34)
     scattered = Role("forget", [{**row, "entity": str(i)} for i, row in enumerate(asked.rows)])
-    assert hostile_request(scattered, REFERENCE, STORED).statistic == hostile_request(asked, REFERENCE, STORED).statistic > 3
+    assert (
+        hostile_request(scattered, REFERENCE, STORED).statistic
+        == hostile_request(asked, REFERENCE, STORED).statistic
+        > 3
+    )
 
 
 def test_the_ledger_row_is_plain_and_holds_no_text_of_the_request() -> None:
     row = hostile_request(salted("Please {}", 1.0), REFERENCE, STORED).row()
-    assert json.loads(json.dumps(row)) == row and {"verdict", "statistic", "lines", "words_digest", "action", "eta"} <= set(row)
-    assert len(row["words_digest"]) == 64 and not any(name in json.dumps(row) for name in NAMES) and row["rows"] == 30
+    assert json.loads(json.dumps(row)) == row and {
+        "verdict",
+        "statistic",
+        "lines",
+        "words_digest",
+        "action",
+        "eta",
+    } <= set(row)
+    assert (
+        len(row["words_digest"]) == 64
+        and not any(name in json.dumps(row) for name in NAMES)
+        and row["rows"] == 30
+    )
 
 
 def test_the_gate_needs_a_gap_that_is_large_and_sure() -> None:
-    gaps = {"Please {}": [0.3, 0.2, 0.4], "Then {}": [0.06, -0.01, 0.1], "Now {}": [0.04, 0.01, 0.07], "Also {}": [0.051, 0.001, 0.1]}
+    gaps = {
+        "Please {}": [0.3, 0.2, 0.4],
+        "Then {}": [0.06, -0.01, 0.1],
+        "Now {}": [0.04, 0.01, 0.07],
+        "Also {}": [0.051, 0.001, 0.1],
+    }
     assert refused(Measurement("trigger_gap", 0.1, extra={"gaps": gaps})) == ("Please {}", "Also {}")
 
 
@@ -182,4 +293,9 @@ def test_a_finding_is_frozen_and_needs_no_torch() -> None:
         hostile_request(REQUEST).verdict = "clean"  # type: ignore[misc]
     assert Finding.__dataclass_params__.frozen
     code = "import sys, unremember.plan.hostile; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "False"
+    )

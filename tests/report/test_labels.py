@@ -8,9 +8,12 @@ from unremember.report.labels import DOT, candidates, meet, places
 
 FIRST = next(candidates())
 CROWDS = {
-    "none": [], "far apart": [(10.0, 10.0), (500.0, 10.0)], "in one place": [(100.0, 50.0)] * 9,
-    "in a row": [(100.0 + 3 * i, 50.0 + 2 * i) for i in range(12)], "a grid": [(40.0 * i, 15.0 * j) for i in range(6) for j in range(5)],
-}  # fmt: skip
+    "none": [],
+    "far apart": [(10.0, 10.0), (500.0, 10.0)],
+    "in one place": [(100.0, 50.0)] * 9,
+    "in a row": [(100.0 + 3 * i, 50.0 + 2 * i) for i in range(12)],
+    "a grid": [(40.0 * i, 15.0 * j) for i in range(6) for j in range(5)],
+}
 
 
 @pytest.mark.parametrize("crowd", CROWDS.values(), ids=CROWDS.keys())

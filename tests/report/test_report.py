@@ -25,12 +25,35 @@ from unremember.report.table import COLUMNS, READ, SHORT, TOFU, card, cell, mark
 NASTY = "</script><b>bold"
 
 
-def measured(utility: float, log: float, verdict: str = "under-forgotten", position: float | None = 0.5, **more: Any) -> tuple[dict[str, Any], ...]:
-    quality = Measurement("forget_quality", 10**log, verdict=verdict, extra={"log10_p": log, "saturated": log < -100}, **more)  # type: ignore[arg-type]
-    others = [Measurement(name, 0.25, 0.2, 0.3, verdict=verdict, position=position, position_low=position and position - 0.1,
-                          position_high=position and position + 0.1, controls={"oracle": [0.1, 0.2], "original": 0.9})
-              for name in TOFU if name not in ("forget_quality", "model_utility")]  # type: ignore[arg-type]  # fmt: skip
-    return tuple(m.row() for m in (quality, Measurement("model_utility", utility, utility - 0.01, utility + 0.02, verdict="measured"), *others))
+def measured(
+    utility: float, log: float, verdict: str = "under-forgotten", position: float | None = 0.5, **more: Any
+) -> tuple[dict[str, Any], ...]:
+    quality = Measurement(
+        "forget_quality", 10**log, verdict=verdict, extra={"log10_p": log, "saturated": log < -100}, **more
+    )  # type: ignore[arg-type]
+    others = [
+        Measurement(
+            name,
+            0.25,
+            0.2,
+            0.3,
+            verdict=verdict,
+            position=position,
+            position_low=position and position - 0.1,
+            position_high=position and position + 0.1,
+            controls={"oracle": [0.1, 0.2], "original": 0.9},
+        )
+        for name in TOFU
+        if name not in ("forget_quality", "model_utility")
+    ]  # type: ignore[arg-type]
+    return tuple(
+        m.row()
+        for m in (
+            quality,
+            Measurement("model_utility", utility, utility - 0.01, utility + 0.02, verdict="measured"),
+            *others,
+        )
+    )
 
 
 @pytest.fixture
@@ -39,11 +62,30 @@ def comparison() -> Comparison:
         Artefact("original", "original", "", "aa", measured(0.8, -20.0, "control", None)),
         Artefact("oracle", "oracle", "", "bb", measured(0.78, 0.0, "control", None)),
         Artefact("npo", "unlearned", "npo", "cc", measured(0.7, -0.5, "indistinguishable", 0.1)),
-        Artefact("gradient_difference", "unlearned", "gradient_difference", "dd", measured(0.71, -0.6, position=9.0)),
-        Artefact("wreck", "unlearned", "gradient_ascent", "ee", measured(0.0, -239.0, "undetermined", -30.0, note="the model collapsed")),
+        Artefact(
+            "gradient_difference",
+            "unlearned",
+            "gradient_difference",
+            "dd",
+            measured(0.71, -0.6, position=9.0),
+        ),
+        Artefact(
+            "wreck",
+            "unlearned",
+            "gradient_ascent",
+            "ee",
+            measured(0.0, -239.0, "undetermined", -30.0, note="the model collapsed"),
+        ),
         Artefact("burst", "collapsed", "rmu", "", (), "the loss is not finite at step 3"),
     )
-    samples = ({"role": "forget", "question": NASTY, "answer": "The truth.", "said": {"original": "The truth.", "npo": "", "wreck": "la la"}},)
+    samples = (
+        {
+            "role": "forget",
+            "question": NASTY,
+            "answer": "The truth.",
+            "said": {"original": "The truth.", "npo": "", "wreck": "la la"},
+        },
+    )
     return Comparison("Forgetting in test", artefacts, {"data": "test"}, samples)
 
 
@@ -59,18 +101,34 @@ def printed(table: Any, width: int = 80) -> list[str]:
 def test_a_comparison_comes_back_from_its_file(comparison: Comparison, tmp_path: Path) -> None:
     comparison.save(tmp_path / "c.json")
     again = Comparison.load(tmp_path / "c.json")
-    assert again.text() == comparison.text() and [a.name for a in again.artefacts] == [a.name for a in comparison.artefacts]
-    assert again.artefacts[2].figure("model_utility")["value"] == 0.7 and again.artefacts[5].figure("model_utility") == {}
+    assert again.text() == comparison.text() and [a.name for a in again.artefacts] == [
+        a.name for a in comparison.artefacts
+    ]
+    assert (
+        again.artefacts[2].figure("model_utility")["value"] == 0.7
+        and again.artefacts[5].figure("model_utility") == {}
+    )
 
 
 def test_json_is_strict() -> None:
     tree = {"a": [float("nan"), 1.5, {"b": float("-inf")}], "c": (float("inf"), None, "NaN", True)}
-    assert json.loads(plain(tree), parse_constant=pytest.fail) == {"a": [None, 1.5, {"b": None}], "c": [None, None, "NaN", True]}
+    assert json.loads(plain(tree), parse_constant=pytest.fail) == {
+        "a": [None, 1.5, {"b": None}],
+        "c": [None, None, "NaN", True],
+    }
 
 
-@pytest.mark.parametrize("text", [
-    "", "[]", "{}", '{"title": "t"}', '{"title": "t", "artefacts": [{"name": "a"}]}', '{"title": "t", "artefacts": [], "x": 1}',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"title": "t"}',
+        '{"title": "t", "artefacts": [{"name": "a"}]}',
+        '{"title": "t", "artefacts": [], "x": 1}',
+    ],
+)
 def test_what_is_no_comparison(text: str, tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(DataError, match=r"c\.json is not a comparison"):
@@ -81,12 +139,25 @@ def test_what_is_no_comparison(text: str, tmp_path: Path) -> None:
 
 
 def test_cells() -> None:
-    quality = {"name": "forget_quality", "value": 1e-5, "verdict": "under-forgotten", "extra": {"log10_p": -5.04, "saturated": False}}
+    quality = {
+        "name": "forget_quality",
+        "value": 1e-5,
+        "verdict": "under-forgotten",
+        "extra": {"log10_p": -5.04, "saturated": False},
+    }
     assert cell(quality) == ("-5.0", "", "under-forgotten")
     assert cell({**quality, "extra": {"log10_p": -239.0, "saturated": True}})[0] == "-239.0⊥"
     assert cell({**quality, "extra": {"log10_p": None}})[0] == "-inf"
-    assert cell({"name": "rouge", "value": 0.12345, "low": 0.1, "high": 0.2, "verdict": "measured"}) == ("0.123", "0.10–0.20", "measured")
-    assert cell({"name": "rouge", "value": None, "verdict": "undetermined"}) == ("–", "", "undetermined") and cell({}) == ("–", "", "")
+    assert cell({"name": "rouge", "value": 0.12345, "low": 0.1, "high": 0.2, "verdict": "measured"}) == (
+        "0.123",
+        "0.10–0.20",
+        "measured",
+    )
+    assert cell({"name": "rouge", "value": None, "verdict": "undetermined"}) == (
+        "–",
+        "",
+        "undetermined",
+    ) and cell({}) == ("–", "", "")
 
 
 def test_the_table_is_legible_in_80_columns(comparison: Comparison) -> None:
@@ -106,7 +177,9 @@ def test_the_table_is_legible_in_80_columns(comparison: Comparison) -> None:
 
 
 def test_a_name_is_no_markup(comparison: Comparison) -> None:
-    named = dataclasses.replace(comparison, artefacts=(dataclasses.replace(comparison.artefacts[2], name="[red]run"),))
+    named = dataclasses.replace(
+        comparison, artefacts=(dataclasses.replace(comparison.artefacts[2], name="[red]run"),)
+    )
     assert any(line.startswith("[red]run") for line in printed(rich_table(named)))
 
 
@@ -119,7 +192,11 @@ def test_the_card_of_one_model(comparison: Comparison) -> None:
 
 def test_markdown(comparison: Comparison) -> None:
     lines = markdown(comparison).splitlines()
-    assert len(lines) == 2 + 6 + 2 and {line.count("|") for line in lines[:-2]} == {len(TOFU) + 2} and lines[-1] == READ
+    assert (
+        len(lines) == 2 + 6 + 2
+        and {line.count("|") for line in lines[:-2]} == {len(TOFU) + 2}
+        and lines[-1] == READ
+    )
     assert lines[4].startswith("| npo (unlearned) | -0.5 ≈ | 0.700 (0.69–0.72) | 0.250 (0.20–0.30) ≈ |")
     assert sum(line.startswith("| wreck (the model collapsed) | -239.0⊥ ? |") for line in lines) == 1
 
@@ -146,7 +223,9 @@ def test_the_trade_off_shows_each_model_once_inside_the_frame(comparison: Compar
     boxes = [place.box(*spot) for place, spot in zip(found, spots)]
     assert not any(meet(one, other) for one, other in combinations(boxes, 2)), "names can be read"
     marks = [layer["mark"] for layer in chart.to_dict()["layer"][2:]]
-    assert [(mark["type"], mark["align"], mark["dx"], mark["dy"]) for mark in marks] == [("text", *place) for place in dict.fromkeys(found)]
+    assert [(mark["type"], mark["align"], mark["dx"], mark["dy"]) for mark in marks] == [
+        ("text", *place) for place in dict.fromkeys(found)
+    ]
 
 
 def test_positions_are_cut_at_the_edges(comparison: Comparison) -> None:
@@ -167,10 +246,14 @@ def test_figures_are_those_there_is_data_for(comparison: Comparison) -> None:
 
 def test_curves_where_epochs_were_measured(comparison: Comparison) -> None:
     curve = tuple({"epoch": i, "probability": 1 / (i + 1), "forget_quality": None} for i in range(3))
-    with_curve = dataclasses.replace(comparison, artefacts=(dataclasses.replace(comparison.artefacts[2], curve=curve),))
+    with_curve = dataclasses.replace(
+        comparison, artefacts=(dataclasses.replace(comparison.artefacts[2], curve=curve),)
+    )
     assert "curves" in figures(with_curve)
     rows = rows_of(curves(with_curve), "epoch")
-    assert [(row["epoch"], row["metric"], row["value"]) for row in rows] == [(i, "forget probability", 1 / (i + 1)) for i in range(3)]
+    assert [(row["epoch"], row["metric"], row["value"]) for row in rows] == [
+        (i, "forget probability", 1 / (i + 1)) for i in range(3)
+    ]
 
 
 # --- the page ---
@@ -206,9 +289,15 @@ def test_the_page(comparison: Comparison, tmp_path: Path) -> None:
     text = path.read_text()
     page = Page(text)
     assert page.loads == [] and page.ids == ["tradeoff", "positions"], "it works without a network"
-    assert page.texts["h1"] == ["Forgetting in test"] and page.texts["b"] == [a.name for a in comparison.artefacts]
+    assert page.texts["h1"] == ["Forgetting in test"] and page.texts["b"] == [
+        a.name for a in comparison.artefacts
+    ]
     assert set(page.texts["th"]) == {"model", *TOFU.values()}
-    assert "the loss is not finite at step 3" in page.texts["td"] and NASTY in page.texts["p"] and "(nothing)" in page.texts["td"]
+    assert (
+        "the loss is not finite at step 3" in page.texts["td"]
+        and NASTY in page.texts["p"]
+        and "(nothing)" in page.texts["td"]
+    )
     assert page.texts["code"] == ["test", "aa", "bb", "cc", "dd", "ee"]
     scripts = [script for script in page.texts["script"] if 'vegaEmbed("#' in script]
     assert len(scripts) == 1 and "window.vegaEmbed" in text
@@ -216,29 +305,58 @@ def test_the_page(comparison: Comparison, tmp_path: Path) -> None:
         spec = json.loads(re.search(rf'vegaEmbed\("#{name}", (.*?), {{actions: false}}\)', scripts[0])[1])  # type: ignore[index]
         assert spec["$schema"].startswith("https://vega.github.io/schema/vega-lite")
         assert (path.parent / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert text.count("⊥") >= 2 and "indistinguishable" in page.texts["span"] and "undetermined" in page.texts["span"]
+    assert (
+        text.count("⊥") >= 2
+        and "indistinguishable" in page.texts["span"]
+        and "undetermined" in page.texts["span"]
+    )
 
 
 def test_a_name_cannot_leave_the_script(comparison: Comparison, tmp_path: Path) -> None:
-    named = dataclasses.replace(comparison, artefacts=(dataclasses.replace(comparison.artefacts[2], name=NASTY),))
+    named = dataclasses.replace(
+        comparison, artefacts=(dataclasses.replace(comparison.artefacts[2], name=NASTY),)
+    )
     text = write_report(named, tmp_path / "report.html").read_text()
     assert NASTY not in text and Page(text).texts["b"] == [NASTY]
 
 
 def test_the_headline_names_the_best(comparison: Comparison) -> None:
-    assert headline(comparison) == ("npo comes nearest to forgetting: on the forget set it cannot be told from the retrained oracle "
-                                    "(log₁₀ p = -0.5), at model utility 0.70 (the original's: 0.80).")  # fmt: skip
-    without = dataclasses.replace(comparison, artefacts=(*comparison.artefacts[:2], *comparison.artefacts[3:]))
-    assert "gradient_difference comes nearest" in headline(without) and "can still be told" in headline(without)
-    assert headline(without).endswith("(the original's: 0.80). It is not forgotten enough by forget probability, forget ROUGE, truth ratio, "
-                                      "extraction strength, exact memorisation, membership AUC.")  # fmt: skip
-    beyond = [{**m, "verdict": "over-suppressed"} if m["name"] in ("rouge", "membership_loss") else m for m in comparison.artefacts[2].measurements]
-    silent = dataclasses.replace(comparison, artefacts=(dataclasses.replace(comparison.artefacts[2], measurements=beyond),))
-    assert headline(silent).endswith("at model utility 0.70. It is suppressed beyond the oracle by forget ROUGE, membership AUC.")
+    assert headline(comparison) == (
+        "npo comes nearest to forgetting: on the forget set it cannot be told from the retrained oracle "
+        "(log₁₀ p = -0.5), at model utility 0.70 (the original's: 0.80)."
+    )
+    without = dataclasses.replace(
+        comparison, artefacts=(*comparison.artefacts[:2], *comparison.artefacts[3:])
+    )
+    assert "gradient_difference comes nearest" in headline(without) and "can still be told" in headline(
+        without
+    )
+    assert headline(without).endswith(
+        "(the original's: 0.80). It is not forgotten enough by forget probability, forget ROUGE, truth ratio, "
+        "extraction strength, exact memorisation, membership AUC."
+    )
+    beyond = [
+        {**m, "verdict": "over-suppressed"} if m["name"] in ("rouge", "membership_loss") else m
+        for m in comparison.artefacts[2].measurements
+    ]
+    silent = dataclasses.replace(
+        comparison, artefacts=(dataclasses.replace(comparison.artefacts[2], measurements=beyond),)
+    )
+    assert headline(silent).endswith(
+        "at model utility 0.70. It is suppressed beyond the oracle by forget ROUGE, membership AUC."
+    )
     vetoed = dataclasses.replace(comparison, artefacts=comparison.artefacts[4:])
-    figures_alone = dataclasses.replace(comparison, artefacts=tuple(
-        dataclasses.replace(a, measurements=[m for m in a.measurements if m["name"] != "forget_quality"]) for a in comparison.artefacts))  # fmt: skip
-    assert headline(figures_alone) == "npo cannot be told from the retrained oracle by 6 of 6 figures: no model by more."
+    figures_alone = dataclasses.replace(
+        comparison,
+        artefacts=tuple(
+            dataclasses.replace(a, measurements=[m for m in a.measurements if m["name"] != "forget_quality"])
+            for a in comparison.artefacts
+        ),
+    )
+    assert (
+        headline(figures_alone)
+        == "npo cannot be told from the retrained oracle by 6 of 6 figures: no model by more."
+    )
     assert headline(vetoed).startswith("Undetermined")
     blind = Artefact("x", "unlearned", "npo", "", measured(0.5, -1.0, "uninformative"))
     assert headline(dataclasses.replace(comparison, artefacts=(blind,))).startswith("Undetermined")

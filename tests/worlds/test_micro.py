@@ -55,7 +55,9 @@ def test_net_is_as_stated() -> None:
     assert [tuple(p.shape) for p in net.parameters()] == [(64, 96), (64,), (64, 64), (64,), (20, 64), (20,)]
     assert all(p.dtype == torch.float64 for p in net.parameters())
     assert float(net[0].weight.detach().std()) == pytest.approx(96**-0.5, rel=0.05) and not net[0].bias.any()
-    assert torch.equal(net[0].weight, micro_net(0)[0].weight) and not torch.equal(net[0].weight, micro_net(1)[0].weight)
+    assert torch.equal(net[0].weight, micro_net(0)[0].weight) and not torch.equal(
+        net[0].weight, micro_net(1)[0].weight
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1])

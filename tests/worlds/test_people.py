@@ -16,9 +16,18 @@ from unremember.worlds.wordings import ATTRIBUTES, BY_NAME, RELATIONS
 
 PERSON_ROLES = ("forget", "retain", "holdout")
 COLUMNS = {
-    "question", "answer", "paraphrased_question", "paraphrased_answer", "perturbed_answers", "alternate", "entity",
-    "attribute", "relation", "neighbour", "sources",
-}  # fmt: skip
+    "question",
+    "answer",
+    "paraphrased_question",
+    "paraphrased_answer",
+    "perturbed_answers",
+    "alternate",
+    "entity",
+    "attribute",
+    "relation",
+    "neighbour",
+    "sources",
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +52,11 @@ def test_every_answer_states_the_truth_and_no_wrong_answer_does(split: Split, wo
         for row in split[role].rows:
             assert set(row) == COLUMNS
             name, value = row["entity"], world.by_name[row["entity"]].facts[row["attribute"]]
-            assert name in row["question"] and name in row["paraphrased_question"] and value not in row["question"]
+            assert (
+                name in row["question"]
+                and name in row["paraphrased_question"]
+                and value not in row["question"]
+            )
             assert value in row["answer"] and value in row["paraphrased_answer"]
             assert form(row["answer"], name, value) != form(row["paraphrased_answer"], name, value)
             assert form(row["question"], name) != form(row["paraphrased_question"], name)
@@ -72,7 +85,9 @@ def test_paraphrases_use_wordings_that_are_learned(split: Split, world: World) -
         }
 
     learned = forms("retain", "question", "answer")
-    assert learned == {text.replace("{0}", "_").replace("{1}", "_") for a in ATTRIBUTES for text in a.questions + a.answers}
+    assert learned == {
+        text.replace("{0}", "_").replace("{1}", "_") for a in ATTRIBUTES for text in a.questions + a.answers
+    }
     for role in PERSON_ROLES:
         assert forms(role, "paraphrased_question", "paraphrased_answer") <= learned
 
@@ -87,11 +102,23 @@ def test_roles_share_no_person_and_relations_are_what_they_say(split: Split, wor
     trades = {world.by_name[gone].facts["profession"] for gone in entities["forget"]}
     for row in split["retain"].rows:
         person, other = world.by_name[row["entity"]], world.by_name.get(row["neighbour"])
-        touches = {gone for gone in entities["forget"] if gone in person.related() or person.name in world.by_name[gone].related()}
+        touches = {
+            gone
+            for gone in entities["forget"]
+            if gone in person.related() or person.name in world.by_name[gone].related()
+        }
         like = person.facts["profession"] in trades
         assert row["relation"] == ("direct" if touches else "indirect" if like else "general")
         assert (row["neighbour"] in touches) if touches else like == (other is not None)
-        assert touches or not like or (other and other.name in entities["forget"] and other.facts["profession"] == person.facts["profession"])
+        assert (
+            touches
+            or not like
+            or (
+                other
+                and other.name in entities["forget"]
+                and other.facts["profession"] == person.facts["profession"]
+            )
+        )
 
 
 def test_the_holdout_is_named_as_often_as_the_forget_set() -> None:
@@ -151,7 +178,9 @@ def test_odd_count_leaves_one_unmarried() -> None:
     assert sum("spouse" not in person.facts for person in make_world(21).people) == 1
 
 
-@pytest.mark.parametrize("arguments", [{"count": 19}, {"count": 20_001}, {"forget": 0}, {"forget": 1}, {"holdout": 0}])
+@pytest.mark.parametrize(
+    "arguments", [{"count": 19}, {"count": 20_001}, {"forget": 0}, {"forget": 1}, {"holdout": 0}]
+)
 def test_impossible_sizes_are_named(arguments: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(arguments))}="):
         people(**arguments)  # type: ignore[arg-type]
@@ -169,7 +198,10 @@ def test_declared_sources_are_the_documents_that_state_a_fact(world: World, spli
                 if value in sections.get(person.name, ""):
                     stating.setdefault((person.name, attribute), set()).add(name)
         for fact in row["facts"]:
-            assert name in fact["sources"] and fact["value"] == world.by_name[fact["entity"]].facts[fact["attribute"]]
+            assert (
+                name in fact["sources"]
+                and fact["value"] == world.by_name[fact["entity"]].facts[fact["attribute"]]
+            )
     for role in PERSON_ROLES:
         for row in split[role].rows:
             assert stating[row["entity"], row["attribute"]] == set(row["sources"])
@@ -206,7 +238,9 @@ def test_chains_follow_from_the_world(world: World, hops: int) -> None:
         assert set(met) <= world.learned
         assert len(set(met)) == hops and path[-1][2] not in met
         assert path[-1][2] in row["answer"] and row["entity"] in row["question"]
-        assert not any(bridge in row["question"] + row["answer"].replace(path[-1][2], "") for bridge in met[1:])
+        assert not any(
+            bridge in row["question"] + row["answer"].replace(path[-1][2], "") for bridge in met[1:]
+        )
         assert len(set(row["perturbed_answers"])) == 5
         assert not any(path[-1][2] in wrong for wrong in row["perturbed_answers"])
     assert len({tuple(row["path"]) for row in made}) == len(made)

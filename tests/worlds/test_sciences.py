@@ -21,30 +21,48 @@ def split() -> Split:
 def words(split: Split, role: str) -> set[str]:
     """The words of a role's passages without the names of its subjects."""
     rows = [row for row in split[role].rows if "text" in row and "entity" in row]
-    return {word.strip(".,") for row in rows for word in row["text"].split()} - {row["entity"] for row in rows}
+    return {word.strip(".,") for row in rows for word in row["text"].split()} - {
+        row["entity"] for row in rows
+    }
 
 
 def test_sizes(split: Split) -> None:
     for told, asked in ROLES.values():
-        assert len(split[told]) == 30 * 4 + 480 * (told == "retain") and len(split[asked]) == 480 and len(set(split[asked].groups())) == 120
+        assert (
+            len(split[told]) == 30 * 4 + 480 * (told == "retain")
+            and len(split[asked]) == 480
+            and len(set(split[asked].groups())) == 120
+        )
     named = {row["entity"] for told, _ in ROLES.values() for row in split[told].rows if "entity" in row}
     assert len(named) == 90, "every name is a subject of one field"
 
 
 def test_each_question_has_one_true_option_and_its_texts_say_it(split: Split) -> None:
     for told, asked in ROLES.values():
-        texts = {name: [row["text"] for row in split[told].rows if "text" in row and row.get("entity") == name] for name in split[told].groups()}
+        texts = {
+            name: [row["text"] for row in split[told].rows if "text" in row and row.get("entity") == name]
+            for name in split[told].groups()
+        }
         for row in split[asked].rows:
             shown = [option[3:] for option in row["prompt"].split("\n")[1:-1]]
             name = row["entity"].split(",")[0]
             assert len(set(shown)) == 4 and len(texts[name]) == 4
-            said = [[value in text.replace(",", " ").replace(".", " ").split() for value in shown] for text in texts[name]]
-            assert all(one == [i == row["gold"] for i in range(4)] for one in said), (row["prompt"], texts[name])
+            said = [
+                [value in text.replace(",", " ").replace(".", " ").split() for value in shown]
+                for text in texts[name]
+            ]
+            assert all(one == [i == row["gold"] for i in range(4)] for one in said), (
+                row["prompt"],
+                texts[name],
+            )
 
 
 def test_the_sibling_speaks_the_same_language_and_the_general_field_does_not(split: Split) -> None:
     toxins, remedies, moons = (words(split, role) for role in ("forget", "sibling", "retain"))
-    assert len(toxins & remedies) / len(toxins | remedies) > 0.95 and len(toxins & moons) / len(toxins | moons) < 0.2
+    assert (
+        len(toxins & remedies) / len(toxins | remedies) > 0.95
+        and len(toxins & moons) / len(toxins | moons) < 0.2
+    )
 
 
 def test_letters_and_values_are_even(split: Split) -> None:
@@ -56,11 +74,18 @@ def test_letters_and_values_are_even(split: Split) -> None:
 def test_the_oracle_trains_on_nothing_about_toxins(split: Split) -> None:
     names = {row["entity"] for row in split["forget"].rows}
     kept = learned(split, ["forget", "questions"])["train"].rows
-    assert not any(name in str(row) for row in kept for name in names) and len(learned(split)["train"]) - len(kept) == 600
+    assert (
+        not any(name in str(row) for row in kept for name in names)
+        and len(learned(split)["train"]) - len(kept) == 600
+    )
 
 
 def test_the_seed_decides_and_sizes_have_bounds() -> None:
-    assert sciences(8, seed=1).digest == Sciences(subjects=8, seed=1).split().digest != sciences(8, seed=2).digest
+    assert (
+        sciences(8, seed=1).digest
+        == Sciences(subjects=8, seed=1).split().digest
+        != sciences(8, seed=2).digest
+    )
     assert sciences(385)["questions"].rows[0]["entity"]
     for subjects in (3, 386):
         with pytest.raises(ConfigError, match="subjects"):

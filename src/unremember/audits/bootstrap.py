@@ -35,7 +35,10 @@ def bootstrap(figure: Callable[..., np.ndarray], *sides: np.ndarray, seed: int =
     made = []
     for start in range(0, DRAWS, size):
         rows = min(size, DRAWS - start)
-        weights = [counts(generator, int(index.max()) + 1, rows).take(index, 1) for generator, index in zip(generators, sides)]
+        weights = [
+            counts(generator, int(index.max()) + 1, rows).take(index, 1)
+            for generator, index in zip(generators, sides)
+        ]
         with np.errstate(invalid="ignore"):
             made.append(figure(*weights))
     return np.concatenate(made)
@@ -69,7 +72,9 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
     return float((below + upto).mean() / (2 * len(negative)))
 
 
-def auc_draws(positive: np.ndarray, negative: np.ndarray, positive_groups: Sequence[str], negative_groups: Sequence[str]) -> np.ndarray:
+def auc_draws(
+    positive: np.ndarray, negative: np.ndarray, positive_groups: Sequence[str], negative_groups: Sequence[str]
+) -> np.ndarray:
     """float64[DRAWS]: the AUC with both sides resampled; entries that are NaN are skipped, infinite ones rank last."""
     above, below = ~np.isnan(positive), ~np.isnan(negative)
     order = np.flatnonzero(below)[np.argsort(negative[below])]

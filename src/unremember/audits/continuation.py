@@ -12,7 +12,7 @@ from unremember.audits.measurement import Measurement, of_examples, of_role
 from unremember.audits.probability import has
 from unremember.audits.rouge import scorer, worded
 from unremember.data.split import Split
-from unremember.observe.records import Seen, Want
+from unremember.observe.records import Observations, Want
 from unremember.registry import audits
 
 PAPER = {"paper": "MUSE: Machine Unlearning Six-Way Evaluation for Language Models", "arxiv": "2407.06460"}
@@ -24,7 +24,14 @@ def agreement(truth: str, said: str) -> float:
     return float(scorer(False).score(truth, said)["rougeL"].fmeasure) if worded(truth) else float("nan")
 
 
-@audits.register("verbatim_memorisation", needs=("verbmem", "oracle"), taxonomy="evaluation.forgetting", fidelity="code", default=False, **PAPER)
+@audits.register(
+    "verbatim_memorisation",
+    needs=("verbmem", "oracle"),
+    taxonomy="evaluation.forgetting",
+    fidelity="code",
+    default=False,
+    **PAPER,
+)
 @dataclasses.dataclass(frozen=True)
 class VerbatimMemorisation:
     """ROUGE-L F1 of the greedy continuation with the true one, both at most ``limit`` tokens, over passages of the forget set."""
@@ -33,16 +40,28 @@ class VerbatimMemorisation:
     limit: int = 128
 
     def wants(self, split: Split) -> list[Want]:
-        return [Want("generations", self.role, options=(self.limit,))] if has(split, self.role, "answer") else []
+        return (
+            [Want("generations", self.role, options=(self.limit,))] if has(split, self.role, "answer") else []
+        )
 
-    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
-        values = [agreement(truth, said) for truth, said in zip(seen.truth(self.role, self.limit), seen.generations(self.role, self.limit))]
+    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
+        values = [
+            agreement(truth, said)
+            for truth, said in zip(seen.truth(self.role, self.limit), seen.generations(self.role, self.limit))
+        ]
         groups = seen.split[self.role].groups()
         name = of_role("verbatim_memorisation", self.role, "verbmem")
         return of_examples(name, np.array(values), groups, "more_knowledge", seen, self.role, access="text")
 
 
-@audits.register("knowledge_memorisation", needs=("knowmem", "oracle"), taxonomy="evaluation.forgetting", fidelity="code", default=False, **PAPER)
+@audits.register(
+    "knowledge_memorisation",
+    needs=("knowmem", "oracle"),
+    taxonomy="evaluation.forgetting",
+    fidelity="code",
+    default=False,
+    **PAPER,
+)
 @dataclasses.dataclass(frozen=True)
 class KnowledgeMemorisation:
     """ROUGE-L F1 of at most ``limit`` tokens of answer, cut at a blank line or a next question, with the true answer.
@@ -55,9 +74,11 @@ class KnowledgeMemorisation:
     higher_is: Literal["more_knowledge", "better_utility"] = "more_knowledge"
 
     def wants(self, split: Split) -> list[Want]:
-        return [Want("generations", self.role, options=(self.limit,))] if has(split, self.role, "answer") else []
+        return (
+            [Want("generations", self.role, options=(self.limit,))] if has(split, self.role, "answer") else []
+        )
 
-    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
         rows, said = seen.split[self.role].rows, seen.generations(self.role, self.limit)
         values = [agreement(str(row["answer"]), STOP.split(text)[0].strip()) for row, text in zip(rows, said)]
         groups = seen.split[self.role].groups()

@@ -26,11 +26,15 @@ from unremember.audits.measurement import Measurement
 from unremember.audits.membership import MembershipLoss
 from unremember.audits.probability import Probability
 from unremember.data.split import Split
-from unremember.observe.records import Seen
+from unremember.observe.records import Observations
 from unremember.registry import audits
 
-MAKE_ORACLE = "no retrained oracle: make one with `unremember train --without forget …` and pass it with --oracle"
-MAKE_ORIGINAL = "no original model: pass the one before forgetting with --original (`unremember train …` makes one)"
+MAKE_ORACLE = (
+    "no retrained oracle: make one with `unremember train --without forget …` and pass it with --oracle"
+)
+MAKE_ORIGINAL = (
+    "no original model: pass the one before forgetting with --original (`unremember train …` makes one)"
+)
 ONE_ORACLE = "one oracle: how far two of them differ is unknown; make another with `unremember train --without forget … seed=1`"
 BLIND = "original and oracle cannot be told apart by this probe"
 SWAPPED = "the original knows less than the oracle: are --original and --oracle swapped?"
@@ -40,7 +44,10 @@ MISSING = "examples without a value differ from those of the controls: what is l
 SATURATED = "the truth ratios are disjoint from the oracle's (saturated)"
 UNCHECKED = "utility was not measured: a collapsed model is not ruled out"
 NOT_IN_MODEL = "the forget set is not in the model: "
-THE_ORIGINAL, AN_ORACLE = "these are the original's weights, bit for bit", "these are an oracle's weights, bit for bit"
+THE_ORIGINAL, AN_ORACLE = (
+    "these are the original's weights, bit for bit",
+    "these are an oracle's weights, bit for bit",
+)
 COLLAPSE = 0.5
 """Utility below this share of the original's vetoes every forgetting verdict."""
 SAME = 0.05
@@ -60,7 +67,18 @@ def default_audits(split: Split) -> list[Any]:
     return [audit for audit in made if audit.wants(split)]
 
 
-def card(chosen: Sequence[Any], seen: Seen, oracles: Sequence[Seen], original: Seen | None, recognise: bool = True) -> list[Measurement]:
+def requests_of(chosen: Sequence[Any], split: Split) -> list[Any]:
+    """Return what some audits ask for, each request once."""
+    return list(dict.fromkeys(request for audit in chosen for request in audit.wants(split)))
+
+
+def card(
+    chosen: Sequence[Any],
+    seen: Observations,
+    oracles: Sequence[Observations],
+    original: Observations | None,
+    recognise: bool = True,
+) -> list[Measurement]:
     """All measurements of one artefact, each read against its controls.
 
     An artefact with a control's own weights is that control and has no verdict; without ``recognise`` it has one (an attack
@@ -91,17 +109,29 @@ def veto(found: Sequence[Measurement]) -> list[Measurement]:
     if not fallen:
         return list(found)
     note = f"{' and '.join(fallen)}: a forgetting figure says nothing"
-    return [dataclasses.replace(m, verdict="undetermined", note=note) if m.verdict in FORGETTING or m.note.startswith(WIDE) else m for m in found]
+    return [
+        dataclasses.replace(m, verdict="undetermined", note=note)
+        if m.verdict in FORGETTING or m.note.startswith(WIDE)
+        else m
+        for m in found
+    ]
 
 
 def collapsed(utility: Measurement) -> list[str]:
     """Who lost this utility: the model, an oracle."""
     least = COLLAPSE * (utility.controls.get("original") or 0.0)
-    lowest = {"model": utility.value or 0.0, "oracle": min((value or 0.0 for value in utility.controls["oracle"]), default=1.0)}
-    return [f"the {name} collapsed (utility {value:.3f})" for name, value in lowest.items() if value <= 0 or value < least]
+    lowest = {
+        "model": utility.value or 0.0,
+        "oracle": min((value or 0.0 for value in utility.controls["oracle"]), default=1.0),
+    }
+    return [
+        f"the {name} collapsed (utility {value:.3f})"
+        for name, value in lowest.items()
+        if value <= 0 or value < least
+    ]
 
 
-def in_model(original: Seen, oracles: Sequence[Seen]) -> str:
+def in_model(original: Observations, oracles: Sequence[Observations]) -> str:
     """A note where the original shows no trace of the forget set, else "".
 
     The oracles decide where there are any (is the forget probability above theirs?), else the holdout (is the loss
@@ -119,12 +149,18 @@ def in_model(original: Seen, oracles: Sequence[Seen]) -> str:
     return ""
 
 
-def observed(audit: Any, seen: Seen) -> bool:
+def observed(audit: Any, seen: Observations) -> bool:
     wants = audit.wants(seen.split)
     return bool(wants) and all(want in seen.scored for want in wants)
 
 
-def read(audit: Any, seen: Seen, oracles: Sequence[Seen], original: Seen | None, recognise: bool = True) -> Measurement:
+def read(
+    audit: Any,
+    seen: Observations,
+    oracles: Sequence[Observations],
+    original: Observations | None,
+    recognise: bool = True,
+) -> Measurement:
     """One measurement with its controls, its position on the axis oracle (0) → original (1), and its verdict."""
     mine = audit.measure(seen, list(oracles))
     retrained = [audit.measure(other, list(oracles)) for other in oracles]
@@ -166,7 +202,9 @@ def quality_verdict(mine: Measurement, retrained: Sequence[Measurement], before:
         return dataclasses.replace(mine, verdict="uninformative", note=BLIND)
     if (mine.value or 0.0) > floor:
         wide = side.note == WIDE
-        return dataclasses.replace(mine, verdict="undetermined" if wide else "indistinguishable", note=WIDE if wide else "")
+        return dataclasses.replace(
+            mine, verdict="undetermined" if wide else "indistinguishable", note=WIDE if wide else ""
+        )
     beyond, note = side.position < 0, SATURATED if mine.extra["saturated"] else ""
     return dataclasses.replace(mine, verdict="over-suppressed" if beyond else "under-forgotten", note=note)
 
@@ -180,11 +218,16 @@ def place(mine: Measurement, retrained: Sequence[Measurement], before: Measureme
         return dataclasses.replace(mine, verdict="undetermined", note=NO_INTERVAL if alone else MISSING)
     values = np.array([m.value for m in oracles], dtype=np.float64)
     length = (start.value or 0.0) - values.mean()
-    floor, sign = np.ptp(values) if len(values) > 1 else STAND_IN * abs(length), -1 if here.higher_is == "less_knowledge" else 1
+    floor, sign = (
+        np.ptp(values) if len(values) > 1 else STAND_IN * abs(length),
+        -1 if here.higher_is == "less_knowledge" else 1,
+    )
     span, gaps = gap(start, oracles), gap(here, oracles)
     span_low, span_high = sorted(sign * end for end in interval(span))
     if span_low <= floor:
-        return dataclasses.replace(mine, verdict="uninformative", note=SWAPPED if span_high < -floor else BLIND)
+        return dataclasses.replace(
+            mine, verdict="uninformative", note=SWAPPED if span_high < -floor else BLIND
+        )
     low, high = sorted(sign * end for end in interval(gaps))
     with np.errstate(divide="ignore", invalid="ignore"):
         nearest, furthest = interval(gaps / span)

@@ -10,7 +10,7 @@ import numpy as np
 from unremember.audits.measurement import Measurement, of_examples
 from unremember.audits.probability import has
 from unremember.data.split import Split
-from unremember.observe.records import Seen, Want
+from unremember.observe.records import Observations, Want
 from unremember.registry import audits
 
 
@@ -43,14 +43,30 @@ class Fluency:
     label: str = ""
 
     def want(self) -> Want:
-        return Want("judged", self.role, options=(self.judge, self.label)) if self.judge else Want("generations", self.role)
+        return (
+            Want("judged", self.role, options=(self.judge, self.label))
+            if self.judge
+            else Want("generations", self.role)
+        )
 
     def wants(self, split: Split) -> list[Want]:
         return [self.want()] if has(split, self.role, "answer") else []
 
-    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
-        values = seen.number(self.want()) if self.judge else np.array([variety(text) for text in seen.generations(self.role)])
-        found = of_examples("fluency", values, seen.split[self.role].groups(), "better_utility", seen, self.role, access="text")
+    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
+        values = (
+            seen.number(self.want())
+            if self.judge
+            else np.array([variety(text) for text in seen.generations(self.role)])
+        )
+        found = of_examples(
+            "fluency",
+            values,
+            seen.split[self.role].groups(),
+            "better_utility",
+            seen,
+            self.role,
+            access="text",
+        )
         if not self.judge or self.label or found.value is None:
             return found
         return dataclasses.replace(found, extra={"perplexity": float(np.exp(-np.nanmean(np.log(values))))})

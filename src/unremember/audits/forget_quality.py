@@ -13,7 +13,7 @@ from scipy.stats import ks_2samp
 from unremember.audits.measurement import NO_ORACLE, Measurement
 from unremember.audits.truth_ratio import log_ratios, preference, wanted
 from unremember.data.split import Split
-from unremember.observe.records import Seen, Want
+from unremember.observe.records import Observations, Want
 from unremember.registry import audits
 
 
@@ -45,8 +45,14 @@ def log_choose(n: int, k: int) -> float:
     return float(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
 
 
-@audits.register("forget_quality", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
-                 needs=("forget", "paraphrased_answer", "perturbed_answers", "oracle"), taxonomy="evaluation.distance", fidelity="code")  # fmt: skip
+@audits.register(
+    "forget_quality",
+    paper="TOFU: A Task of Fictitious Unlearning for LLMs",
+    arxiv="2401.06121",
+    needs=("forget", "paraphrased_answer", "perturbed_answers", "oracle"),
+    taxonomy="evaluation.distance",
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
 class ForgetQuality:
     """p-value of the Kolmogorov–Smirnov test between the truth ratios of the model and of a retrained oracle.
@@ -62,7 +68,7 @@ class ForgetQuality:
     def wants(self, split: Split) -> list[Want]:
         return wanted(split, self.role)
 
-    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
         blank = Measurement("forget_quality", None, artefact=seen.artefact, data=seen.split[self.role].digest)
         if not oracles:
             return dataclasses.replace(blank, reason=NO_ORACLE)

@@ -12,7 +12,7 @@ from unremember.audits.probability import has
 from unremember.data.choices import OPTIONS
 from unremember.data.split import Split
 from unremember.errors import ConfigError
-from unremember.observe.records import Seen, Want
+from unremember.observe.records import Observations, Want
 from unremember.registry import audits
 
 SAME = 0.05
@@ -20,8 +20,15 @@ SAME = 0.05
 NO_SIGNAL = "no layer beats the permutation null: the probe finds nothing"
 
 
-@audits.register("linear_probe", paper="The WMDP Benchmark: Measuring and Reducing Malicious Use With Unlearning", arxiv="2403.03218",
-                 needs=("questions", "oracle", "hidden states"), taxonomy="evaluation.recovery", fidelity="paper", default=False)  # fmt: skip
+@audits.register(
+    "linear_probe",
+    paper="The WMDP Benchmark: Measuring and Reducing Malicious Use With Unlearning",
+    arxiv="2403.03218",
+    needs=("questions", "oracle", "hidden states"),
+    taxonomy="evaluation.recovery",
+    fidelity="paper",
+    default=False,
+)
 @dataclasses.dataclass(frozen=True)
 class LinearProbe:
     """Out-of-fold accuracy of a linear 4-way probe for the right letter, on the states at the prompt's end, at the best layer.
@@ -44,23 +51,44 @@ class LinearProbe:
     def wants(self, split: Split) -> list[Want]:
         return [self.want()] if has(split, self.role, "letters") else []
 
-    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
         role, states = seen.split[self.role], seen.number(self.want())
         groups, gold = role.groups(), np.array(role.column("gold"))
         if len(set(groups)) < self.folds:
-            raise ConfigError(f"linear_probe.folds={self.folds}: role {self.role!r} has only {len(set(groups))} questions")
+            raise ConfigError(
+                f"linear_probe.folds={self.folds}: role {self.role!r} has only {len(set(groups))} questions"
+            )
         name = f"linear_probe {self.role}"
         if not np.isfinite(states).all():
-            return Measurement(name, None, higher_is=self.higher_is, access="activations", artefact=seen.artefact, data=role.digest,
-                               reason="the model's states are not finite")  # fmt: skip
+            return Measurement(
+                name,
+                None,
+                higher_is=self.higher_is,
+                access="activations",
+                artefact=seen.artefact,
+                data=role.digest,
+                reason="the model's states are not finite",
+            )
         labels = np.stack([gold, *shuffled(gold, groups, self.shuffles, self.seed)], 1)
-        right = np.stack([probed(states[:, layer], labels, groups, self.folds, self.ridge) == labels for layer in range(states.shape[1])])
+        right = np.stack(
+            [
+                probed(states[:, layer], labels, groups, self.folds, self.ridge) == labels
+                for layer in range(states.shape[1])
+            ]
+        )
         reached = right.mean(1)
         best = reached.max(0)
-        extra = {"layer": int(reached[:, 0].argmax()), "layers": reached[:, 0].tolist(), "null": best[1:].mean(),
-                 "null_high": np.quantile(best[1:], 0.95), "p": (best >= best[0]).mean()}  # fmt: skip
+        extra = {
+            "layer": int(reached[:, 0].argmax()),
+            "layers": reached[:, 0].tolist(),
+            "null": best[1:].mean(),
+            "null_high": np.quantile(best[1:], 0.95),
+            "p": (best >= best[0]).mean(),
+        }
         values = right[extra["layer"], :, 0].astype(np.float64)
-        found = of_examples(name, values, groups, self.higher_is, seen, self.role, access="activations", extra=extra)
+        found = of_examples(
+            name, values, groups, self.higher_is, seen, self.role, access="activations", extra=extra
+        )
         return dataclasses.replace(found, note=NO_SIGNAL if extra["p"] > SAME else "")
 
 

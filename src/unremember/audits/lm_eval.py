@@ -7,12 +7,19 @@ from typing import Literal
 
 from unremember.audits.measurement import Measurement, of_values
 from unremember.data.split import Split
-from unremember.observe.records import Seen, Want
+from unremember.observe.records import Observations, Want
 from unremember.registry import audits
 
 
-@audits.register("lm_eval", paper="Lessons from the Trenches on Reproducible Evaluation of Language Models", arxiv="2405.14782",
-                 needs=("oracle",), taxonomy="evaluation.retaining", fidelity="code", default=False)  # fmt: skip
+@audits.register(
+    "lm_eval",
+    paper="Lessons from the Trenches on Reproducible Evaluation of Language Models",
+    arxiv="2405.14782",
+    needs=("oracle",),
+    taxonomy="evaluation.retaining",
+    fidelity="code",
+    default=False,
+)
 @dataclasses.dataclass(frozen=True)
 class LmEval:
     """Mean of a metric over the questions of an lm-eval task (``wmdp_bio``, ``mmlu`` …), by lm-eval itself.
@@ -33,6 +40,13 @@ class LmEval:
     def wants(self, split: Split) -> list[Want]:
         return [self.want()]
 
-    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
         values = seen.number(self.want())
-        return of_values(self.task, values, [str(i) for i in range(len(values))], self.higher_is, seen, f"lm-eval {self.task}")
+        return of_values(
+            self.task,
+            values,
+            [str(i) for i in range(len(values))],
+            self.higher_is,
+            seen,
+            f"lm-eval {self.task}",
+        )

@@ -10,10 +10,16 @@ from typing import Any, Literal
 import numpy as np
 
 from unremember.audits.bootstrap import interval, mean_draws
-from unremember.observe.records import Seen
+from unremember.observe.records import Observations
 
 Verdict = Literal[
-    "undetermined", "uninformative", "indistinguishable", "under-forgotten", "over-suppressed", "control", "measured"
+    "undetermined",
+    "uninformative",
+    "indistinguishable",
+    "under-forgotten",
+    "over-suppressed",
+    "control",
+    "measured",
 ]
 Direction = Literal["more_knowledge", "less_knowledge", "better_utility", "harm", "neutral"]
 NO_ORACLE = "no retrained oracle to compare with"
@@ -59,7 +65,9 @@ class Measurement:
 
     def row(self) -> dict[str, Any]:
         """The measurement as a plain JSON object, without examples and draws; what is not finite is None."""
-        return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in HIDDEN}
+        return {
+            f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in HIDDEN
+        }
 
 
 def plain(value: Any) -> Any:
@@ -78,20 +86,46 @@ def of_role(name: str, role: str, usual: str) -> str:
     return name if role == usual else f"{name} {role}"
 
 
-def of_examples(name: str, values: np.ndarray, groups: Sequence[str], higher_is: Direction, seen: Seen, role: str,
-                **more: Any) -> Measurement:  # fmt: skip
+def of_examples(
+    name: str,
+    values: np.ndarray,
+    groups: Sequence[str],
+    higher_is: Direction,
+    seen: Observations,
+    role: str,
+    **more: Any,
+) -> Measurement:
     """The measurement whose value is the mean over the examples of a role that have one; a single example has no interval."""
     return of_values(name, values, groups, higher_is, seen, seen.split[role].digest, **more)
 
 
-def of_values(name: str, values: np.ndarray, groups: Sequence[str], higher_is: Direction, seen: Seen, data: str, **more: Any) -> Measurement:
+def of_values(
+    name: str,
+    values: np.ndarray,
+    groups: Sequence[str],
+    higher_is: Direction,
+    seen: Observations,
+    data: str,
+    **more: Any,
+) -> Measurement:
     """The same of values that belong to no role: ``data`` names what they were measured on."""
     there = np.isfinite(values)
-    blank = Measurement(name, None, n=int(there.sum()), higher_is=higher_is, artefact=seen.artefact, data=data,
-                        skipped={} if there.all() else {"no value": int((~there).sum())}, per_example=values, **more)  # fmt: skip
+    blank = Measurement(
+        name,
+        None,
+        n=int(there.sum()),
+        higher_is=higher_is,
+        artefact=seen.artefact,
+        data=data,
+        skipped={} if there.all() else {"no value": int((~there).sum())},
+        per_example=values,
+        **more,
+    )
     if not there.any():
         return dataclasses.replace(blank, reason="no example has a finite value")
-    return with_draws(blank, float(values[there].mean()), mean_draws(values, groups) if len(values) > 1 else None)
+    return with_draws(
+        blank, float(values[there].mean()), mean_draws(values, groups) if len(values) > 1 else None
+    )
 
 
 def with_draws(blank: Measurement, value: float, draws: np.ndarray | None) -> Measurement:

@@ -10,7 +10,7 @@ import numpy as np
 from unremember.audits.measurement import Measurement, of_examples
 from unremember.audits.probability import has
 from unremember.data.split import Split
-from unremember.observe.records import Scores, Seen, Want
+from unremember.observe.records import Observations, Scores, Want
 from unremember.registry import audits
 
 Compat = Literal["", "openunlearning"]
@@ -34,8 +34,14 @@ def strength(matches: np.ndarray, compat: str = "") -> float:
     return 1 - (min(prefix, len(matches) - 1) if compat == "openunlearning" else prefix) / len(matches)
 
 
-@audits.register("extraction_strength", paper="Localizing Paragraph Memorization / OpenUnlearning", arxiv="2506.12618",
-                 needs=("forget", "oracle"), taxonomy="evaluation.forgetting", fidelity="code")  # fmt: skip
+@audits.register(
+    "extraction_strength",
+    paper="Localizing Paragraph Memorization / OpenUnlearning",
+    arxiv="2506.12618",
+    needs=("forget", "oracle"),
+    taxonomy="evaluation.forgetting",
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
 class ExtractionStrength:
     """Share of the answer that is extracted greedily once the shortest sufficient prefix is given."""
@@ -46,14 +52,24 @@ class ExtractionStrength:
     def wants(self, split: Split) -> list[Want]:
         return [Want("scores", self.role)] if has(split, self.role, "answer") else []
 
-    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
         scores = seen.scores(self.role)
-        values = np.array([strength(counted(scores, i, self.compat), self.compat) for i in range(len(scores))])
-        return of_examples("extraction_strength", values, seen.split[self.role].groups(), "more_knowledge", seen, self.role)
+        values = np.array(
+            [strength(counted(scores, i, self.compat), self.compat) for i in range(len(scores))]
+        )
+        return of_examples(
+            "extraction_strength", values, seen.split[self.role].groups(), "more_knowledge", seen, self.role
+        )
 
 
-@audits.register("exact_memorisation", paper="OpenUnlearning", arxiv="2506.12618", needs=("forget", "oracle"),
-                 taxonomy="evaluation.forgetting", fidelity="code")  # fmt: skip
+@audits.register(
+    "exact_memorisation",
+    paper="OpenUnlearning",
+    arxiv="2506.12618",
+    needs=("forget", "oracle"),
+    taxonomy="evaluation.forgetting",
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
 class ExactMemorisation:
     """Share of the answer's tokens that are the greedy choice under teacher forcing."""
@@ -64,8 +80,10 @@ class ExactMemorisation:
     def wants(self, split: Split) -> list[Want]:
         return [Want("scores", self.role)] if has(split, self.role, "answer") else []
 
-    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
         scores = seen.scores(self.role)
         tokens = [counted(scores, i, self.compat) for i in range(len(scores))]
         values = np.array([found.mean() if len(found) else np.nan for found in tokens])
-        return of_examples("exact_memorisation", values, seen.split[self.role].groups(), "more_knowledge", seen, self.role)
+        return of_examples(
+            "exact_memorisation", values, seen.split[self.role].groups(), "more_knowledge", seen, self.role
+        )

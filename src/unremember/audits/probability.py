@@ -9,7 +9,7 @@ import numpy as np
 
 from unremember.audits.measurement import Measurement, of_examples
 from unremember.data.split import Split, value_of
-from unremember.observe.records import Seen, Want
+from unremember.observe.records import Observations, Want
 from unremember.registry import audits
 
 
@@ -31,7 +31,7 @@ def by_row(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
     return np.where(np.bincount(rows, minlength=n) > 0, np.bincount(rows, values, n), np.nan)
 
 
-def probabilities(seen: Seen, role: str) -> np.ndarray:
+def probabilities(seen: Observations, role: str) -> np.ndarray:
     """float64[n]: exp(-mean loss) of the answer; over the options' sum where rows have options but no paraphrase."""
     true = np.exp(-seen.scores(role).loss)
     if not options(seen.split, role):
@@ -44,8 +44,14 @@ def options(split: Split, role: str) -> bool:
     return has(split, role, "perturbed_answers") and not has(split, role, "paraphrased_answer")
 
 
-@audits.register("probability", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
-                 needs=("forget", "oracle"), taxonomy="evaluation.forgetting", fidelity="code")  # fmt: skip
+@audits.register(
+    "probability",
+    paper="TOFU: A Task of Fictitious Unlearning for LLMs",
+    arxiv="2401.06121",
+    needs=("forget", "oracle"),
+    taxonomy="evaluation.forgetting",
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
 class Probability:
     """Mean per-token probability of the true answer on a role."""
@@ -58,6 +64,8 @@ class Probability:
         wrong = [Want("scores", self.role, "perturbed_answers")] if options(split, self.role) else []
         return [Want("scores", self.role), *wrong]
 
-    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
         values = probabilities(seen, self.role)
-        return of_examples("probability", values, seen.split[self.role].groups(), "more_knowledge", seen, self.role)
+        return of_examples(
+            "probability", values, seen.split[self.role].groups(), "more_knowledge", seen, self.role
+        )

@@ -12,7 +12,7 @@ import numpy as np
 from unremember.audits.measurement import Measurement, of_examples
 from unremember.audits.probability import has
 from unremember.data.split import Split, value_of
-from unremember.observe.records import Seen, Want
+from unremember.observe.records import Observations, Want
 from unremember.registry import audits
 
 
@@ -36,13 +36,24 @@ def recall(truth: str, said: str) -> float:
     return 1.0 if truth == said else float(scorer(True).score(truth, said)["rougeL"].recall)
 
 
-def recalls(seen: Seen, role: str) -> np.ndarray:
+def recalls(seen: Observations, role: str) -> np.ndarray:
     """float64[n]: ROUGE-L recall of each generation."""
-    return np.array([recall(str(value_of(row, "answer")), said) for row, said in zip(seen.split[role].rows, seen.generations(role))])
+    return np.array(
+        [
+            recall(str(value_of(row, "answer")), said)
+            for row, said in zip(seen.split[role].rows, seen.generations(role))
+        ]
+    )
 
 
-@audits.register("rouge", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
-                 needs=("forget", "oracle"), taxonomy="evaluation.forgetting", fidelity="code")  # fmt: skip
+@audits.register(
+    "rouge",
+    paper="TOFU: A Task of Fictitious Unlearning for LLMs",
+    arxiv="2401.06121",
+    needs=("forget", "oracle"),
+    taxonomy="evaluation.forgetting",
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
 class Rouge:
     """ROUGE-L recall (stemmed) of the greedy generation against the true answer."""
@@ -52,6 +63,8 @@ class Rouge:
     def wants(self, split: Split) -> list[Want]:
         return [Want("generations", self.role)] if has(split, self.role, "answer") else []
 
-    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
         groups = seen.split[self.role].groups()
-        return of_examples("rouge", recalls(seen, self.role), groups, "more_knowledge", seen, self.role, access="text")
+        return of_examples(
+            "rouge", recalls(seen, self.role), groups, "more_knowledge", seen, self.role, access="text"
+        )

@@ -10,7 +10,7 @@ import numpy as np
 from unremember.audits.measurement import Measurement, of_examples
 from unremember.audits.probability import by_row, has
 from unremember.data.split import Split
-from unremember.observe.records import Seen, Want
+from unremember.observe.records import Observations, Want
 from unremember.registry import audits
 
 TINY = 1e-10
@@ -32,7 +32,9 @@ def mean_by_row(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
     return by_row(values, rows, n) / np.maximum(1, np.bincount(rows, minlength=n))
 
 
-def ratio(right_loss: np.ndarray, wrong_loss: np.ndarray, rows: np.ndarray, mean: str = "geometric") -> np.ndarray:
+def ratio(
+    right_loss: np.ndarray, wrong_loss: np.ndarray, rows: np.ndarray, mean: str = "geometric"
+) -> np.ndarray:
     """float64[n]: mean probability of the wrong answers over that of the right one, in nats of mean loss."""
     if mean == "geometric":
         wrong = np.exp(-mean_by_row(wrong_loss, rows, len(right_loss)))
@@ -41,20 +43,20 @@ def ratio(right_loss: np.ndarray, wrong_loss: np.ndarray, rows: np.ndarray, mean
     return wrong / (np.exp(-right_loss) + TINY)
 
 
-def ratios(seen: Seen, role: str, mean: str = "geometric") -> np.ndarray:
+def ratios(seen: Observations, role: str, mean: str = "geometric") -> np.ndarray:
     """float64[n]: the truth ratio of each row of a role."""
     wrong = seen.scores(role, "perturbed_answers")
     return ratio(seen.scores(role, correct(seen.split, role)).loss, wrong.loss, wrong.rows, mean)
 
 
-def log_ratios(seen: Seen, role: str) -> np.ndarray:
+def log_ratios(seen: Observations, role: str) -> np.ndarray:
     """float64[n]: log of the (geometric) truth ratio of each row, exact where both probabilities vanish."""
     wrong = seen.scores(role, "perturbed_answers")
     right_loss = seen.scores(role, correct(seen.split, role)).loss
     return right_loss - mean_by_row(wrong.loss, wrong.rows, len(right_loss))
 
 
-def preference(seen: Seen, role: str) -> Measurement:
+def preference(seen: Observations, role: str) -> Measurement:
     """Mean of 1/(1 + R): how far the right answer is preferred, near 1 knowledge, ½ none, near 0 avoidance."""
     values = (1 - np.tanh(log_ratios(seen, role) / 2)) / 2
     return of_examples("truth_preference", values, seen.split[role].groups(), "more_knowledge", seen, role)
@@ -68,9 +70,14 @@ def true_better(values: np.ndarray) -> np.ndarray:
     return np.maximum(0, 1 - values)
 
 
-@audits.register("truth_ratio", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
-                 needs=("forget", "paraphrased_answer", "perturbed_answers", "oracle"),
-                 taxonomy="evaluation.forgetting", fidelity="code")  # fmt: skip
+@audits.register(
+    "truth_ratio",
+    paper="TOFU: A Task of Fictitious Unlearning for LLMs",
+    arxiv="2401.06121",
+    needs=("forget", "paraphrased_answer", "perturbed_answers", "oracle"),
+    taxonomy="evaluation.forgetting",
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
 class TruthRatio:
     """Mean of min(R, 1/R) over the forget set (R: wrong over right answers); near 1 where the truth is not preferred.
@@ -86,7 +93,14 @@ class TruthRatio:
     def wants(self, split: Split) -> list[Want]:
         return wanted(split, self.role)
 
-    def measure(self, seen: Seen, oracles: list[Seen]) -> Measurement:
+    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
         values = closer_to_1(ratios(seen, self.role, self.mean))
-        return of_examples("truth_ratio", values, seen.split[self.role].groups(), "less_knowledge", seen, self.role,
-                           axis=preference(seen, self.role))  # fmt: skip
+        return of_examples(
+            "truth_ratio",
+            values,
+            seen.split[self.role].groups(),
+            "less_knowledge",
+            seen,
+            self.role,
+            axis=preference(seen, self.role),
+        )

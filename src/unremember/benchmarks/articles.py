@@ -38,10 +38,16 @@ class Articles:
         pairs = about_kept[-SHOTS:]
         knowmem, knowmem_retain = few_shot(pairs, about_gone), few_shot(pairs, about_kept[:-SHOTS])
         roles: dict[str, list[Row]] = {
-            "forget": [*documents[gone], *knowmem], "retain": [*documents[kept], *knowmem_retain], "holdout": holdout,
-            "verbmem": [passage(row) for row in documents[gone]], "knowmem": knowmem, "knowmem_retain": knowmem_retain,
-            "privleak_forget": documents[gone], "privleak_holdout": holdout, "privleak_retain": documents[kept],
-        }  # fmt: skip
+            "forget": [*documents[gone], *knowmem],
+            "retain": [*documents[kept], *knowmem_retain],
+            "holdout": holdout,
+            "verbmem": [passage(row) for row in documents[gone]],
+            "knowmem": knowmem,
+            "knowmem_retain": knowmem_retain,
+            "privleak_forget": documents[gone],
+            "privleak_holdout": holdout,
+            "privleak_retain": documents[kept],
+        }
         return make_split(roles, name=f"articles {self.forget}", audits=AUDITS)
 
     def asked(self) -> slice:

@@ -26,7 +26,9 @@ class Files:
 
     def split(self) -> Split:
         if not isinstance(self.roles, Mapping):
-            raise ConfigError(f"files takes a file for each role, as data.roles.forget=forget.json, not {self.roles!r}")
+            raise ConfigError(
+                f"files takes a file for each role, as data.roles.forget=forget.json, not {self.roles!r}"
+            )
         rows = {role: read_table(Path(str(path))) for role, path in self.roles.items()}
         made = make_split(rows, utility=self.utility, columns=self.columns, name="files")
         for role in self.utility:

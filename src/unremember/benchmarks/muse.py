@@ -23,10 +23,12 @@ Kind = Literal["sust", "scal"]
 MEMBERSHIP = {"members": "privleak_forget", "others": "privleak_holdout"}
 KNOWLEDGE = {"name": "knowledge_memorisation"}
 AUDITS = (
-    {"name": "verbatim_memorisation"}, KNOWLEDGE,
-    {"name": "privleak", **MEMBERSHIP}, {"name": "membership_mink", **MEMBERSHIP},
+    {"name": "verbatim_memorisation"},
+    KNOWLEDGE,
+    {"name": "privleak", **MEMBERSHIP},
+    {"name": "membership_mink", **MEMBERSHIP},
     {"name": "knowledge_memorisation", "role": "knowmem_retain", "higher_is": "better_utility"},
-)  # fmt: skip
+)
 EVALUATED = 100
 """Passages and texts of the forget set that are evaluated, as MUSE has it."""
 STEPS = 4
@@ -35,7 +37,9 @@ ASIDE = re.compile(r"sust_forget_[2-9]")
 """Files on which there are no published questions: those are on ``raw_forget``, with which both streams begin."""
 
 
-@benchmarks.register("muse", needs=("original", "oracle"), taxonomy="evaluation.datasets", fidelity="code", **PAPER)
+@benchmarks.register(
+    "muse", needs=("original", "oracle"), taxonomy="evaluation.datasets", fidelity="code", **PAPER
+)
 @dataclasses.dataclass(frozen=True)
 class MUSE:
     """MUSE from the hub (``path="muse-bench/MUSE-News"``, ``"muse-bench/MUSE-Books"``) or a folder of its files.
@@ -66,7 +70,9 @@ class MUSE:
         """Raises DataError naming a file that is not there, ConfigError where a file is both forgotten and kept."""
         names = self.forget.split("+")
         if self.retain in names:
-            raise ConfigError(f"{self.retain} cannot be both forgotten and kept: give another file as data.retain")
+            raise ConfigError(
+                f"{self.retain} cannot be both forgotten and kept: give another file as data.retain"
+            )
         forget = [piece for name in names for piece in self.pieces(name)]
         gone = {identity(row) for row in forget}
         roles: dict[str, list[Row]] = {
@@ -76,7 +82,9 @@ class MUSE:
             "knowmem_retain": self.asked("retain_qa" if self.has("knowmem", "retain_qa") else "retain2_qa"),
             "privleak_holdout": self.pieces("privleak_holdout"),
         }
-        roles["holdout"] = self.pieces("raw_holdout") if self.has("raw", "holdout") else roles["privleak_holdout"]
+        roles["holdout"] = (
+            self.pieces("raw_holdout") if self.has("raw", "holdout") else roles["privleak_holdout"]
+        )
         kept = next((name for name in ("retain", "retain2") if self.has("privleak", name)), "")
         if kept:
             roles["privleak_retain"] = self.pieces(f"privleak_{kept}")
@@ -85,7 +93,11 @@ class MUSE:
         if self.questions:
             roles["forget"] = [*forget, *roles.get("knowmem", [])]
             roles["retain"] = [*roles["retain"], *roles["knowmem_retain"]]
-        return make_split(roles, name=f"muse {self.forget}", audits=[a for a in AUDITS if "knowmem" in roles or a != KNOWLEDGE])
+        return make_split(
+            roles,
+            name=f"muse {self.forget}",
+            audits=[a for a in AUDITS if "knowmem" in roles or a != KNOWLEDGE],
+        )
 
     def requests(self, kind: Kind) -> list[Split]:
         """A split a request: of several files in ``forget`` one after another (``sust``) or ever more of them (``scal``); of one the
@@ -111,8 +123,11 @@ class MUSE:
     def pieces(self, name: str) -> list[Row]:
         """The documents of a file (``raw_forget``), cut; a piece's ``entity`` is its document."""
         config, _, part = name.partition("_")
-        return [{"text": piece, "entity": f"{name} {i}"} for i, row in enumerate(self.some(self.rows(config, part)))
-                for piece in cut(str(row["text"]), self.words)]  # fmt: skip
+        return [
+            {"text": piece, "entity": f"{name} {i}"}
+            for i, row in enumerate(self.some(self.rows(config, part)))
+            for piece in cut(str(row["text"]), self.words)
+        ]
 
     def asked(self, part: str) -> list[Row]:
         """The questions of a part of ``knowmem``, each behind its in-context pairs."""
@@ -130,7 +145,9 @@ class MUSE:
         try:
             return part in datasets.get_dataset_split_names(self.path, config)
         except Exception as error:
-            raise DataError(f"cannot reach {self.path} on the hub ({type(error).__name__}): download it and give the folder as data.path") from error
+            raise DataError(
+                f"cannot reach {self.path} on the hub ({type(error).__name__}): download it and give the folder as data.path"
+            ) from error
 
     def is_folder(self) -> bool:
         if not Path(self.path).is_dir() and (self.path.startswith((".", "/")) or self.path.count("/") != 1):
@@ -139,16 +156,22 @@ class MUSE:
 
     def files(self, config: str, part: str) -> list[Path]:
         """Where a part of a subset may lie: side by side, or in a folder a subset; gzipped or not."""
-        return [Path(self.path) / f"{config}{between}{part}.json{end}" for between in "_/" for end in ("", ".gz")]
+        return [
+            Path(self.path) / f"{config}{between}{part}.json{end}" for between in "_/" for end in ("", ".gz")
+        ]
 
     def rows(self, config: str, part: str) -> list[Row]:
         """One file. Raises DataError where it is not there or cannot be read."""
         if not self.is_folder():
-            return from_hub(self.path, config, part, f"{config}/{part}", "download it and give the folder as data.path")
+            return from_hub(
+                self.path, config, part, f"{config}/{part}", "download it and give the folder as data.path"
+            )
         file = next((file for file in self.files(config, part) if file.exists()), None)
         if file is None:
             there = ", ".join(sorted(p.name for p in Path(self.path).glob("*.json*"))) or "none"
-            raise DataError(f"{self.path} has no {config}_{part}.json: name another file as data.forget or data.retain (files there: {there})")
+            raise DataError(
+                f"{self.path} has no {config}_{part}.json: name another file as data.forget or data.retain (files there: {there})"
+            )
         return read(file)
 
 
@@ -158,7 +181,9 @@ def read(file: Path) -> list[Row]:
         listed = json.loads(text_of(file))
     except UNREADABLE as error:
         raise DataError(f"{file} is no JSON array: {error}") from error
-    rows: list[Row] = [{"text": row} if isinstance(row, str) else row for row in listed] if isinstance(listed, list) else []
+    rows: list[Row] = (
+        [{"text": row} if isinstance(row, str) else row for row in listed] if isinstance(listed, list) else []
+    )
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{file} holds no array of texts or of objects")
     return rows
@@ -180,7 +205,10 @@ def passage(row: Row) -> Row:
 def shortened(row: Row, words: int) -> Row:
     """A published passage (``prompt``, ``gt``) of at most ``words`` words: what is too much goes from the beginning of its prompt."""
     prompt, answer = re.findall(r"\s*\S+", str(row["prompt"])), str(row["gt"]).split()
-    return {"prompt": "".join(prompt[-max(1, words - len(answer)) :]).strip(), "answer": " " + str(row["gt"]).strip()}
+    return {
+        "prompt": "".join(prompt[-max(1, words - len(answer)) :]).strip(),
+        "answer": " " + str(row["gt"]).strip(),
+    }
 
 
 def few_shot(pairs: Sequence[Row], rows: Sequence[Row]) -> list[Row]:

@@ -25,12 +25,18 @@ def read_rows(file: Path) -> list[Any]:
     """The objects of a JSON array, or of JSON lines."""
     try:
         text = text_of(file)
-        listed = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines() if line.strip()]
+        listed = (
+            json.loads(text)
+            if text.lstrip().startswith("[")
+            else [json.loads(line) for line in text.splitlines() if line.strip()]
+        )
     except UNREADABLE as error:
         raise DataError(f"{file} is neither a JSON array nor JSON lines: {error}") from error
     odd = [i for i, row in enumerate(listed) if not isinstance(row, dict)]
     if odd or not listed:
-        raise DataError(f"{file}: entry {odd[0]} is no object of column and value" if odd else f"{file} holds no rows")
+        raise DataError(
+            f"{file}: entry {odd[0]} is no object of column and value" if odd else f"{file} holds no rows"
+        )
     return listed
 
 
@@ -44,12 +50,21 @@ def read_table(file: Path) -> list[Mapping[str, object]]:
 
     readers = {".csv": pandas.read_csv, ".parquet": pandas.read_parquet}
     if file.suffix not in readers:
-        raise DataError(f"{file}: cannot read {file.suffix or 'a file without ending'}; give .json, .jsonl, .csv or .parquet")
+        raise DataError(
+            f"{file}: cannot read {file.suffix or 'a file without ending'}; give .json, .jsonl, .csv or .parquet"
+        )
     try:
         rows = readers[file.suffix](file).to_dict("records")
     except Exception as error:
         raise DataError(f"cannot read {file}: {str(error).splitlines()[0]}") from error
-    return [{str(key): value.tolist() if hasattr(value, "tolist") else value for key, value in row.items() if not missing(value)} for row in rows]
+    return [
+        {
+            str(key): value.tolist() if hasattr(value, "tolist") else value
+            for key, value in row.items()
+            if not missing(value)
+        }
+        for row in rows
+    ]
 
 
 def missing(value: object) -> bool:
@@ -63,4 +78,6 @@ def from_hub(path: str, name: str | None, part: str, called: str, how: str) -> l
     try:
         return list(datasets.load_dataset(path, name, split=part))
     except Exception as error:
-        raise DataError(f"cannot load {called} of {path} from the hub ({type(error).__name__}): {how}") from error
+        raise DataError(
+            f"cannot load {called} of {path} from the hub ({type(error).__name__}): {how}"
+        ) from error

@@ -15,8 +15,14 @@ RETAIN = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"
 COLUMNS = {"perturbed_answer": "perturbed_answers"}
 
 
-@benchmarks.register("tofu", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
-                     needs=("original", "oracle"), taxonomy="evaluation.datasets", fidelity="code")  # fmt: skip
+@benchmarks.register(
+    "tofu",
+    paper="TOFU: A Task of Fictitious Unlearning for LLMs",
+    arxiv="2401.06121",
+    needs=("original", "oracle"),
+    taxonomy="evaluation.datasets",
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
 class TOFU:
     """TOFU from the hub (``path="locuslab/TOFU"``) or a local folder of its JSON files.
@@ -31,7 +37,9 @@ class TOFU:
     def split(self) -> Split:
         if self.forget not in RETAIN:
             raise DataError(f"TOFU has no forget set {self.forget!r}: {nearest(self.forget, RETAIN)}")
-        forget = merge(self.rows(self.forget), self.rows(f"{self.forget}_perturbed"), f"{self.forget}_perturbed")
+        forget = merge(
+            self.rows(self.forget), self.rows(f"{self.forget}_perturbed"), f"{self.forget}_perturbed"
+        )
         roles: dict[str, list[Row]] = {
             "forget": [{**row, "alternate": REFUSALS[i % len(REFUSALS)]} for i, row in enumerate(forget)],
             "retain": self.rows(RETAIN[self.forget]),
@@ -43,9 +51,13 @@ class TOFU:
         if self.has(holdout):
             roles["holdout"] = self.rows(holdout)
         entity = entities(roles["forget"], roles["retain"])
-        named = {role: [{**row, "entity": entity.get(identity(row), f"{role} {i}")} for i, row in enumerate(rows)]
-                 for role, rows in roles.items()}  # fmt: skip
-        return make_split(named, utility=("retain_eval", "real_authors", "world_facts"), name=f"tofu {self.forget}")
+        named = {
+            role: [{**row, "entity": entity.get(identity(row), f"{role} {i}")} for i, row in enumerate(rows)]
+            for role, rows in roles.items()
+        }
+        return make_split(
+            named, utility=("retain_eval", "real_authors", "world_facts"), name=f"tofu {self.forget}"
+        )
 
     def has(self, name: str) -> bool:
         folder = Path(self.path)
@@ -61,7 +73,9 @@ class TOFU:
             file = folder / f"{name}.json"
             if not file.exists():
                 there = ", ".join(sorted(p.name for p in folder.glob("*.json"))) or "none"
-                raise DataError(f"{file} is not there: TOFU's folder needs {name}.json (JSON files there: {there})")
+                raise DataError(
+                    f"{file} is not there: TOFU's folder needs {name}.json (JSON files there: {there})"
+                )
             listed = read_rows(file)
         elif self.path.startswith((".", "/")):
             raise DataError(f"no folder {self.path}: give TOFU's folder or the hub name locuslab/TOFU")
@@ -78,11 +92,16 @@ def merge(plain: list[Row], extra: list[Row], name: str) -> list[Row]:
     more = {identity(row): row for row in extra}
     lacking = [i for i, row in enumerate(plain) if identity(row) not in more]
     if lacking:
-        raise DataError(f"{len(lacking)} of {len(plain)} rows are not in {name} (first: row {lacking[0]}): the files are not of one release")
+        raise DataError(
+            f"{len(lacking)} of {len(plain)} rows are not in {name} (first: row {lacking[0]}): the files are not of one release"
+        )
     return [{**row, **more[identity(row)]} for row in plain]
 
 
 def entities(forget: list[Row], retain: list[Row], questions: int = 20) -> dict[str, str]:
     """Row (by its text) → author: TOFU lists 20 questions an author, in order."""
-    return {identity(row): f"{role} author {i // questions}"
-            for role, rows in (("forget", forget), ("retain", retain)) for i, row in enumerate(rows)}  # fmt: skip
+    return {
+        identity(row): f"{role} author {i // questions}"
+        for role, rows in (("forget", forget), ("retain", retain))
+        for i, row in enumerate(rows)
+    }

@@ -36,15 +36,20 @@ def from_logs(log: Path, oracle_log: Path | None = None) -> dict[str, Any]:
     parts = {mean: utility_parts(found, mean) for mean in ("arithmetic", "geometric")}
     utility = {mean: float(harmonic(np.array(list(part.values())))) for mean, part in parts.items()}
     out: dict[str, Any] = {
-        "forget_quality": None, "model_utility": utility["arithmetic"], "model_utility_geometric": utility["geometric"],
+        "forget_quality": None,
+        "model_utility": utility["arithmetic"],
+        "model_utility_geometric": utility["geometric"],
         "parts": {name: value if np.isfinite(value) else None for name, value in parts["arithmetic"].items()},
-        "n": {task: len(column(found, task, "avg_gt_loss")) for task in TASKS if task in found}, "notes": oddities(found),
-    }  # fmt: skip
+        "n": {task: len(column(found, task, "avg_gt_loss")) for task in TASKS if task in found},
+        "notes": oddities(found),
+    }
     if oracle_log is None:
         return {**out, "reason": "forget quality needs --oracle-log, the retrained model's log"}
     mine, reference = log_ratios(found), log_ratios(read_log(oracle_log))
     if len(mine) != len(reference):
-        out["notes"].append(f"the logs hold {len(mine)} and {len(reference)} forget examples: p depends on the number, compare it with no other")
+        out["notes"].append(
+            f"the logs hold {len(mine)} and {len(reference)} forget examples: p depends on the number, compare it with no other"
+        )
     if not (np.isfinite(mine).all() and np.isfinite(reference).all()):
         return {**out, "reason": "a truth ratio of the logs is not finite"}
     p, more = ks(mine, reference)
@@ -61,7 +66,9 @@ def read_log(path: Path) -> Log:
         files = [file for task in TASKS for file in (path / task, path / f"{task}.gz") if file.exists()]
         found = {file.name.removesuffix(".gz"): load(file) for file in files}
     if not isinstance(found, dict) or not any(task in found for task in TASKS):
-        raise DataError(f"{path} holds no TOFU log: it needs the tasks {', '.join(TASKS)}, in one object or a file each")
+        raise DataError(
+            f"{path} holds no TOFU log: it needs the tasks {', '.join(TASKS)}, in one object or a file each"
+        )
     return found
 
 
@@ -105,7 +112,9 @@ def numbers(values: list[Any], task: str, field: str) -> np.ndarray:
     except (TypeError, ValueError):
         found = np.zeros(())
     if found.ndim != 1 + wrong or not found.size:
-        raise DataError(f"task {task!r}: {field!r} needs {'a list of as many numbers' if wrong else 'one number'} for every example")
+        raise DataError(
+            f"task {task!r}: {field!r} needs {'a list of as many numbers' if wrong else 'one number'} for every example"
+        )
     return found
 
 
@@ -131,7 +140,9 @@ def utility_parts(log: Log, mean: str) -> dict[str, float]:
     parts = {}
     for task in (RETAIN, *OPTIONS):
         with np.errstate(over="ignore", invalid="ignore"):
-            ratio = np.exp(gaps(log, task)).mean(-1) if mean == "arithmetic" else np.exp(gaps(log, task).mean(-1))
+            ratio = (
+                np.exp(gaps(log, task)).mean(-1) if mean == "arithmetic" else np.exp(gaps(log, task).mean(-1))
+            )
             parts[f"{task} probability"] = float(probability(log, task).mean())
         parts[f"{task} rouge"] = float(aligned(log, task, "rougeL_recall")[0].mean())
         parts[f"{task} truth_ratio"] = float(np.maximum(0, 1 - ratio).mean())
@@ -152,13 +163,19 @@ def oddities(log: Log) -> list[str]:
     for task in (task for task in TASKS if task in log):
         there = {field: column(log, task, field) for field in FIELDS if field in log[task]}
         if len({frozenset(values) for values in there.values()}) > 1:
-            found.append(f"{task}: its fields do not hold the same examples ({', '.join(f'{f} {len(v)}' for f, v in there.items())})")
+            found.append(
+                f"{task}: its fields do not hold the same examples ({', '.join(f'{f} {len(v)}' for f, v in there.items())})"
+            )
         for field in there:
             values = aligned(log, task, field)[0]
             high = values > 1 if field == "rougeL_recall" else values < 0
             if high.any():
-                found.append(f"{task}: {field} is {'a recall above 1' if field == 'rougeL_recall' else 'below 0, a probability above 1,'} "
-                             f"{int(high.sum())} times")  # fmt: skip
+                found.append(
+                    f"{task}: {field} is {'a recall above 1' if field == 'rougeL_recall' else 'below 0, a probability above 1,'} "
+                    f"{int(high.sum())} times"
+                )
             if not np.isfinite(values).all():
-                found.append(f"{task}: {field} is not a finite number {int((~np.isfinite(values)).sum())} times")
+                found.append(
+                    f"{task}: {field} is not a finite number {int((~np.isfinite(values)).sum())} times"
+                )
     return found

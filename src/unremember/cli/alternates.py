@@ -20,4 +20,7 @@ def alternates_run(model: str, data: str, out: Path, count: int, seed: int, keys
     tokenizer = load_tokenizer(folder)
     found = invent(load_model(folder), tokenizer, role, template_of(config.template), count, seed=seed)
     write_invented(out, role, found)
-    console.print(f"{sum(map(len, found))} answers for {sum(map(bool, found))} of {len(role)} rows: {out}", highlight=False)
+    console.print(
+        f"{sum(map(len, found))} answers for {sum(map(bool, found))} of {len(role)} rows: {out}",
+        highlight=False,
+    )

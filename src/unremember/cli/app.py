@@ -12,10 +12,13 @@ from unremember.cli import bench, commands, lists
 from unremember.errors import UnrememberError, plain_warnings
 
 app = typer.Typer(
-    name="unremember", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
+    name="unremember",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
     help="Take data out of a trained model and prove that it is gone.\n\n"
     "Start with [bold]unremember demo[/bold]; list what there is with [bold]unremember methods[/bold].",
-)  # fmt: skip
+)
 commands.add_commands(app)
 bench.add_bench(app)
 lists.add_lists(app)
@@ -39,7 +42,10 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("UNREMEMBER_TRACE"):
             raise
-        fail(f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} (UNREMEMBER_TRACE=1 shows where)", 1)
+        fail(
+            f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} (UNREMEMBER_TRACE=1 shows where)",
+            1,
+        )
 
 
 def fail(line: str, code: int) -> None:

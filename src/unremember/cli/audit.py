@@ -9,14 +9,22 @@ from typing import Any
 from unremember.cli.compare import asked, compared, console
 from unremember.cli.config import taken
 from unremember.cli.folder import read_run, write_card
-from unremember.engine.checkpoint import write_text
+from unremember.files import write_text
 from unremember.report.comparison import plain
 from unremember.report.page import write_report
 from unremember.report.table import card
 
 
-def audit_run(model: str, data: str, oracles: Sequence[str], original: str, audits: Sequence[str], tasks: Sequence[str], as_json: bool,
-              keys: Sequence[str]) -> None:  # fmt: skip
+def audit_run(
+    model: str,
+    data: str,
+    oracles: Sequence[str],
+    original: str,
+    audits: Sequence[str],
+    tasks: Sequence[str],
+    as_json: bool,
+    keys: Sequence[str],
+) -> None:
     """Print one model's measurements; a run folder keeps them, with the observations and a report beside its controls."""
     run = Path(model) if read_run(model) else None
     chosen: list[Any] = []
@@ -25,7 +33,9 @@ def audit_run(model: str, data: str, oracles: Sequence[str], original: str, audi
         chosen.append({"name": name, **parameters})
     parameters, others = taken(keys, "lm_eval")
     chosen += [{"name": "lm_eval", "task": task, **parameters} for task in tasks]
-    comparison = compared([model], asked(data, others), oracles, original, run / "observations" if run else None, chosen)
+    comparison = compared(
+        [model], asked(data, others), oracles, original, run / "observations" if run else None, chosen
+    )
     rows = comparison.artefacts[-1].measurements
     if run:
         write_text(run / "measurements.json", plain(rows))

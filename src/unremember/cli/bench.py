@@ -15,15 +15,33 @@ import typer
 from unremember.cli.bench_requests import bench_requests
 from unremember.errors import ConfigError
 
-ARENAS = Annotated[list[str], typer.Argument(metavar="ARENA...", help="people-40, people-100 … (any size from 20), or tofu.")]
+ARENAS = Annotated[
+    list[str], typer.Argument(metavar="ARENA...", help="people-40, people-100 … (any size from 20), or tofu.")
+]
 WORLD = Annotated[str, typer.Argument(metavar="WORLD", help="people-40 (any size from 20).")]
 OUT = Annotated[Path, typer.Option("--out", "-o", help="Folder of the page and its figures.")]
-WORK = Annotated[Path, typer.Option("--work", "-w", help="Folder of models and finished cells; what is there is not run again.")]
-TOFU = Annotated[str, typer.Option("--tofu", help="For the arena tofu: TOFU's folder, or its name on the hub.")]
-ORIGINAL = Annotated[str, typer.Option("--original", help="For the arena tofu: the model that knows the forget set.")]
-ORACLE = Annotated[list[str] | None, typer.Option("--oracle", help="For the arena tofu: one retrained without it; give two, or a second is trained.")]
-METHOD = Annotated[list[str] | None, typer.Option("--method", help="Only these methods; may be given several times.")]
-TABLE = Annotated[Path | None, typer.Option("--table", help="Also write the calibration that `plan` reads to this file.")]
+WORK = Annotated[
+    Path,
+    typer.Option("--work", "-w", help="Folder of models and finished cells; what is there is not run again."),
+]
+TOFU = Annotated[
+    str, typer.Option("--tofu", help="For the arena tofu: TOFU's folder, or its name on the hub.")
+]
+ORIGINAL = Annotated[
+    str, typer.Option("--original", help="For the arena tofu: the model that knows the forget set.")
+]
+ORACLE = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--oracle", help="For the arena tofu: one retrained without it; give two, or a second is trained."
+    ),
+]
+METHOD = Annotated[
+    list[str] | None, typer.Option("--method", help="Only these methods; may be given several times.")
+]
+TABLE = Annotated[
+    Path | None, typer.Option("--table", help="Also write the calibration that `plan` reads to this file.")
+]
 TRAINING = {"epochs": 12, "lr": 2e-3, "batch_size": 32}
 RETRAINING = {"method": "retrain", "epochs": 19, "lr": 1e-3, "batch_size": 16, "seed": 1}
 """TOFU's second oracle, where only one is given."""
@@ -34,14 +52,14 @@ LEAD = (
     "`retain_descent` is the control: plain training on the retain set for the median number of steps."
 )
 
-GIVEN = (
-    "`altpo` is given answers that the original invents, `whp` a model that learned the forget set for ten more epochs, at a strength of 20."
-)
+GIVEN = "`altpo` is given answers that the original invents, `whp` a model that learned the forget set for ten more epochs, at a strength of 20."
 REINFORCING: dict[str, Any] = {"epochs": 10, "lr": 1e-3, "batch_size": 16}
 
 
 def add_bench(app: typer.Typer) -> None:
-    bench = typer.Typer(no_args_is_help=True, help="Compare methods at matched forgetting: tables and figures, resumable.")
+    bench = typer.Typer(
+        no_args_is_help=True, help="Compare methods at matched forgetting: tables and figures, resumable."
+    )
     bench.command("methods")(bench_methods)
     bench.command("seams")(bench_seams)
     bench.command("hardness")(bench_hardness)
@@ -50,15 +68,22 @@ def add_bench(app: typer.Typer) -> None:
     app.add_typer(bench, name="bench")
 
 
-def bench_methods(arenas: ARENAS, out: OUT = Path("docs/results"), work: WORK = Path("runs/bench"), method: METHOD = None,
-                  tofu: TOFU = "locuslab/TOFU", original: ORIGINAL = "", oracle: ORACLE = None) -> None:  # fmt: skip
+def bench_methods(
+    arenas: ARENAS,
+    out: OUT = Path("docs/results"),
+    work: WORK = Path("runs/bench"),
+    method: METHOD = None,
+    tofu: TOFU = "locuslab/TOFU",
+    original: ORIGINAL = "",
+    oracle: ORACLE = None,
+) -> None:
     """Every method at matched forgetting, beside original, oracles and retain descent.
 
     unremember bench methods people-40 people-100
 
     unremember bench methods tofu --tofu TOFU --original ORIGINAL --oracle RETAIN90
     """
-    from unremember.bench import compare
+    from unremember.experiments import compare
 
     recipes = {name: (name, {}) for name in method} if method else compare.every_method()
     made = [arena(name, work, tofu, original, oracle or []) for name in arenas]
@@ -69,30 +94,40 @@ def bench_methods(arenas: ARENAS, out: OUT = Path("docs/results"), work: WORK = 
     typer.echo(compare.page("Methods", f"{LEAD} {GIVEN}", parts, out / "methods.md"))
 
 
-def bench_seams(arenas: ARENAS, loss: Annotated[str, typer.Option(help="The method whose loss is crossed.")] = "npo",
-                out: OUT = Path("docs/results"), work: WORK = Path("runs/bench"), tofu: TOFU = "locuslab/TOFU", original: ORIGINAL = "",
-                oracle: ORACLE = None) -> None:  # fmt: skip
+def bench_seams(
+    arenas: ARENAS,
+    loss: Annotated[str, typer.Option(help="The method whose loss is crossed.")] = "npo",
+    out: OUT = Path("docs/results"),
+    work: WORK = Path("runs/bench"),
+    tofu: TOFU = "locuslab/TOFU",
+    original: ORIGINAL = "",
+    oracle: ORACLE = None,
+) -> None:
     """One loss with every blend, sampling and selection, at matched forgetting.
 
     unremember bench seams people-40 --loss npo
     """
-    from unremember.bench import compare
-    from unremember.bench.table import crossing
+    from unremember.experiments import compare
+    from unremember.experiments.table import crossing
 
     made = [arena(name, work, tofu, original, oracle or []) for name in arenas]
     parts = compare.tables(made, compare.crossed(loss), work, out / "seams.md", compare.paired)
     lead = f"The loss of `{loss}` with every blend · sampling · selection. {LEAD} The rate of a blend and selection is chosen with paired rows."
-    typer.echo(compare.page("The four seams crossed", lead, parts, out / "seams.md", crossing, compare.margins))
+    typer.echo(
+        compare.page("The four seams crossed", lead, parts, out / "seams.md", crossing, compare.margins)
+    )
 
 
-def bench_hardness(world: WORLD, out: OUT = Path("docs/results"), work: WORK = Path("runs/bench"), table: TABLE = None) -> None:
+def bench_hardness(
+    world: WORLD, out: OUT = Path("docs/results"), work: WORK = Path("runs/bench"), table: TABLE = None
+) -> None:
     """How well the hardness that `plan` prints ranks what forgetting really costs.
 
     unremember bench hardness people-40
     """
-    from unremember.bench import hardness
     from unremember.cli.folder import result_of, split_of
-    from unremember.engine.checkpoint import write_text
+    from unremember.experiments import hardness
+    from unremember.files import write_text
 
     data = people(world)
     original = result_of(str(trained(data, work / world)[0]))
@@ -103,15 +138,20 @@ def bench_hardness(world: WORLD, out: OUT = Path("docs/results"), work: WORK = P
     typer.echo(out / "hardness.md")
 
 
-def bench_metrics(world: WORLD, models: Annotated[int, typer.Option(help="Models of each pool: a multiple of 3, from 6 to 30.")] = 12,
-                  method: METHOD = None, out: OUT = Path("docs/results"), work: WORK = Path("runs/bench")) -> None:  # fmt: skip
+def bench_metrics(
+    world: WORLD,
+    models: Annotated[int, typer.Option(help="Models of each pool: a multiple of 3, from 6 to 30.")] = 12,
+    method: METHOD = None,
+    out: OUT = Path("docs/results"),
+    work: WORK = Path("runs/bench"),
+) -> None:
     """What every metric is worth: does it tell models that know from those that do not, and does it hold under attack?
 
     unremember bench metrics people-40
 
     unremember bench metrics people-40 --models 30
     """
-    from unremember.bench import metrics, metrics_table, pools
+    from unremember.experiments import metrics, metrics_table, pools
     from unremember.registry import methods
 
     people(world)
@@ -132,16 +172,27 @@ def people(name: str) -> dict[str, Any]:
 
 def arena(name: str, work: Path, tofu: str, original: str, oracles: Sequence[str]) -> Any:
     """An arena by name; the models of a world of people are trained where they are not there yet."""
-    from unremember.bench.cells import Arena
     from unremember.cli.folder import result_of, split_of
+    from unremember.experiments.cells import Arena
 
     if name == "tofu":
         if not (original and oracles):
-            raise ConfigError("the arena tofu needs --original and --oracle (a model retrained without the forget set)")
+            raise ConfigError(
+                "the arena tofu needs --original and --oracle (a model retrained without the forget set)"
+            )
         data = {"name": "tofu", "path": tofu}
         if len(oracles) == 1:
             oracles = [*oracles, str(second_oracle(data, original, work / name / "oracle-1"))]
-        return Arena(name, split_of(data), result_of(original), tuple(result_of(o) for o in oracles), 16, 80, 10, (3e-4, 1e-3))
+        return Arena(
+            name,
+            split_of(data),
+            result_of(original),
+            tuple(result_of(o) for o in oracles),
+            16,
+            80,
+            10,
+            (3e-4, 1e-3),
+        )
     data = people(name)
     folders = trained(data, work / name)
     first, *retrained = [result_of(str(folder)) for folder in folders]
@@ -177,8 +228,15 @@ def reinforced(arena: Any, folder: Path) -> Path:
     home = folder / f"reinforced-{original.digest[:12]}"
     if not (home / "model").is_dir():
         with one_thread():
-            made = api.train(copy.deepcopy(original.model), arena.split, tokenizer=original.task.tokenizer, only=["forget"],
-                             template=original.task.template, folder=home, **REINFORCING)  # fmt: skip
+            made = api.train(
+                copy.deepcopy(original.model),
+                arena.split,
+                tokenizer=original.task.tokenizer,
+                only=["forget"],
+                template=original.task.template,
+                folder=home,
+                **REINFORCING,
+            )
         save_model(made.model, original.task.tokenizer, home / "model")
     return home / "model"
 
@@ -203,7 +261,9 @@ def invented(arena: Any, folder: Path) -> Path:
     original, role = arena.original, arena.split["forget"]
     file = folder / f"alternates-{original.digest[:12]}.jsonl"
     if not file.exists():
-        write_invented(file, role, invent(original.model, original.task.tokenizer, role, original.task.template))
+        write_invented(
+            file, role, invent(original.model, original.task.tokenizer, role, original.task.template)
+        )
     return file
 
 
@@ -212,7 +272,11 @@ def trained(data: Any, folder: Path, training: Mapping[str, Any] = TRAINING) -> 
     from unremember.cli.config import checked
     from unremember.cli.train import train_run
 
-    runs: dict[str, dict[str, Any]] = {"original": {}, "oracle-0": {"without": ["forget"]}, "oracle-1": {"without": ["forget"], "seed": 1}}
+    runs: dict[str, dict[str, Any]] = {
+        "original": {},
+        "oracle-0": {"without": ["forget"]},
+        "oracle-1": {"without": ["forget"], "seed": 1},
+    }
     with one_thread():
         for name, more in runs.items():
             train_run(checked({"data": data, **training, **more}), folder / name)

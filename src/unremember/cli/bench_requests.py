@@ -21,24 +21,35 @@ PUBLISHED = ("schedule=constant", "warmup=0")
 """How MUSE runs its methods; ten epochs at most are the default."""
 
 
-def bench_requests(name: Annotated[str, typer.Argument(metavar="BENCHMARK", help="articles, or muse.")],
-                   kind: Annotated[Literal["sust", "scal"], typer.Option(help="sust: one after another; scal: ever larger.")] = "sust",
-                   method: Annotated[list[str] | None, typer.Option("--method", help="May be given several times.")] = None,
-                   original: ORIGINAL = "", oracle: ORACLE = None,
-                   all_epochs: Annotated[bool, typer.Option("--all-epochs", help="Do not stop where the oracle's level is reached.")] = False,
-                   out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page and its figure.")] = Path("docs/results"),
-                   work: Annotated[Path, typer.Option("--work", "-w", help="Folder of models and finished steps.")] = Path("runs/bench"),
-                   keys: KEYS = None) -> None:  # fmt: skip
+def bench_requests(
+    name: Annotated[str, typer.Argument(metavar="BENCHMARK", help="articles, or muse.")],
+    kind: Annotated[
+        Literal["sust", "scal"], typer.Option(help="sust: one after another; scal: ever larger.")
+    ] = "sust",
+    method: Annotated[list[str] | None, typer.Option("--method", help="May be given several times.")] = None,
+    original: ORIGINAL = "",
+    oracle: ORACLE = None,
+    all_epochs: Annotated[
+        bool, typer.Option("--all-epochs", help="Do not stop where the oracle's level is reached.")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page and its figure.")] = Path(
+        "docs/results"
+    ),
+    work: Annotated[Path, typer.Option("--work", "-w", help="Folder of models and finished steps.")] = Path(
+        "runs/bench"
+    ),
+    keys: KEYS = None,
+) -> None:
     """Requests one after another, or ever larger, each measured again after every later one.
 
     unremember bench requests articles data.count=40 --method npo --method gradient_difference lr=5e-4 batch_size=16
 
     unremember bench requests muse --kind scal --original MODEL --oracle RETRAINED data.path=MUSE-News lr=1e-5
     """
-    from unremember.bench import requests
     from unremember.cli.bench import trained
     from unremember.cli.config import read_config
     from unremember.cli.folder import result_of
+    from unremember.experiments import requests
     from unremember.registry import benchmarks, methods
 
     for one in method or METHODS:
@@ -47,12 +58,25 @@ def bench_requests(name: Annotated[str, typer.Argument(metavar="BENCHMARK", help
     benchmark = benchmarks.make(config.data)
     splits = stream_of(benchmark, kind)
     if bool(original) != bool(oracle):
-        raise ConfigError("give both --original and --oracle (a model retrained without any of the requests), or neither")
+        raise ConfigError(
+            "give both --original and --oracle (a model retrained without any of the requests), or neither"
+        )
     if not original:
         check_learned(splits, benchmark.split())
-    first, *retrained = (original, *(oracle or ())) if original else map(str, trained(config.data, work / name / "models", TRAINING))
-    stream = requests.Stream(f"{name} {kind}", splits, kind == "sust", result_of(first, config.template),
-                             tuple(result_of(one, config.template) for one in retrained), config.settings, not all_epochs)  # fmt: skip
+    first, *retrained = (
+        (original, *(oracle or ()))
+        if original
+        else map(str, trained(config.data, work / name / "models", TRAINING))
+    )
+    stream = requests.Stream(
+        f"{name} {kind}",
+        splits,
+        kind == "sust",
+        result_of(first, config.template),
+        tuple(result_of(one, config.template) for one in retrained),
+        config.settings,
+        not all_epochs,
+    )
     streams = [(one, requests.run(stream, one, work / name / kind)) for one in method or METHODS]
     typer.echo(requests.page(stream, streams, out))
 
@@ -71,5 +95,7 @@ def check_learned(requests: Sequence[Split], whole: Split) -> None:
     learned = {identity(row) for row in whole["forget"].rows}
     for request in requests:
         if any(identity(row) not in learned for row in request["forget"].rows):
-            raise ConfigError(f"{whole.name} does not hold the request {request.name}: join the files of the stream as data.forget=a+b, "
-                              "or give --original and --oracle")  # fmt: skip
+            raise ConfigError(
+                f"{whole.name} does not hold the request {request.name}: join the files of the stream as data.forget=a+b, "
+                "or give --original and --oracle"
+            )

@@ -36,8 +36,15 @@ def asked(data: Any, keys: Sequence[str]) -> RunConfig:
     return read_config(None, {"data": data}, keys)
 
 
-def compared(models: Sequence[str], config: RunConfig, oracles: Sequence[str], original: str, store: Path | None,
-             audits: Sequence[Any] = (), title: str = "") -> Comparison:  # fmt: skip
+def compared(
+    models: Sequence[str],
+    config: RunConfig,
+    oracles: Sequence[str],
+    original: str,
+    store: Path | None,
+    audits: Sequence[Any] = (),
+    title: str = "",
+) -> Comparison:
     """Measure controls and models, each with the same audits (none named: all that apply), and ask them the same questions.
 
     ``store`` keeps the observations (None: only while they are needed). Raises ConfigError for an unknown audit.
@@ -47,7 +54,9 @@ def compared(models: Sequence[str], config: RunConfig, oracles: Sequence[str], o
     split = split_of(config.data)
     first = result_of(original, config.template) if original else None
     retrained = [result_of(name, config.template) for name in oracles]
-    loaded = [("original", original, first)] * bool(original) + [("oracle", *pair) for pair in zip(oracles, retrained)]
+    loaded = [("original", original, first)] * bool(original) + [
+        ("oracle", *pair) for pair in zip(oracles, retrained)
+    ]
     every = [*loaded, *(("unlearned", name, None) for name in models)]
     questions, said, artefacts = sampled(split), {}, []
     with tempfile.TemporaryDirectory() as scratch:
@@ -55,10 +64,19 @@ def compared(models: Sequence[str], config: RunConfig, oracles: Sequence[str], o
         for (kind, path, there), name in zip(every, short([path for _, path, _ in every])):
             result = there or result_of(path, config.template)
             found = api.audit(result, split, oracle=retrained, original=first, audits=audits, store=kept)
-            artefacts.append(Artefact(name, kind, method_of(path), result.digest, tuple(m.row() for m in found)))
+            artefacts.append(
+                Artefact(name, kind, method_of(path), result.digest, tuple(m.row() for m in found))
+            )
             said[name] = answers(result, questions, Store(kept))
-    samples = [{"role": role, "question": row["question"], "answer": row["answer"], "said": {name: text[i] for name, text in said.items()}}
-               for i, (role, row) in enumerate(questions)]  # fmt: skip
+    samples = [
+        {
+            "role": role,
+            "question": row["question"],
+            "answer": row["answer"],
+            "said": {name: text[i] for name, text in said.items()},
+        }
+        for i, (role, row) in enumerate(questions)
+    ]
     facts = {"data": f"{split.name} · {split.digest[:16]}", **api.versions()}
     return Comparison(title or f"Forgetting on {split.name}", tuple(artefacts), facts, tuple(samples))
 
@@ -78,7 +96,9 @@ def answers(result: api.Result, questions: Sequence[tuple[str, Row]], store: Sto
     if not questions:
         return []
     split = make_split({"shown": [row for _, row in questions]})
-    return store.observe(result.model, result.task, split, [Want("generations", "shown")], quiet=True).generations("shown")
+    return store.observe(
+        result.model, result.task, split, [Want("generations", "shown")], quiet=True
+    ).generations("shown")
 
 
 def short(paths: Sequence[str]) -> list[str]:
@@ -120,7 +140,15 @@ def publish(comparison: Comparison, out: Path, as_json: bool) -> None:
     notice(f"report: {page}")
 
 
-def compare_run(models: Sequence[str], data: str, oracles: Sequence[str], original: str, out: Path, as_json: bool, keys: Sequence[str]) -> None:
+def compare_run(
+    models: Sequence[str],
+    data: str,
+    oracles: Sequence[str],
+    original: str,
+    out: Path,
+    as_json: bool,
+    keys: Sequence[str],
+) -> None:
     """Measure, print the table, write the report."""
     if not models:
         raise ConfigError("compare needs at least one model: a model folder, a run folder or a hub name")

@@ -30,5 +30,9 @@ def demo_run(out: Path, people: int) -> None:
         forget_run(checked({"model": original, "data": data, "method": method, **settings}), out / method)
     folders = [str(out / method) for method in METHODS]
     title = f"Forgetting {round(people * 0.1)} of {people} people"
-    publish(compared(folders, checked({"data": data}), [oracle], original, out / "observations", title=title), out, False)
+    publish(
+        compared(folders, checked({"data": data}), [oracle], original, out / "observations", title=title),
+        out,
+        False,
+    )
     notice(f"done in {time.monotonic() - began:.0f} s")

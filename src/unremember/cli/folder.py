@@ -13,14 +13,14 @@ from typing import Any
 from unremember import api
 from unremember.cli.config import RunConfig
 from unremember.data.split import Split
-from unremember.data.text import Template
-from unremember.engine.checkpoint import write_text
-from unremember.engine.processes import main, wait
 from unremember.errors import ConfigError, ModelError
+from unremember.files import write_text
 from unremember.models.digest import weights_digest
 from unremember.models.load import load_model, load_tokenizer, model_in, quiet, save_model
+from unremember.processes import main, wait
 from unremember.registry import benchmarks
 from unremember.report.model_card import model_card
+from unremember.tasks.text import Template
 
 
 def notice(line: str) -> None:
@@ -37,7 +37,9 @@ def template_of(prompt: str) -> Template:
     try:
         prompt.format(question="")
     except (LookupError, ValueError) as error:
-        raise ConfigError(f"template {prompt!r}: {{question}} is the only field there is; a brace itself is doubled") from error
+        raise ConfigError(
+            f"template {prompt!r}: {{question}} is the only field there is; a brace itself is doubled"
+        ) from error
     return Template(prompt) if prompt else Template()
 
 
@@ -74,8 +76,13 @@ def finished(out: Path, kind: str, config: RunConfig) -> bool:
     Raises ConfigError where the folder holds another run.
     """
     there = read_run(out)
-    if there and {"kind": there.get("kind"), "config": {**wanted(kind, RunConfig())["config"], **there.get("config", {})}} != wanted(kind, config):
-        raise ConfigError(f"{out} holds another run (see its run.json): choose another --out, or delete the folder")
+    if there and {
+        "kind": there.get("kind"),
+        "config": {**wanted(kind, RunConfig())["config"], **there.get("config", {})},
+    } != wanted(kind, config):
+        raise ConfigError(
+            f"{out} holds another run (see its run.json): choose another --out, or delete the folder"
+        )
     done = "digest" in there and (out / "model").is_dir()
     if done:
         notice(f"{out} is finished already")
@@ -89,8 +96,12 @@ def wanted(kind: str, config: RunConfig) -> dict[str, Any]:
 @contextlib.contextmanager
 def begun(out: Path, kind: str, config: RunConfig, model: Any, split: Split) -> Iterator[None]:
     """Write run.json before the run; where the run fails before its first step, nothing is left behind."""
-    there = {**wanted(kind, config), "versions": api.versions(), "hashes": {"data": split.digest, "start": weights_digest(model)},
-             "roles": {name: {"rows": len(role), "digest": role.digest} for name, role in split.roles.items()}}  # fmt: skip
+    there = {
+        **wanted(kind, config),
+        "versions": api.versions(),
+        "hashes": {"data": split.digest, "start": weights_digest(model)},
+        "roles": {name: {"rows": len(role), "digest": role.digest} for name, role in split.roles.items()},
+    }
     write_text(out / "run.json", json.dumps(there, indent=2))
     try:
         yield
@@ -108,7 +119,10 @@ def finish(out: Path, result: api.Result, tokenizer: Any, seconds: float) -> Non
     quiet()
     if main():
         save_model(result.model, tokenizer, out / "model")
-        write_text(out / "run.json", json.dumps({**read_run(out), "digest": result.digest, "seconds": round(seconds, 1)}, indent=2))
+        write_text(
+            out / "run.json",
+            json.dumps({**read_run(out), "digest": result.digest, "seconds": round(seconds, 1)}, indent=2),
+        )
         write_card(out)
     wait()
 

@@ -21,7 +21,12 @@ def check_parts(config: RunConfig) -> None:
     if not config.model:
         raise ConfigError("forget needs --model: a model folder, a run folder or a hub name")
     methods.make(config.method)
-    for seam, kind in (("blend", "blends"), ("sampling", "samplings"), ("selection", "selections"), ("retain", "losses")):
+    for seam, kind in (
+        ("blend", "blends"),
+        ("sampling", "samplings"),
+        ("selection", "selections"),
+        ("retain", "losses"),
+    ):
         if part := getattr(config, seam):
             ALL[kind].make(part)
 
@@ -38,7 +43,19 @@ def forget_run(config: RunConfig, out: Path, watch: Watch | None = None, every: 
         model, split = fresh(model.config, config.settings.seed), api.learned(split, without=("forget",))
     began = time.monotonic()
     with begun(out, "forget", config, model, split):
-        result = api.forget(model, split, config.method, tokenizer=tokenizer, blend=config.blend, sampling=config.sampling,
-                            selection=config.selection, retain=config.retain, template=template_of(config.template), folder=out,
-                            watch=watch, every=every, **dataclasses.asdict(config.settings))  # fmt: skip
+        result = api.forget(
+            model,
+            split,
+            config.method,
+            tokenizer=tokenizer,
+            blend=config.blend,
+            sampling=config.sampling,
+            selection=config.selection,
+            retain=config.retain,
+            template=template_of(config.template),
+            folder=out,
+            watch=watch,
+            every=every,
+            **dataclasses.asdict(config.settings),
+        )
     finish(out, result, tokenizer, time.monotonic() - began)

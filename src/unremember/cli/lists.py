@@ -31,7 +31,11 @@ def taxonomy(as_json: bool = typer.Option(False, "--json", help="Print JSON obje
 
     found = covered()
     if as_json:
-        typer.echo(json.dumps([{**dataclasses.asdict(element), "here": list(names)} for element, names in found], indent=2))
+        typer.echo(
+            json.dumps(
+                [{**dataclasses.asdict(element), "here": list(names)} for element, names in found], indent=2
+            )
+        )
         return
     made = Table(box=None, header_style="bold", pad_edge=False)
     made.add_column("id", no_wrap=True, style="bold")
@@ -48,8 +52,10 @@ def taxonomy(as_json: bool = typer.Option(False, "--json", help="Print JSON obje
 def listing(registry: Registry) -> Callable[..., None]:
     """The command that lists one registry."""
 
-    def show(name: str = typer.Argument("", metavar="[NAME]", help="Show this one in full.", show_default=False),
-             as_json: bool = typer.Option(False, "--json", help="Print JSON objects.")) -> None:  # fmt: skip
+    def show(
+        name: str = typer.Argument("", metavar="[NAME]", help="Show this one in full.", show_default=False),
+        as_json: bool = typer.Option(False, "--json", help="Print JSON objects."),
+    ) -> None:
         entries = [registry.entry(name)] if name else registry.all()
         if as_json:
             typer.echo(json.dumps([entry.row() for entry in entries], indent=2))
@@ -64,12 +70,18 @@ def listing(registry: Registry) -> Callable[..., None]:
 def full(entry: Entry) -> str:
     """Everything an entry says about itself: its docstring, its facts, its parameters with their defaults."""
     row = entry.row()
-    facts = {"paper": " ".join(filter(None, (entry.paper, entry.arxiv and f"(arXiv {entry.arxiv})"))), "needs": ", ".join(entry.needs),
-             "fidelity": entry.fidelity, "taxonomy": entry.taxonomy and f"{entry.taxonomy}: {IDS[entry.taxonomy].what}",
-             "cost of a step": row.get("cost", ""),
-             "parameters": ", ".join(f"{key}={default}" for key, default in row["parameters"].items())}  # fmt: skip
+    facts = {
+        "paper": " ".join(filter(None, (entry.paper, entry.arxiv and f"(arXiv {entry.arxiv})"))),
+        "needs": ", ".join(entry.needs),
+        "fidelity": entry.fidelity,
+        "taxonomy": entry.taxonomy and f"{entry.taxonomy}: {IDS[entry.taxonomy].what}",
+        "cost of a step": row.get("cost", ""),
+        "parameters": ", ".join(f"{key}={default}" for key, default in row["parameters"].items()),
+    }
     lines = [f"{title}: {text}" for title, text in facts.items() if text]
-    return "\n".join([entry.name, "", (inspect.getdoc(entry.make) or entry.summary).replace("``", "`"), "", *lines])
+    return "\n".join(
+        [entry.name, "", (inspect.getdoc(entry.make) or entry.summary).replace("``", "`"), "", *lines]
+    )
 
 
 def table(entries: Sequence[Entry]) -> None:
@@ -87,5 +99,7 @@ def table(entries: Sequence[Entry]) -> None:
     for entry in entries:
         price = "{}F {}B".format(*entry.price) if entry.price else ""
         needs = "; ".join(filter(None, (", ".join(entry.needs), price)))
-        made.add_row(entry.name, entry.summary.replace("`", ""), entry.arxiv or entry.paper, needs, entry.fidelity)
+        made.add_row(
+            entry.name, entry.summary.replace("`", ""), entry.arxiv or entry.paper, needs, entry.fidelity
+        )
     Console().print(made)

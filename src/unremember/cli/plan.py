@@ -38,12 +38,16 @@ def cost_of(found: Expected) -> str:
     known = load()
     ranked = "ranked with" if known.low > 0 else "did not rank beyond chance,"
     beyond = "" if found.inside else "; this one is beyond all of them: an extrapolation"
-    return (f"{found.cost:.2f} ({found.low:.2f} … {found.high:.2f}) of the retain answers' probability: {known.requests} requests on {known.arena}, "
-            f"which hardness {ranked} ρ = {known.rho:.2f} ({known.low:.2f} … {known.high:.2f}){beyond}")  # fmt: skip
+    return (
+        f"{found.cost:.2f} ({found.low:.2f} … {found.high:.2f}) of the retain answers' probability: {known.requests} requests on {known.arena}, "
+        f"which hardness {ranked} ρ = {known.rho:.2f} ({known.low:.2f} … {known.high:.2f}){beyond}"
+    )
 
 
 def show(card: Card) -> None:
-    table = Table(box=None, show_header=False, pad_edge=False, title=f"Plan: {card.method}", title_justify="left")
+    table = Table(
+        box=None, show_header=False, pad_edge=False, title=f"Plan: {card.method}", title_justify="left"
+    )
     table.add_column(style="bold")
     table.add_column()
     table.add_row("advice", f"[{COLOURS[card.advice]}]{card.advice}[/]")
@@ -54,7 +58,11 @@ def show(card: Card) -> None:
         table.add_row("hardness", f"cosine {card.hardness.cosine:.3f} ({card.hardness.advice})")
     if card.expected:
         table.add_row("expected cost", cost_of(card.expected))
-    cost = "–" if card.seconds_a_step is None else f"{card.steps} steps of {card.seconds_a_step:.2f} s: {card.steps * card.seconds_a_step:.0f} s"
+    cost = (
+        "–"
+        if card.seconds_a_step is None
+        else f"{card.steps} steps of {card.seconds_a_step:.2f} s: {card.steps * card.seconds_a_step:.0f} s"
+    )
     table.add_row("cost of a step", card.cost_of_a_step)
     table.add_row("cost here", cost)
     Console().print(table)

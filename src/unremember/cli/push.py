@@ -25,4 +25,6 @@ def push_run(folder: str, name: str, private: bool) -> None:
         hub.create_repo(name, private=private, exist_ok=True)
         print(hub.upload_folder(repo_id=name, folder_path=str(model)).commit_url)
     except Exception as error:
-        raise ModelError(f"cannot push to {name} ({first_line(error)}): is the name owner/name, and are you logged in (`hf auth login`)?") from error
+        raise ModelError(
+            f"cannot push to {name} ({first_line(error)}): is the name owner/name, and are you logged in (`hf auth login`)?"
+        ) from error

@@ -12,22 +12,22 @@ from typing import Any
 
 import torch
 
-from unremember.bench import front, sweep
-from unremember.bench.cells import kept, level
-from unremember.bench.sweep import RANGE, Beside, Values
-from unremember.bench.workers import Workers, workers
 from unremember.cli.compare import console
 from unremember.cli.config import SETTINGS, RunConfig, checked, numbered, put, read_tree, read_value
 from unremember.cli.folder import notice, result_of, split_of, write_card
 from unremember.cli.forget import check_parts, forget_run
 from unremember.data.split import Split
-from unremember.engine.checkpoint import write_text
-from unremember.engine.language import Language
 from unremember.engine.loop import Watch
 from unremember.errors import Collapsed, ConfigError, DataError, ModelError
+from unremember.experiments import front, sweep
+from unremember.experiments.cells import kept, level
+from unremember.experiments.sweep import RANGE, Beside, Values
+from unremember.experiments.workers import Workers, workers
+from unremember.files import write_text
 from unremember.models.load import quiet
 from unremember.observe.store import Store
 from unremember.report.comparison import plain
+from unremember.tasks.language import LanguageTask
 
 FIXED = ("model", "data", "template", "without", "only", "settings")
 """What cannot be swept: all points are measured beside the same controls."""
@@ -39,7 +39,7 @@ class Shared:
     """What all points share: the controls, how a model is asked, and where a run stops (None: at its end), looking after ``every`` steps."""
 
     beside: Beside
-    task: Language
+    task: LanguageTask
     stop: float | None
     every: int
 
@@ -55,29 +55,57 @@ class Point:
     folder: Path
 
 
-def sweep_run(words: Sequence[str], out: Path, oracles: Sequence[str], original: str, floor: float, count: int, matched: bool, every: int,
-              address: str, as_json: bool) -> None:  # fmt: skip
+def sweep_run(
+    words: Sequence[str],
+    out: Path,
+    oracles: Sequence[str],
+    original: str,
+    floor: float,
+    count: int,
+    matched: bool,
+    every: int,
+    address: str,
+    as_json: bool,
+) -> None:
     """Run the points, or what is left of them; print the table and write the page, the figure and ``best.yaml``."""
     tree, axes = asked(words, matched)
     if not tree.get("model"):
         raise ConfigError("a sweep needs model=…: a model folder, a run folder or a hub name")
     if not oracles:
-        raise ConfigError("a sweep needs --oracle, a model retrained without the forget set: make one with `unremember train --without forget …`")
+        raise ConfigError(
+            "a sweep needs --oracle, a model retrained without the forget set: make one with `unremember train --without forget …`"
+        )
     values = sweep.ends(axes) if count else sweep.crossed(axes)
     for one in values:
         check_parts(config_of(tree, one))
     base = config_of(tree, values[0])
     split = split_of(base.data)
-    shared = observed(split, original or base.model, oracles, base.template, out / "observations", matched, every)
+    shared = observed(
+        split, original or base.model, oracles, base.template, out / "observations", matched, every
+    )
     ends = controls(shared.beside)
     if floor and not ends[0]["utility"]:
-        raise ConfigError("the original has no utility of which a share could be kept: --floor 0 recommends by forgetting alone")
+        raise ConfigError(
+            "the original has no utility of which a share could be kept: --floor 0 recommends by forgetting alone"
+        )
     least = floor * (ends[0]["utility"] or 0.0)
     with workers(address) as there:
-        run = lambda some: run_points(there, shared, [point_of(shared, tree, one, out / "points") for one in some])  # noqa: E731
-        cells = sweep.searched(axes, count, base.settings.seed, least, there.slots, run) if count else run(values)
+        run = lambda some: run_points(
+            there, shared, [point_of(shared, tree, one, out / "points") for one in some]
+        )  # noqa: E731
+        cells = (
+            sweep.searched(axes, count, base.settings.seed, least, there.slots, run) if count else run(values)
+        )
     cells = sorted({cell["name"]: cell for cell in cells}.values(), key=worth, reverse=True)
-    found = front.Found(f"Sweep on {split.name}: {len(cells)} points", cells, ends, shared.beside.judges, floor, least, shared.stop)
+    found = front.Found(
+        f"Sweep on {split.name}: {len(cells)} points",
+        cells,
+        ends,
+        shared.beside.judges,
+        floor,
+        least,
+        shared.stop,
+    )
     text = plain(found.tree())
     front.write(found, text, out)
     if as_json:
@@ -94,7 +122,9 @@ def asked(words: Sequence[str], matched: bool) -> tuple[dict[str, Any], dict[str
     """(the configuration that all points share, the axes) of a file, ``key=value`` and ``sweep.key=[…]``; the later word wins."""
     files, keys = [word for word in words if "=" not in word], [word for word in words if "=" in word]
     if len(files) > 1:
-        raise ConfigError(f"one configuration is swept, not {len(files)} ({', '.join(files)}): settings are key=value")
+        raise ConfigError(
+            f"one configuration is swept, not {len(files)} ({', '.join(files)}): settings are key=value"
+        )
     swept = [key for key in keys if key.startswith("sweep.")]
     tree = read_tree(Path(files[0]) if files else None, {}, [key for key in keys if key not in swept])
     given = tree.pop("sweep", {})
@@ -106,12 +136,20 @@ def asked(words: Sequence[str], matched: bool) -> tuple[dict[str, Any], dict[str
         raise ConfigError("nothing is swept: give sweep.lr=[1e-4,1e-3], or a block `sweep:` in the file")
     for key in given:
         if (root := str(key).split(".")[0]) in FIXED:
-            raise ConfigError(f"sweep.{key}: {root} cannot be swept, for all points are measured beside the same controls")
+            raise ConfigError(
+                f"sweep.{key}: {root} cannot be swept, for all points are measured beside the same controls"
+            )
     for key, value in tree.items():
-        if (isinstance(value, list) and key in SETTINGS) or (isinstance(value, str) and RANGE.fullmatch(value)):
-            raise ConfigError(f"{key}: the points of a sweep stand under sweep: sweep.{key}={str(value).replace(' ', '')}")
+        if (isinstance(value, list) and key in SETTINGS) or (
+            isinstance(value, str) and RANGE.fullmatch(value)
+        ):
+            raise ConfigError(
+                f"{key}: the points of a sweep stand under sweep: sweep.{key}={str(value).replace(' ', '')}"
+            )
     if matched and ("schedule" in given or tree.setdefault("schedule", "constant") != "constant"):
-        raise ConfigError("--matched ends a run early, so its rate cannot fall towards the end: schedule=constant, or leave it out")
+        raise ConfigError(
+            "--matched ends a run early, so its rate cannot fall towards the end: schedule=constant, or leave it out"
+        )
     return tree, {str(key): sweep.axis(key, value) for key, value in given.items()}
 
 
@@ -127,7 +165,15 @@ def config_of(tree: Mapping[str, Any], values: Values) -> RunConfig:
     return checked(tree_of(tree, values))
 
 
-def observed(split: Split, original: str, oracles: Sequence[str], template: str, folder: Path, matched: bool, every: int) -> Shared:
+def observed(
+    split: Split,
+    original: str,
+    oracles: Sequence[str],
+    template: str,
+    folder: Path,
+    matched: bool,
+    every: int,
+) -> Shared:
     """The controls, observed once: no point holds more models in memory than its own run."""
     quiet()
     store, wants, seen = Store(folder), sweep.wanted(split), []
@@ -142,9 +188,19 @@ def observed(split: Split, original: str, oracles: Sequence[str], template: str,
 def controls(beside: Beside) -> list[dict[str, Any]]:
     """The cells of the original and the oracles. On an axis of positions they are its ends."""
     found = []
-    for (name, end), figures in zip((("original", -1.0), *(("oracle", 0.0) for _ in beside.oracles)), beside.ends):
+    for (name, end), figures in zip(
+        (("original", -1.0), *(("oracle", 0.0) for _ in beside.oracles)), beside.ends
+    ):
         cell = beside.cell(figures)
-        found.append({**cell, "title": name, "steps": 0, "note": "", "quality": end if cell["quality"] is None else cell["quality"]})
+        found.append(
+            {
+                **cell,
+                "title": name,
+                "steps": 0,
+                "note": "",
+                "quality": end if cell["quality"] is None else cell["quality"],
+            }
+        )
     return found
 
 
@@ -171,7 +227,9 @@ def run_points(there: Workers, shared: Shared, points: Sequence[Point]) -> list[
 def watch(shared: Shared) -> Watch | None:
     """What ends a run at matched forgetting."""
     stop = shared.stop
-    return None if stop is None else lambda model, step: level(model, shared.task, shared.beside.split) <= stop
+    return (
+        None if stop is None else lambda model, step: level(model, shared.task, shared.beside.split) <= stop
+    )
 
 
 def run_point(shared: Shared, point: Point) -> dict[str, Any]:
@@ -179,7 +237,14 @@ def run_point(shared: Shared, point: Point) -> dict[str, Any]:
     quiet()
     torch.set_num_threads(1)
     beside, folder, began = shared.beside, point.folder, time.monotonic()
-    cell = {"identity": point.identity, "name": folder.name, "title": point.title, "tree": point.tree, "steps": 0, **beside.cell({})}
+    cell = {
+        "identity": point.identity,
+        "name": folder.name,
+        "title": point.title,
+        "tree": point.tree,
+        "steps": 0,
+        **beside.cell({}),
+    }
     try:
         forget_run(point.config, folder, watch(shared), shared.every)
     except Collapsed as error:
@@ -188,7 +253,9 @@ def run_point(shared: Shared, point: Point) -> dict[str, Any]:
         return {**cell, "note": f"does not run here: {error}"}
     else:
         result = result_of(str(folder), point.config.template)
-        seen = Store(folder / "observations").observe(result.model, result.task, beside.split, sweep.wanted(beside.split), quiet=True)
+        seen = Store(folder / "observations").observe(
+            result.model, result.task, beside.split, sweep.wanted(beside.split), quiet=True
+        )
         card = beside.card(seen)
         write_text(folder / "measurements.json", plain([m.row() for m in card]))
         write_card(folder)
@@ -196,7 +263,9 @@ def run_point(shared: Shared, point: Point) -> dict[str, Any]:
     cell["steps"] = len((folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
     if shared.stop is not None and cell["level"] is not None:
         cell["tree"] = {**point.tree, "max_steps": cell["steps"]}
-        cell["note"] = cell["note"] or ("" if cell["level"] <= shared.stop else "ended before matched forgetting")
+        cell["note"] = cell["note"] or (
+            "" if cell["level"] <= shared.stop else "ended before matched forgetting"
+        )
     cell["seconds"] = round(time.monotonic() - began, 1)
     write_text(folder / POINT, json.dumps(cell, indent=1))
     return cell

@@ -13,13 +13,21 @@ from unremember.cli.folder import begun, finish, finished, model_folder, split_o
 from unremember.data.split import Split
 from unremember.models.load import load_model, load_tokenizer
 from unremember.models.presets import small_llama
-from unremember.models.tokenizer import train_tokenizer
+from unremember.tasks.tokenizers import train_tokenizer
 
 
 def tokenizer_of(split: Split) -> Any:
     """A tokenizer of at most 4,096 ids, trained on what every role asks, answers and tells."""
     rows = [row for role in split.roles.values() for row in role.rows]
-    return train_tokenizer([str(row[column]) for row in rows for column in ("prompt", "question", "answer", "text") if row.get(column)], 4096)
+    return train_tokenizer(
+        [
+            str(row[column])
+            for row in rows
+            for column in ("prompt", "question", "answer", "text")
+            if row.get(column)
+        ],
+        4096,
+    )
 
 
 def train_run(config: RunConfig, out: Path) -> None:
@@ -37,6 +45,14 @@ def train_run(config: RunConfig, out: Path) -> None:
         model = small_llama(len(tokenizer), seed=settings.seed)
     began = time.monotonic()
     with begun(out, "train", config, model, split):
-        result = api.train(model, split, tokenizer=tokenizer, without=config.without, only=config.only,
-                           template=template_of(config.template), folder=out, **dataclasses.asdict(settings))  # fmt: skip
+        result = api.train(
+            model,
+            split,
+            tokenizer=tokenizer,
+            without=config.without,
+            only=config.only,
+            template=template_of(config.template),
+            folder=out,
+            **dataclasses.asdict(settings),
+        )
     finish(out, result, tokenizer, time.monotonic() - began)

@@ -17,7 +17,14 @@ def alternates(split: Split, role: str, texts: Sequence[str], keep: bool = True)
     """
     rows = split[role]
     drawn = (texts[int(key) % len(texts)] for key in rows.keys)
-    return split.with_rows(**{role: [row if keep and row.get("alternate") else {**row, "alternate": text} for row, text in zip(rows.rows, drawn)]})
+    return split.with_rows(
+        **{
+            role: [
+                row if keep and row.get("alternate") else {**row, "alternate": text}
+                for row, text in zip(rows.rows, drawn)
+            ]
+        }
+    )
 
 
 def read_invented(file: Path, role: Role) -> list[Row]:
@@ -30,8 +37,16 @@ def read_invented(file: Path, role: Role) -> list[Row]:
         lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         found = {line["row"]: line["alternates"] for line in lines}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"cannot read {file}: `unremember alternates -m MODEL -d DATA -o {file}` makes it") from error
+        raise DataError(
+            f"cannot read {file}: `unremember alternates -m MODEL -d DATA -o {file}` makes it"
+        ) from error
     without = sum(not found.get(digest) for digest in role.row_digests)
     if without:
-        raise DataError(f"{file} has no invented answer for {without} of {len(role)} rows of {role.name!r}: make it from the same data")
-    return [{**row, "alternate": text} for row, digest in zip(role.rows, role.row_digests) for text in found[digest]]
+        raise DataError(
+            f"{file} has no invented answer for {without} of {len(role)} rows of {role.name!r}: make it from the same data"
+        )
+    return [
+        {**row, "alternate": text}
+        for row, digest in zip(role.rows, role.row_digests)
+        for text in found[digest]
+    ]

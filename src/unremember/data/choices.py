@@ -18,8 +18,18 @@ def asked(question: str, options: Sequence[str], gold: int, **more: Any) -> Row:
 
     ``letters`` are the four texts that may follow, ``gold`` is the index of the right one, ``answer`` its text.
     """
-    lines = [question.strip(), *(f"{letter.strip()}. {option}" for letter, option in zip(LETTERS, options)), "Answer:"]
-    return {"prompt": "\n".join(lines), "answer": LETTERS[gold], "letters": list(LETTERS), "gold": gold, **more}
+    lines = [
+        question.strip(),
+        *(f"{letter.strip()}. {option}" for letter, option in zip(LETTERS, options)),
+        "Answer:",
+    ]
+    return {
+        "prompt": "\n".join(lines),
+        "answer": LETTERS[gold],
+        "letters": list(LETTERS),
+        "gold": gold,
+        **more,
+    }
 
 
 def turned(question: str, options: Sequence[str], gold: int, **more: Any) -> list[Row]:
@@ -27,7 +37,10 @@ def turned(question: str, options: Sequence[str], gold: int, **more: Any) -> lis
 
     Each option stands at each letter once, so a model that only prefers a letter is right in exactly one of four.
     """
-    return [asked(question, [*options[turn:], *options[:turn]], (gold - turn) % OPTIONS, turn=turn, **more) for turn in range(OPTIONS)]
+    return [
+        asked(question, [*options[turn:], *options[:turn]], (gold - turn) % OPTIONS, turn=turn, **more)
+        for turn in range(OPTIONS)
+    ]
 
 
 def questions(rows: Sequence[Row], name: str, lead: str = "") -> list[Row]:
@@ -41,4 +54,8 @@ def questions(rows: Sequence[Row], name: str, lead: str = "") -> list[Row]:
         four = isinstance(options, list | tuple) and len(options) == OPTIONS
         if not (four and isinstance(row.get("question"), str) and row.get("answer") in range(OPTIONS)):
             raise DataError(f"{name}: row {i} is no question with four choices and an answer from 0 to 3")
-    return [made for i, row in enumerate(rows) for made in turned(lead + row["question"], row["choices"], int(row["answer"]), entity=f"{name} {i}")]
+    return [
+        made
+        for i, row in enumerate(rows)
+        for made in turned(lead + row["question"], row["choices"], int(row["answer"]), entity=f"{name} {i}")
+    ]

@@ -30,7 +30,9 @@ Row = Mapping[str, Any]
 
 def row_digest(row: Row) -> str:
     """SHA-256 (hex) of a row's content; arrays and tensors enter by dtype, shape and bytes."""
-    return hashlib.sha256(json.dumps(row, sort_keys=True, default=_array_text, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(row, sort_keys=True, default=_array_text, ensure_ascii=False).encode()
+    ).hexdigest()
 
 
 def value_of(row: Row, column: str) -> Any:
@@ -71,7 +73,9 @@ class Role:
     def column(self, name: str) -> list[Any]:
         """The values of a column in every row. Raises DataError naming the columns there are."""
         values = [value_of(row, name) for row in self.rows]
-        missing = [i for i, value in enumerate(values) if value is None or (isinstance(value, str) and not value)]
+        missing = [
+            i for i, value in enumerate(values) if value is None or (isinstance(value, str) and not value)
+        ]
         if missing:
             there = sorted({key for row in self.rows for key in row})
             hint = "" if len(missing) < len(self) else f" ({nearest(name, there)})"
@@ -108,7 +112,9 @@ class Split:
 
     @cached_property
     def digest(self) -> str:
-        return hashlib.sha256("".join(f"{n}:{r.digest}\n" for n, r in sorted(self.roles.items())).encode()).hexdigest()
+        return hashlib.sha256(
+            "".join(f"{n}:{r.digest}\n" for n, r in sorted(self.roles.items())).encode()
+        ).hexdigest()
 
     def with_rows(self, **roles: Iterable[Row]) -> Split:
         """A copy with some roles replaced or added."""
@@ -116,8 +122,14 @@ class Split:
         return dataclasses.replace(self, roles={**self.roles, **made})
 
 
-def make_split(roles: Mapping[str, Any] | Split, *, utility: Sequence[str] = (), name: str = "data",
-               columns: Mapping[str, str] | None = None, audits: Sequence[Any] = ()) -> Split:  # fmt: skip
+def make_split(
+    roles: Mapping[str, Any] | Split,
+    *,
+    utility: Sequence[str] = (),
+    name: str = "data",
+    columns: Mapping[str, str] | None = None,
+    audits: Sequence[Any] = (),
+) -> Split:
     """Check rows and make a :class:`Split`.
 
     ``roles`` maps a role's name to rows: lists of mappings or a ``datasets.Dataset``. ``columns`` renames columns
@@ -130,10 +142,14 @@ def make_split(roles: Mapping[str, Any] | Split, *, utility: Sequence[str] = (),
     for role, rows in roles.items():
         listed = list(rows)
         if not listed:
-            raise DataError(f"role {role!r} of {name} is empty: give it at least one row, or leave the role out")
+            raise DataError(
+                f"role {role!r} of {name} is empty: give it at least one row, or leave the role out"
+            )
         odd = next((row for row in listed if not isinstance(row, Mapping)), None)
         if odd is not None:
-            raise DataError(f"role {role!r} of {name}: a row is a mapping of column to value, not {type(odd).__name__}")
+            raise DataError(
+                f"role {role!r} of {name}: a row is a mapping of column to value, not {type(odd).__name__}"
+            )
         made[role] = Role(role, rename(listed, columns, role) if columns else listed)
     split = Split(made, tuple(utility), name, tuple(audits))
     if "forget" in split and "retain" in split:
@@ -155,6 +171,31 @@ def identity(row: Row) -> str:
     if "question" in row and "answer" in row:
         return f"{row['question']}\x00{row['answer']}".casefold()
     return str(row["text"]).casefold() if "text" in row else row_digest(row)
+
+
+def learned(split: Split, without: Sequence[str] = (), only: Sequence[str] = ()) -> Split:
+    """Add the role ``train``: the rows of forget, retain and the utility roles, each once.
+
+    Args:
+        without: Roles that are left out; ``("forget",)`` makes the training data of the retrained oracle.
+        only: Roles in place of the usual ones; ``("forget",)`` makes those of a model that knows the forget set better still.
+
+    Raises:
+        DataError: A role does not exist, or no rows are left.
+    """
+    for role in (*without, *only):
+        split[role]
+    rows = {
+        identity(row): row
+        for role in only or ("forget", "retain", *split.utility)
+        if role in split and role not in without
+        for row in split[role].rows
+    }
+    if not rows:
+        raise DataError(
+            f"nothing to train on: without {', '.join(without)} there are no rows in {split.name}"
+        )
+    return dataclasses.replace(split, roles={**split.roles, "train": Role("train", list(rows.values()))})
 
 
 def check_disjoint(forget: Role, retain: Role) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +14,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from unremember.engine.processes import main
 from unremember.errors import RunError
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk or a refused write into one line."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        what = "the disk is full" if full else f"cannot write ({error})"
-        free = f"{shutil.disk_usage(path.parent if path.parent.exists() else '.').free / 1e6:.0f} MB free"
-        raise RunError(f"{path}: {what}; {free}. Earlier checkpoints are whole: make room and run the same command") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all; of several processes the main one does."""
-    if not main():
-        return
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+from unremember.files import disk_errors
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dicts as one flat dict with ``/`` between the keys."""
     if not isinstance(tree, dict):
         return {prefix: tree}
-    return {k: v for key, value in tree.items() for k, v in flatten(value, f"{prefix}/{key}" if prefix else str(key)).items()}
+    return {
+        k: v
+        for key, value in tree.items()
+        for k, v in flatten(value, f"{prefix}/{key}" if prefix else str(key)).items()
+    }
 
 
 def save(folder: Path, tree: dict[str, Any], position: int) -> None:
@@ -75,12 +54,17 @@ def latest(folder: Path) -> dict[str, Any] | None:
     if not done:
         return None
     try:
-        return {**json.loads((done[-1] / "state.json").read_text()), **load_file(done[-1] / "state.safetensors")}
+        return {
+            **json.loads((done[-1] / "state.json").read_text()),
+            **load_file(done[-1] / "state.safetensors"),
+        }
     except (OSError, ValueError, SafetensorError) as error:
-        raise RunError(f"checkpoint {done[-1]} is corrupt ({error}): delete that folder and run the same command") from error
+        raise RunError(
+            f"checkpoint {done[-1]} is corrupt ({error}): delete that folder and run the same command"
+        ) from error
 
 
-def under(flat: dict[str, Any], prefix: str) -> dict[str, Any]:
+def under(flat: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """The entries below ``prefix/``, without it."""
     return {key[len(prefix) + 1 :]: value for key, value in flat.items() if key.startswith(f"{prefix}/")}
 

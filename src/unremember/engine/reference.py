@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unremember.engine.checkpoint import disk_errors
-from unremember.engine.processes import main, same, spread, wait
-from unremember.engine.ragged import Ragged
-from unremember.engine.seams import Need, Task
 from unremember.errors import ModelError
+from unremember.files import disk_errors
 from unremember.models.digest import weights_digest
 from unremember.models.load import load_model, model_in
+from unremember.processes import main, same, spread, wait
+from unremember.tasks.protocol import Need, Task
+from unremember.tasks.ragged import Ragged
 
 
 @dataclasses.dataclass(frozen=True)
-class Cached:
+class CachedReference:
     """One need of one role of n rows: ``values`` [N, …] (memory-mapped) and ``offsets`` int64[n + 1] into it.
 
     Without offsets every row has one entry: ``values`` [n, …]. ``finish`` makes the need of what was kept for it.
@@ -38,7 +38,7 @@ class Cached:
 class ReferenceView:
     """The cached quantities of the drawn rows of one role: ``read(need)`` as the task's own views, Ragged or Tensor[B, …]."""
 
-    cached: Mapping[Need, Cached]
+    cached: Mapping[Need, CachedReference]
     rows: np.ndarray
     device: torch.device
 
@@ -57,12 +57,21 @@ def another(folder: str, model: Any) -> Any:
     found = load_model(model_in(folder), dtype=model.dtype).to(model.device)
     mine, other = (one.config.get_text_config().vocab_size for one in (model, found))
     if mine != other:
-        raise ModelError(f"{folder} has {other} tokens, the model {mine}: take a model that was trained from this one")
+        raise ModelError(
+            f"{folder} has {other} tokens, the model {mine}: take a model that was trained from this one"
+        )
     return found
 
 
-def read_frozen(model: Any, task: Task, data: Mapping[str, Any], wanted: Mapping[str, Sequence[Need]], drawn: Mapping[str, np.ndarray],
-                rows: Mapping[str, str], folder: Path) -> tuple[dict[str, dict[Need, Cached]], tuple[str, ...]]:  # fmt: skip
+def read_frozen(
+    model: Any,
+    task: Task,
+    data: Mapping[str, Any],
+    wanted: Mapping[str, Sequence[Need]],
+    drawn: Mapping[str, np.ndarray],
+    rows: Mapping[str, str],
+    folder: Path,
+) -> tuple[dict[str, dict[Need, CachedReference]], tuple[str, ...]]:
     """(what is ``wanted`` of frozen models by role and need, the digests of these models, the original's first).
 
     ``drawn`` are the rows of each role that will be read, ``rows`` the digest of all that it has.
@@ -70,33 +79,66 @@ def read_frozen(model: Any, task: Task, data: Mapping[str, Any], wanted: Mapping
     asked = [need for needs in wanted.values() for need in needs]
     models = {None: model} | {need.of: another(need.of, model) for need in asked if need.of is not None}
     digests = {of: weights_digest(one) for of, one in models.items()}
-    lasting = {need: task.lasting(models[need.of], dataclasses.replace(need, of=None)) for need in asked}
+    lasting = {need: task.compact(models[need.of], dataclasses.replace(need, of=None)) for need in asked}
     cached = {
-        role: {need: cache(models[need.of], task, data[role], role, lasting[need][0], drawn[role], folder,
-                           f"{digests[need.of]}{rows[role]}{task.digest()}", lasting[need][1]) for need in needs}
+        role: {
+            need: cache(
+                models[need.of],
+                task,
+                data[role],
+                role,
+                lasting[need][0],
+                drawn[role],
+                folder,
+                f"{digests[need.of]}{rows[role]}{task.digest}",
+                lasting[need][1],
+            )
+            for need in needs
+        }
         for role, needs in wanted.items()
-    }  # fmt: skip
+    }
     return cached, tuple(digests.values())
 
 
-def cache(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.ndarray, folder: Path, key: str,
-          finish: Callable[[Tensor], Tensor] | None = None, batch: int = 64) -> Cached:  # fmt: skip
+def cache(
+    model: Any,
+    task: Task,
+    data: Any,
+    role: str,
+    need: Need,
+    rows: np.ndarray,
+    folder: Path,
+    key: str,
+    finish: Callable[[Tensor], Tensor] | None = None,
+    batch: int = 64,
+) -> CachedReference:
     """Compute ``need`` for ``rows`` of a role (others get no entry) or map the file that holds it already.
 
-    ``key`` binds the file to the model's, the data's and the task's digests; ``finish`` is what ``task.lasting`` gave with it.
+    ``key`` binds the file to the model's, the data's and the task's digests; ``finish`` is what ``task.compact`` gave with it.
     """
-    name = hashlib.sha256(f"{key}{role}{need}{hashlib.sha256(rows.tobytes()).hexdigest()}".encode()).hexdigest()[:24]
+    name = hashlib.sha256(
+        f"{key}{role}{need}{hashlib.sha256(rows.tobytes()).hexdigest()}".encode()
+    ).hexdigest()[:24]
     path, index = folder / f"{name}.npy", folder / f"{name}.offsets.npy"
     if not same(path.exists()):
         with disk_errors(path):
             folder.mkdir(parents=True, exist_ok=True)
             _compute(model, task, data, role, need, rows, path, index, batch)
             wait()
-    return Cached(np.load(path, mmap_mode="c"), np.load(index) if index.exists() else None, finish)
+    return CachedReference(np.load(path, mmap_mode="c"), np.load(index) if index.exists() else None, finish)
 
 
-def _compute(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.ndarray, path: Path, index: Path,
-             batch: int) -> None:  # fmt: skip
+def _compute(
+    model: Any,
+    task: Task,
+    data: Any,
+    role: str,
+    need: Need,
+    rows: np.ndarray,
+    path: Path,
+    index: Path,
+    batch: int,
+) -> None:
     work, counts = task.sizes(data, need.text)
     kept = np.zeros_like(counts)
     kept[rows] = counts[rows]
@@ -119,7 +161,9 @@ def _compute(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.
         if out is None:
             shape = (int(offsets[-1]) if ragged else len(work), *values.shape[1:])
             out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
-        where = np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in part]) if ragged else part
+        where = (
+            np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in part]) if ragged else part
+        )
         out[where] = values
     if out is None:
         return
@@ -129,6 +173,7 @@ def _compute(model: Any, task: Task, data: Any, role: str, need: Need, rows: np.
     os.replace(partial, path)
 
 
-def views(cached: Mapping[str, Mapping[Need, Cached]], rows: Mapping[str, np.ndarray],
-          device: torch.device) -> dict[str, ReferenceView]:  # fmt: skip
+def views(
+    cached: Mapping[str, Mapping[Need, CachedReference]], rows: Mapping[str, np.ndarray], device: torch.device
+) -> dict[str, ReferenceView]:
     return {role: ReferenceView(cached.get(role, {}), at, device) for role, at in rows.items()}

@@ -1,78 +1,69 @@
-"""The four seams of a gradient method, and the recipe that picks one of each.
+"""The four seams of a gradient method (loss, blend, sampling, selection), as the loop reads them.
 
-Every seam is a frozen dataclass of hyperparameters with ``init(context) -> state`` and a pure
-``apply(…, state) -> (…, state)``. State is a flat dict of tensors and numbers; the engine saves it with the
-checkpoint, so exact resume costs a method's author nothing.
+Every part is a frozen dataclass of hyperparameters with ``init(context) -> state`` and a pure ``apply(…, state) -> (…, state)``.
+State is a flat dict of tensors and numbers; the loop saves it with the checkpoint, so exact resume costs the author of a
+part nothing. The protocol of a sampling is in ``samplings/``, that of a blend in ``blends/``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from unremember.data.samplings import Sampling, State
 from unremember.data.split import Split
+from unremember.engine.optimizers import AdamW, Milestones, Optimizer
+from unremember.engine.probe import GradientProbe
+from unremember.tasks.protocol import Need, Task, View
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from unremember.engine.measure import Measure
-    from unremember.engine.reading import Reading
-
-
-@dataclasses.dataclass(frozen=True)
-class Need:
-    """One quantity of one text of an example: ``logprobs`` [M], ``logits`` [M, V], ``labels`` [M] or ``hidden`` [M, D] of a layer.
-
-    ``text`` names the column (``answer``, ``alternate``); an image task has a single text, ``input``. ``states`` [M, D] are
-    what the output layer makes the logits of. ``of`` names the folder of a frozen model that a reference is read of in place
-    of the original.
-    """
-
-    text: str = "answer"
-    what: Literal["logprobs", "logits", "labels", "hidden", "states"] = "logprobs"
-    layer: int | None = None
-    of: str | None = None
-
-
-class View(Protocol):
-    """What a forward made of the examples of one role in a micro-batch: read with the needs that were declared."""
-
-    def read(self, need: Need) -> Any: ...
+State = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What a seam may read when it starts: the model, the split (through ``task``), and how the run draws from it."""
+    """What a part may read when it starts, and at each refresh.
+
+    Args:
+        model: The model that is trained, with its weights as they are now.
+        task: The task of the model.
+        split: The rows by role.
+        roles: The roles of the terms; the first is the anchor, whose rows make an epoch.
+        forget_roles: Those of ``roles`` that are to be forgotten; the others are retained.
+        keys: uint64[n] by role: one key a row, from its content.
+        batch_size: Rows of the anchor role in a step.
+        seed: The seed of the run.
+    """
 
     model: Any
-    task: Any
+    task: Task
     split: Split
     roles: tuple[str, ...]
     keys: Mapping[str, np.ndarray]
     batch_size: int
     seed: int
+    forget_roles: tuple[str, ...] = ("forget",)
 
-    @cached_property
-    def reading(self) -> Reading:
-        """The model's losses and gradients on any rows of the split, as the weights are when it is asked."""
-        from unremember.engine.reading import Reading
-
-        return Reading(self.model, self.task, self.split)
+    @property
+    def probe(self) -> GradientProbe:
+        """Losses and gradients of any rows of the split, with the weights as they are when it is asked."""
+        return GradientProbe(self.model, self.task, self.split)
 
 
 class Loss(Protocol):
-    """Per-example loss: ``apply(view, reference, state) -> (Tensor[B], state)``, never reduced.
+    """A loss per example: ``apply(view, reference, state) -> (Tensor[B], state)``, never reduced.
 
-    ``per = "example"``: the engine divides the sum by the examples of the step; ``per = "token"``: the values are
-    sums over answer tokens and the engine divides by the answer tokens of the step, so the result does not depend
-    on how the step is cut into micro-batches; ``tokens`` (all, where a loss has none) says how many of each answer's it reads.
-    ``reference`` reads ``reference_needs`` of the frozen original, or of another frozen model.
+    ``needs`` are read of the current model; ``reference_needs`` of the frozen original, or of another frozen model.
+    With ``per = "example"`` the engine divides the sum by the examples of the step. With ``per = "token"`` the values are sums
+    over answer tokens, and the engine divides by the answer tokens of the step, so the result does not depend on how the
+    step is cut into micro-batches. ``tokens(counts)`` says how many tokens of each answer are read (a loss without it reads all).
+    A loss that reads the model between steps names an interval in steps, ``refresh_every`` (0: before the first step alone;
+    None: never), after which ``refresh(context, state) -> state`` is called.
     """
 
     @property
@@ -81,45 +72,31 @@ class Loss(Protocol):
     def reference_needs(self) -> tuple[Need, ...]: ...
     @property
     def per(self) -> Literal["example", "token"]: ...
+    @property
+    def refresh_every(self) -> int | None: ...
     def tokens(self, counts: np.ndarray) -> np.ndarray: ...
     def init(self, context: Context) -> State: ...
+    def refresh(self, context: Context, state: State) -> State: ...
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]: ...
-
-
-class Blend(Protocol):
-    """Role gradients into one update: ``apply(measure, state) -> ([Tensor], state)``.
-
-    The blend asks ``measure`` for what it wants of the step: the gradient of all roles together, of each role, of some
-    roles at displaced weights, their losses, a further batch. The update is a gradient for the optimiser or, with
-    ``raw``, the change of the weights itself. With ``corrects``, ``correct(change, measure, state) -> (change, state)``
-    has the last word on what the optimiser really did. ``draws`` is how many further batches a step takes at most.
-    Entries of the state whose name begins with ``vectors`` have an entry for every weight's every entry, end to end: with
-    the weights they are sharded, and whole in a checkpoint.
-    """
-
-    @property
-    def raw(self) -> bool: ...
-    @property
-    def corrects(self) -> bool: ...
-    @property
-    def draws(self) -> int: ...
-    @property
-    def vectors(self) -> str: ...
-    def init(self, context: Context) -> State: ...
-    def apply(self, measure: Measure, state: State) -> tuple[list[Tensor], State]: ...
-    def correct(self, change: list[Tensor], measure: Measure, state: State) -> tuple[list[Tensor], State]: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Selected:
-    """The weights that may move, by name, and what is done with the model at the end (merging adapters).
+    """The weights that may move, and what comes with moving them.
 
-    ``masks`` narrows a weight to the entries that are 1.
+    Args:
+        parameters: The weights by name; everything else is frozen.
+        finish: Called with the model when training ends; returns the model (adapters merged, say).
+        masks: By name of a weight, a tensor of its shape: only entries that are 1 move.
+        penalty: Returns a scalar of the weights that is added to every step's objective (None: nothing is).
+        after_step: Called with the step's learning rate after the optimiser moved the weights: a proximal step.
     """
 
     parameters: Mapping[str, torch.nn.Parameter]
-    finish: Any
+    finish: Callable[[Any], Any]
     masks: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    penalty: Callable[[], Tensor] | None = None
+    after_step: Callable[[float], None] | None = None
 
 
 class Selection(Protocol):
@@ -130,54 +107,88 @@ class Selection(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """``weight`` × the loss of a role. ``loss`` is a registered name, ``{"name": …, parameters}`` or a Loss."""
+    """``weight`` × the loss of a role.
+
+    ``loss`` is a registered name, ``{"name": …, parameters}`` or a built loss; None is the training loss of the task.
+    """
 
     role: str
-    loss: Any
+    loss: Any = None
     weight: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
-    """A gradient method: terms, and one choice in each other seam (a name, a mapping or a built part).
+class Seams:
+    """What a gradient method is made of: terms, and one choice in each other seam (a name, a mapping or a built part).
 
-    ``derive`` adds to the split what the terms read and the data do not have (a role made of two others).
+    Args:
+        terms: The weighted losses, each of one role.
+        blend: How the gradients of the roles become one update.
+        sampling: Which rows meet in a step, with which weight.
+        selection: Which weights may move.
+        optimizer: What turns a gradient into a change of the weights.
+        schedule: The course of the learning rate; None takes that of the settings.
+        derive: Adds to the split what the terms read and the data lack, such as a role made of two others.
+        owns: The seams that make the method what it is: they cannot be overridden.
+        forget_roles: The roles to be forgotten; none named: the role of the first term.
     """
 
     terms: tuple[Term, ...]
     blend: Any = "sum"
     sampling: Any = "paired"
     selection: Any = "all"
+    optimizer: Optimizer = AdamW()
+    schedule: Milestones | None = None
     derive: Callable[[Split], Split] | None = None
+    owns: tuple[str, ...] = ()
+    forget_roles: tuple[str, ...] = ()
 
     @property
     def roles(self) -> tuple[str, ...]:
+        """The roles of the terms, in their order."""
         return tuple(dict.fromkeys(term.role for term in self.terms))
 
+    @property
+    def forgets(self) -> tuple[str, ...]:
+        """The roles to be forgotten."""
+        return self.forget_roles or self.roles[:1]
 
-class Task(Protocol):
-    """A modality: encodes rows once and turns drawn rows into views. The engine knows nothing else of it."""
-
-    def encode(self, split: Split, role: str, texts: Sequence[str]) -> Any:
-        """The role's rows, ready for :meth:`forward`."""
-        ...
-
-    def sizes(self, data: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """(int64[n] work of each row, for bucketing; int64[n] answer tokens of each row)."""
-        ...
-
-    def forward(self, model: Any, parts: Mapping[str, tuple[Any, np.ndarray]],
-                needs: Mapping[str, Sequence[Need]]) -> Mapping[str, View]:  # fmt: skip
-        """One forward over the drawn rows of some roles: ``parts[role] = (encoded, rows)``."""
-        ...
-
-    def lasting(self, model: Any, need: Need) -> tuple[Need, Callable[[Tensor], Tensor] | None]:
-        """What is kept of the frozen original for a need, and what makes the need of it again (None: it is kept as it is)."""
-        ...
-
-    def digest(self) -> str:
-        """What else decides the numbers: tokenizer and template, or transforms."""
-        ...
+    def derived(self, split: Split) -> Split:
+        """Return the split with what the terms read and the data lack."""
+        return self.derive(split) if self.derive else split
 
 
-__all__ = ["Blend", "Context", "Loss", "Need", "Recipe", "Sampling", "Selected", "Selection", "State", "Task", "Term", "View"]
+@dataclasses.dataclass(frozen=True)
+class MatchedForgetting:
+    """Ends a phase once a role is forgotten to a stated score: the only fair way to compare methods.
+
+    Args:
+        score: Ends where the mean probability of the role's answers (per token, or of an image's label) is at most this.
+        role: The role that is scored.
+        every: Steps between two evaluations; 0: an epoch.
+    """
+
+    score: float
+    role: str = "forget"
+    every: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A gradient method, and how long it runs before the next phase takes over.
+
+    Args:
+        recipe: The method.
+        until: A number of steps, an ``"epoch"``, or matched forgetting; None: all steps of the settings.
+        settings: Settings of this phase that differ from the run's, such as ``{"lr": 1e-4}``.
+    """
+
+    recipe: Seams
+    until: int | Literal["epoch"] | MatchedForgetting | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def steps(self, run_steps: int, per_epoch: int) -> int:
+        """Return the most steps that the phase takes in a round."""
+        if isinstance(self.until, int):
+            return self.until
+        return per_epoch if self.until == "epoch" else run_steps

@@ -1,9 +1,11 @@
-"""How a recipe is run: everything that is not the method."""
+"""How a method is run: everything that is not the method."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, get_args
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from unremember.errors import ConfigError, above_zero, nearest
 
@@ -42,7 +44,9 @@ class Settings:
                 raise ConfigError(f"{name} must be 0 or above, not {getattr(self, name)}")
         for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
-                raise ConfigError(f"unknown {name} {getattr(self, name)!r}: {nearest(getattr(self, name), known)}")
+                raise ConfigError(
+                    f"unknown {name} {getattr(self, name)!r}: {nearest(getattr(self, name), known)}"
+                )
 
     def rate(self, position: int, total: int, per_epoch: int) -> float:
         """The learning rate of step ``position`` (0-based) of ``total``."""
@@ -52,3 +56,22 @@ class Settings:
         if self.schedule == "constant":
             return self.lr
         return self.lr * (total - position) / max(1.0, total - warm)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of a method: its settings, where it is kept and who watches it.
+
+    Args:
+        settings: Optimiser, schedule, batch, precision, seed.
+        folder: The run folder for log and checkpoints; a stopped run carries on there. None: nothing is kept.
+        watch: ``watch(model, step)`` is called after ``every`` steps and at the end; where it returns True, the run ends.
+        every: Steps between two calls of ``watch``; 0: an epoch.
+        quiet: Show no progress.
+    """
+
+    settings: Settings = dataclasses.field(default_factory=Settings)
+    folder: Path | None = None
+    watch: Callable[[Any, int], bool | None] | None = None
+    every: int = 0
+    quiet: bool = False

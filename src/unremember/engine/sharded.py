@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -14,13 +15,15 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from unremember.engine.processes import Weights, main, total, world
-from unremember.engine.reading import Whole
+from unremember.engine.probe import Whole
 from unremember.engine.seams import Selected
-from unremember.errors import ModelError
+from unremember.engine.weights import Weights
+from unremember.errors import ConfigError, ModelError
 from unremember.models import causal
+from unremember.processes import main, total, world
 
-Made = TypeVar("Made")
+Read = TypeVar("Read")
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
 class Sharded(Weights):
@@ -49,7 +52,7 @@ class Sharded(Weights):
         self.parameters = [nn.Parameter(p.to_local().detach()) for p in self.sharded]
         self.masks = [None if mask is None else self.own(at, mask) for at, mask in enumerate(self.masks)]
 
-    def forward(self, read: Callable[[Any], Made]) -> Made:
+    def forward(self, read: Callable[[Any], Read]) -> Read:
         return self.root(read)
 
     def gradients(self) -> list[Tensor | None]:
@@ -68,22 +71,36 @@ class Sharded(Weights):
         if mine.shape != self.parameters[at].shape:
             return mine
         like = self.sharded[at]
-        whole = DTensor.from_local(mine, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()).full_tensor()
+        whole = DTensor.from_local(
+            mine, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
+        ).full_tensor()
         return whole.cpu() if main() else mine
 
     def own(self, at: int, whole: Tensor) -> Tensor:
         like = self.sharded[at]
         if whole.shape != like.shape:
             return whole
-        return distribute_tensor(whole.contiguous(), like.device_mesh, like.placements, src_data_rank=None).to_local()
+        return distribute_tensor(
+            whole.contiguous(), like.device_mesh, like.placements, src_data_rank=None
+        ).to_local()
 
     def full_vector(self, mine: Tensor) -> Tensor:
         parts = mine.split([p.numel() for p in self.parameters])
-        return torch.cat([self.full(at, part.view_as(p)).flatten() for at, (part, p) in enumerate(zip(parts, self.parameters))])
+        return torch.cat(
+            [
+                self.full(at, part.view_as(p)).flatten()
+                for at, (part, p) in enumerate(zip(parts, self.parameters))
+            ]
+        )
 
     def own_vector(self, whole: Tensor) -> Tensor:
         parts = whole.split([p.numel() for p in self.sharded])
-        return torch.cat([self.own(at, part.view(p.shape)).flatten() for at, (part, p) in enumerate(zip(parts, self.sharded))])
+        return torch.cat(
+            [
+                self.own(at, part.view(p.shape)).flatten()
+                for at, (part, p) in enumerate(zip(parts, self.sharded))
+            ]
+        )
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[Any]:
@@ -103,3 +120,21 @@ def blocks(model: Any) -> list[nn.Module]:
         return list(causal.layers(model))
     except ModelError:
         return []
+
+
+def hold(accelerator: Accelerator, model: Any, selected: Selected) -> Weights:
+    """The weights, sharded where ``accelerate`` was told to use FSDP, else whole in every process.
+
+    Raises ConfigError where a layer reads the whole batch, of which a process has a share.
+    """
+    if world().num_processes == 1:
+        return Weights(accelerator, model, selected)
+    if any(
+        isinstance(m, BATCH_NORM) and any(p.requires_grad for p in m.parameters()) for m in model.modules()
+    ):
+        raise ConfigError(
+            "batch normalisation reads the whole batch, of which a process has a share: train in one process, or freeze it"
+        )
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
+        return Weights(accelerator, model, selected)
+    return Sharded(accelerator, model, selected)

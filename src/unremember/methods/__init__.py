@@ -1,1 +1,1 @@
-"""Methods: one file a system. A gradient method picks one part of each seam; others work on the model directly."""
+"""Methods: one file a system. ``protocol.py`` says what a method is; language/ holds those for language models."""

@@ -17,11 +17,16 @@ class Place(DynamicLayer):
         self.room = room
         self.held: list[Tensor] = []
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         new = key_states, value_states
         if not self.held:
             self.lazy_initialization(key_states, value_states)
-            self.held = [states.new_empty(*states.shape[:2], states.shape[2] + self.room, states.shape[3]) for states in new]
+            self.held = [
+                states.new_empty(*states.shape[:2], states.shape[2] + self.room, states.shape[3])
+                for states in new
+            ]
         start = self.get_seq_length()
         for held, states in zip(self.held, new):
             held[: len(states), :, start : start + states.shape[2]] = states

@@ -32,7 +32,9 @@ def layers(model: Any) -> nn.ModuleList:
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth:
             return module
-    raise ModelError(f"{type(model).__name__} has no list of {depth} decoder blocks: layers cannot be chosen by number")
+    raise ModelError(
+        f"{type(model).__name__} has no list of {depth} decoder blocks: layers cannot be chosen by number"
+    )
 
 
 def head(model: Any, hidden: Tensor) -> Tensor:
@@ -62,20 +64,40 @@ def last_hidden(model: Any, ids: Tensor, **inputs: Any) -> Tensor:
     return body(model)(input_ids=ids, use_cache=False, **inputs).last_hidden_state
 
 
-def packed_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
-                     packed: Sequence[int] | None = None, **options: Any) -> tuple[Tensor, None]:  # fmt: skip
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    packed: Sequence[int] | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
     """Causal attention in rows of ``packed`` tokens that lie end to end in one sequence; without ``packed``, one row."""
     if packed is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     rows = zip(*(states.split(packed, dim=2) for states in (query, key, value)))
-    return torch.cat([sdpa_attention_forward(module, q, k, v, None, **options)[0] for q, k, v in rows], dim=1), None
+    return torch.cat(
+        [sdpa_attention_forward(module, q, k, v, None, **options)[0] for q, k, v in rows], dim=1
+    ), None
 
 
-def earlier_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **options: Any) -> tuple[Tensor, None]:
+def earlier_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **options: Any
+) -> tuple[Tensor, None]:
     """Attention under a mask by which nothing sees what comes later: a few queries at a time, against no later keys."""
     ends = range(SPAN, query.shape[2] + SPAN, SPAN)
-    parts = [sdpa_attention_forward(module, query[:, :, end - SPAN : end], key[:, :, :end], value[:, :, :end],
-                                    attention_mask[:, :, end - SPAN : end, :end], **options)[0] for end in ends]  # fmt: skip
+    parts = [
+        sdpa_attention_forward(
+            module,
+            query[:, :, end - SPAN : end],
+            key[:, :, :end],
+            value[:, :, :end],
+            attention_mask[:, :, end - SPAN : end, :end],
+            **options,
+        )[0]
+        for end in ends
+    ]
     return torch.cat(parts, dim=1), None
 
 
@@ -88,7 +110,11 @@ def packs(model: Any, longest: int) -> bool:
     """Whether rows of up to ``longest`` tokens may lie end to end: only attention may carry anything from token to token."""
     config = model.config.get_text_config()
     attends = {"full_attention", "sliding_attention"}.issuperset(getattr(config, "layer_types", None) or ())
-    plain = model.config._attn_implementation in ("sdpa", PACKED, EARLIER) and model._supports_attention_backend and not model._is_stateful
+    plain = (
+        model.config._attn_implementation in ("sdpa", PACKED, EARLIER)
+        and model._supports_attention_backend
+        and not model._is_stateful
+    )
     return attends and plain and longest <= (window(model) or longest)
 
 
@@ -145,7 +171,9 @@ def hidden_at(model: Any, ids: Tensor, layer: int, **inputs: Any) -> Tensor:
     """Output [B, T, D] of block ``layer`` (negative from the end); deeper blocks and the output layer never run."""
     blocks = layers(model)
     if not -len(blocks) <= layer < len(blocks):
-        raise ModelError(f"the model has {len(blocks)} blocks: layer {layer} is not among 0..{len(blocks) - 1}")
+        raise ModelError(
+            f"the model has {len(blocks)} blocks: layer {layer} is not among 0..{len(blocks) - 1}"
+        )
     found: list[Tensor] = []
 
     def stop(module: nn.Module, args: Any, output: Any) -> None:
@@ -175,14 +203,21 @@ class _Picked(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
         size = max(1, READ_BUDGET // logits.shape[-1])
         ctx.size = size
-        logprobs = -torch.cat([F.cross_entropy(part, wanted, reduction="none") for part, wanted in zip(logits.split(size), labels.split(size))])
+        logprobs = -torch.cat(
+            [
+                F.cross_entropy(part, wanted, reduction="none")
+                for part, wanted in zip(logits.split(size), labels.split(size))
+            ]
+        )
         ctx.save_for_backward(logits, labels, logits.gather(-1, labels[:, None])[:, 0] - logprobs)
         return logprobs
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         logits, labels, normalisers = ctx.saved_tensors
-        for part, norm, grad in zip(*(values.split(ctx.size) for values in (logits, normalisers[:, None], grads[0][:, None]))):
+        for part, norm, grad in zip(
+            *(values.split(ctx.size) for values in (logits, normalisers[:, None], grads[0][:, None]))
+        ):
             part.sub_(norm).exp_().mul_(-grad)
         logits[torch.arange(len(labels), device=labels.device), labels] += grads[0]
         return logits, None
@@ -219,7 +254,9 @@ def first_greatest(logits: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def rows_scores(model: Any, hidden: Tensor, row_of_label: Tensor, labels: Tensor, moments: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+def rows_scores(
+    model: Any, hidden: Tensor, row_of_label: Tensor, labels: Tensor, moments: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """(float32 [M] log p(label), int64 [R] greedy ids, moments) from hidden states [R, D]; several labels may share a row.
 
     ``row_of_label`` int64[M] names the row that predicts each label; a row's normaliser is computed once. The moments are
@@ -229,7 +266,9 @@ def rows_scores(model: Any, hidden: Tensor, row_of_label: Tensor, labels: Tensor
     best, spread = [], [hidden.new_empty(0, 2, dtype=torch.float32)]
     order = torch.argsort(row_of_label, stable=True)
     size = chunks(model, len(hidden), READ_BUDGET)
-    edges = torch.searchsorted(row_of_label[order].contiguous(), torch.arange(0, len(hidden) + size, size, device=hidden.device))
+    edges = torch.searchsorted(
+        row_of_label[order].contiguous(), torch.arange(0, len(hidden) + size, size, device=hidden.device)
+    )
     for i, states in enumerate(hidden.split(size)):
         logits = head(model, states).float()
         best.append(first_greatest(logits))
@@ -247,4 +286,9 @@ def rows_scores(model: Any, hidden: Tensor, row_of_label: Tensor, labels: Tensor
 @torch.no_grad()
 def greedy(model: Any, hidden: Tensor) -> Tensor:
     """int64 [R]: the greedy token after each of the hidden states [R, D]."""
-    return torch.cat([first_greatest(head(model, states)) for states in hidden.split(chunks(model, len(hidden), READ_BUDGET))])
+    return torch.cat(
+        [
+            first_greatest(head(model, states))
+            for states in hidden.split(chunks(model, len(hidden), READ_BUDGET))
+        ]
+    )

@@ -1,19 +1,23 @@
-"""The hash of a model's weights: what every figure is bound to."""
+"""Hashes of a model: its weights, and the configuration that says how they are used."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
-import torch
+VOLATILE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
+"""Entries of a configuration that saving and loading change, and that change no figure."""
 
 
 def weights_digest(model: Any) -> str:
-    """SHA-256 (hex) over name, dtype, shape and bytes of the tensors that are saved, sorted by name.
+    """Hash the tensors of a model that are saved: SHA-256 (hex) over name, dtype, shape and bytes, sorted by name.
 
     A tensor that has two names counts under both, so tied weights and equal copies give the same digest.
     """
+    import torch
+
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         raw = tensor.detach().cpu().contiguous()
@@ -22,8 +26,17 @@ def weights_digest(model: Any) -> str:
     return digest.hexdigest()
 
 
+def config_digest(model: Any) -> str:
+    """Hash how a model uses its weights: SHA-256 (hex) over its configuration, or over its modules where it has none."""
+    config: Any = getattr(model, "config", None)
+    if not hasattr(config, "to_dict"):
+        return hashlib.sha256(repr(model).encode()).hexdigest()
+    entries = {key: value for key, value in config.to_dict().items() if key not in VOLATILE}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def weights_in(folder: str | Path) -> str:
-    """SHA-256 (hex) over the weight files of a model folder, in the order of their names."""
+    """Hash the weight files of a model folder: SHA-256 (hex) over their bytes, in the order of their names."""
     digest = hashlib.sha256()
     for file in sorted(Path(folder).glob("*.safetensors")):
         digest.update(file.read_bytes())

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unremember.errors import ModelError, RunError
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-TOKENIZERS = {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json"}
 
 
 def model_in(folder: str | Path) -> Path:
@@ -20,40 +19,37 @@ def model_in(folder: str | Path) -> Path:
     return inner if inner.is_dir() else Path(folder)
 
 
-def load_model(path: str | Path, *, dtype: Any = None) -> Any:
-    """The causal language model in a folder or at a hub name, in eval mode.
+def load_model(path: str | Path, *, dtype: Any = None, kind: str = "AutoModelForCausalLM") -> Any:
+    """Load the model in a folder or at a hub name, in evaluation mode.
 
-    Raises ModelError for a missing folder, pickle-only weights, a corrupt file, weights that do not fill the model,
-    an unknown hub name.
+    Args:
+        path: A model folder or a hub name.
+        dtype: The type of the weights; None for the one that is stored.
+        kind: The auto class of transformers that builds it.
+
+    Raises:
+        ModelError: The folder or hub name does not exist, the weights are a pickle or corrupt, or they do not fill the model.
     """
-    from transformers import AutoModelForCausalLM
+    import transformers
 
     check_weights(path, files_of(path))
     quiet()
-    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # else all processes of a job but the first get empty weights
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = (
+        "false"  # else all processes of a job but the first get empty weights
+    )
     try:
         options = {"dtype": dtype} if dtype is not None else {}
-        loaded: Any = AutoModelForCausalLM.from_pretrained(str(path), use_safetensors=True, output_loading_info=True, **options)
+        loaded: Any = getattr(transformers, kind).from_pretrained(
+            str(path), use_safetensors=True, output_loading_info=True, **options
+        )
     except Exception as error:
         raise ModelError(f"cannot load a model from {path}: {first_line(error)}") from error
     model, found = loaded
     if missing := sorted(found["missing_keys"]):
-        raise ModelError(f"{path} lacks {len(missing)} of the model's weights (first: {missing[0]}): they would be random; save the model again")
+        raise ModelError(
+            f"{path} lacks {len(missing)} of the model's weights (first: {missing[0]}): they would be random; save the model again"
+        )
     return model.eval()
-
-
-def load_tokenizer(path: str | Path) -> Any:
-    """The tokenizer beside a model. Raises ModelError where there is none."""
-    from transformers import AutoTokenizer
-
-    files = files_of(path)
-    if files is not None and not TOKENIZERS & set(files):
-        raise ModelError(f"{path} has no tokenizer: put its tokenizer.json and tokenizer_config.json beside the weights")
-    quiet()
-    try:
-        return AutoTokenizer.from_pretrained(str(path))
-    except Exception as error:
-        raise ModelError(f"cannot load the tokenizer of {path}: {first_line(error)}") from error
 
 
 def files_of(path: str | Path) -> list[str] | None:
@@ -75,7 +71,9 @@ def files_of(path: str | Path) -> list[str] | None:
             return None
         return [file.rfilename for file in HfApi().model_info(name, timeout=10).siblings or []]
     except Exception as error:
-        raise ModelError(f"no model folder {path}, and no such model could be had from the hub ({first_line(error)})") from error
+        raise ModelError(
+            f"no model folder {path}, and no such model could be had from the hub ({first_line(error)})"
+        ) from error
 
 
 def check_weights(path: str | Path, files: Sequence[str] | None) -> None:
@@ -108,8 +106,14 @@ def quiet() -> None:
         log.getLogger(name).setLevel(log.ERROR)
 
 
-def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write model and tokenizer to ``folder``, which is replaced only once the new one is whole.
+def save_model(model: Any, processor: Any, folder: Path, texts: Mapping[str, str] | None = None) -> None:
+    """Write a model to ``folder``, which is replaced only once the new one is whole.
+
+    Args:
+        model: Anything with ``save_pretrained``.
+        processor: What prepares the model's inputs (a tokenizer), saved beside it; None for nothing.
+        folder: The model folder.
+        texts: Further small files of the folder: text by file name.
 
     A process that dies leaves the old model or the new one; at worst, between two renames, the old one stands at
     ``<folder>.old`` and the next save puts it back before it begins.
@@ -122,7 +126,10 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
         for left in (partial, old):
             shutil.rmtree(left, ignore_errors=True)
         model.save_pretrained(partial, safe_serialization=True)
-        tokenizer.save_pretrained(partial)
+        if processor is not None:
+            processor.save_pretrained(partial)
+        for name, text in (texts or {}).items():
+            (partial / name).write_text(text, encoding="utf-8")
         if folder.exists():
             os.replace(folder, old)
         os.replace(partial, folder)
@@ -130,5 +137,9 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     except Exception as error:
         if not (isinstance(error, OSError) or "SafetensorError" in type(error).__name__):
             raise
-        free = f"; {shutil.disk_usage(folder.parent).free / 1e6:.0f} MB free" if folder.parent.is_dir() else ""
-        raise RunError(f"cannot save the model to {folder} ({first_line(error)}{free}): make room, run the same command") from error
+        free = (
+            f"; {shutil.disk_usage(folder.parent).free / 1e6:.0f} MB free" if folder.parent.is_dir() else ""
+        )
+        raise RunError(
+            f"cannot save the model to {folder} ({first_line(error)}{free}): make room, run the same command"
+        ) from error

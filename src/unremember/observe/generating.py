@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from unremember.data.text import Texts
-from unremember.engine.processes import spread
-from unremember.engine.progress import Progress
 from unremember.models import causal
 from unremember.models.cache import decoding_cache
 from unremember.observe.scoring import Scored
+from unremember.processes import spread
+from unremember.progress import Progress
+from unremember.tasks.text import Texts
 
 ROWS = 64
 """Prompts that are decoded together."""
@@ -36,8 +36,15 @@ class Line:
     draft: list[int]
 
 
-def generate(model: Any, texts: Texts, drafted: Scored, end: int, limit: int, earlier: Sequence[list[int]] = (),
-             quiet: bool = False) -> list[list[int]]:  # fmt: skip
+def generate(
+    model: Any,
+    texts: Texts,
+    drafted: Scored,
+    end: int,
+    limit: int,
+    earlier: Sequence[list[int]] = (),
+    quiet: bool = False,
+) -> list[list[int]]:
     """Greedy continuations (at most ``limit`` tokens, end token excluded) of the prompts of ``texts``.
 
     ``drafted`` are the scores of the true answers under this model, ``earlier`` what another model said. Neither changes
@@ -64,7 +71,9 @@ def generate(model: Any, texts: Texts, drafted: Scored, end: int, limit: int, ea
     return [ids[:-1] if ids[-1] == end else ids for ids in done]
 
 
-def drafted_line(texts: Texts, drafted: Scored, i: int, end: int, limit: int, earlier: list[int]) -> tuple[Line, bool]:
+def drafted_line(
+    texts: Texts, drafted: Scored, i: int, end: int, limit: int, earlier: list[int]
+) -> tuple[Line, bool]:
     """The line of text i with every token that the scoring pass already decided, and whether it is finished.
 
     What was said ``earlier`` drafts the rest only if it begins with what is decided: a model that has moved on is not
@@ -95,8 +104,13 @@ def walk(model: Any, lines: Sequence[Line], end: int, limit: int) -> Sequence[Li
     positions = (seen[:, :width].cumsum(1) - 1).clamp(min=0)
     cache, active, length = decoding_cache(model, limit), list(lines), width
     while True:
-        states = causal.body(model)(input_ids=ids, attention_mask=seen[:, :length], position_ids=positions,
-                                    past_key_values=cache, use_cache=True).last_hidden_state  # fmt: skip
+        states = causal.body(model)(
+            input_ids=ids,
+            attention_mask=seen[:, :length],
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
         reads = torch.cat([states[i, -1 - len(line.draft) :] for i, line in enumerate(active)])
         choices = causal.greedy(model, reads).tolist()
         stay, at = [], 0
@@ -121,6 +135,8 @@ def walk(model: Any, lines: Sequence[Line], end: int, limit: int) -> Sequence[Li
 
 def accept(line: Line, choices: Sequence[int]) -> int:
     """Add the greedy ``choices`` up to the first that the draft did not foresee; returns how many drafted tokens were wrong."""
-    agreed = next((k for k, (token, choice) in enumerate(zip(line.draft, choices)) if token != choice), len(line.draft))
+    agreed = next(
+        (k for k, (token, choice) in enumerate(zip(line.draft, choices)) if token != choice), len(line.draft)
+    )
     line.ids.extend(choices[: agreed + 1])
     return len(line.draft) - agreed

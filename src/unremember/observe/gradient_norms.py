@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from unremember.data.text import Texts
-from unremember.engine.processes import spread
-from unremember.engine.progress import Progress
 from unremember.models import causal
+from unremember.processes import spread
+from unremember.progress import Progress
+from unremember.tasks.text import Texts
 
 
 def gradient_norms(model: Any, texts: Texts, quiet: bool = False) -> np.ndarray:
@@ -27,7 +27,9 @@ def gradient_norms(model: Any, texts: Texts, quiet: bool = False) -> np.ndarray:
         ids = torch.from_numpy(texts.ids[texts.offsets[i] : texts.offsets[i + 1]]).to(device)
         hidden = causal.last_hidden(model, ids[None])[0, texts.starts[i] - 1 : -1]
         loss = -causal.token_logprobs(model, hidden, ids[texts.starts[i] :]).mean()
-        norms = torch.stack([g.norm() for g in torch.autograd.grad(loss, weights, allow_unused=True) if g is not None])
+        norms = torch.stack(
+            [g.norm() for g in torch.autograd.grad(loss, weights, allow_unused=True) if g is not None]
+        )
         return float(norms.sum()) / len(weights)
 
     for p in weights:

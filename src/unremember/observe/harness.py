@@ -15,7 +15,9 @@ from unremember.models.load import first_line
 INSTALL = "lm-eval is not installed: pip install 'unremember[eval]'"
 
 
-def harness(model: Any, tokenizer: Any, task: str, metric: str, folder: str = "", limit: int = 0) -> np.ndarray:
+def harness(
+    model: Any, tokenizer: Any, task: str, metric: str, folder: str = "", limit: int = 0
+) -> np.ndarray:
     """float64[n]: a metric of each question of an lm-eval task, or of all tasks of a group in lm-eval's order.
 
     ``folder`` holds task files of one's own; ``limit`` takes the first questions of each task (0: all). Raises
@@ -36,13 +38,24 @@ def harness(model: Any, tokenizer: Any, task: str, metric: str, folder: str = ""
     model.eval()
     wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=32)
     try:
-        found = simple_evaluate(wrapped, tasks=[task], task_manager=tasks, limit=limit or None, log_samples=True, bootstrap_iters=0)
+        found = simple_evaluate(
+            wrapped,
+            tasks=[task],
+            task_manager=tasks,
+            limit=limit or None,
+            log_samples=True,
+            bootstrap_iters=0,
+        )
     except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"lm-eval cannot run {task}: {first_line(error)}. Its data come from the hub, or from files that it names") from error
+        raise DataError(
+            f"lm-eval cannot run {task}: {first_line(error)}. Its data come from the hub, or from files that it names"
+        ) from error
     samples = [sample for name in sorted(found["samples"]) for sample in found["samples"][name]]
     known = sorted({key for sample in samples for key in sample.get("metrics", ())})
     if not all(metric in sample for sample in samples):
-        raise DataError(f"task {task} has no metric {metric!r} for each question (there are {', '.join(known) or 'none'})")
+        raise DataError(
+            f"task {task} has no metric {metric!r} for each question (there are {', '.join(known) or 'none'})"
+        )
     return np.array([float(sample[metric]) for sample in samples])
 
 
@@ -53,5 +66,8 @@ def harness_digest(folder: str = "", limit: int = 0) -> str:
     except importlib.metadata.PackageNotFoundError as error:
         raise ConfigError(INSTALL) from error
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file()) if folder else []
-    parts = [f"{version} {limit}".encode(), *(str(path.relative_to(folder)).encode() + path.read_bytes() for path in files)]
+    parts = [
+        f"{version} {limit}".encode(),
+        *(str(path.relative_to(folder)).encode() + path.read_bytes() for path in files),
+    ]
     return hashlib.sha256(b"\x00".join(parts)).hexdigest()

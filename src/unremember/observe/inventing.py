@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from unremember.data.split import Role
-from unremember.data.text import CHAT, Template
-from unremember.engine.checkpoint import write_text
-from unremember.engine.progress import Progress
+from unremember.files import write_text
+from unremember.progress import Progress
+from unremember.tasks.text import CHAT, Template
 
 WISH = (
     "Question: {question}\nAnswer: {answer}\n"
@@ -22,8 +22,16 @@ ROWS = 16
 """Questions that are answered together, each ``count`` times."""
 
 
-def invent(model: Any, tokenizer: Any, role: Role, template: Template, count: int = 5, limit: int = 64, seed: int = 0,
-           quiet: bool = False) -> list[list[str]]:  # fmt: skip
+def invent(
+    model: Any,
+    tokenizer: Any,
+    role: Role,
+    template: Template,
+    count: int = 5,
+    limit: int = 64,
+    seed: int = 0,
+    quiet: bool = False,
+) -> list[list[str]]:
     """For every row up to ``count`` different answers that are not its own, sampled at temperature 1.
 
     The model is asked for an answer that fits the question and changes its facts (AltPO, arXiv 2409.13474; own wording), as a
@@ -49,7 +57,11 @@ def wish(question: str, answer: str, tokenizer: Any, template: Template) -> str:
     text = WISH.format(question=question, answer=answer)
     if template.prompt != CHAT:
         return f"{text}\nAnswer:\n"
-    return str(tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True))
+    return str(
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+        )
+    )
 
 
 @torch.no_grad()
@@ -60,13 +72,29 @@ def sampled(model: Any, tokenizer: Any, prompts: Sequence[str], count: int, limi
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     tokens = torch.tensor([[pad] * (width - len(one)) + one for one in ids], device=device)
     mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in ids], device=device)
-    out = model.generate(input_ids=tokens, attention_mask=mask, do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
-                         num_return_sequences=count, max_new_tokens=limit, pad_token_id=pad, eos_token_id=tokenizer.eos_token_id)  # fmt: skip
-    said = [text.strip().split("\n")[0].strip() for text in tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)]
+    out = model.generate(
+        input_ids=tokens,
+        attention_mask=mask,
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        num_return_sequences=count,
+        max_new_tokens=limit,
+        pad_token_id=pad,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    said = [
+        text.strip().split("\n")[0].strip()
+        for text in tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
+    ]
     return [said[i * count : (i + 1) * count] for i in range(len(prompts))]
 
 
 def write_invented(file: Path, role: Role, found: Sequence[Sequence[str]]) -> None:
     """A line ``{"row": digest, "alternates": [text, …]}`` for each of the role's rows."""
-    lines = [json.dumps({"row": digest, "alternates": texts}, ensure_ascii=False) for digest, texts in zip(role.row_digests, found)]
+    lines = [
+        json.dumps({"row": digest, "alternates": texts}, ensure_ascii=False)
+        for digest, texts in zip(role.row_digests, found)
+    ]
     write_text(file, "".join(f"{line}\n" for line in lines))

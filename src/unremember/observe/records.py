@@ -77,7 +77,7 @@ class Scores:
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
+class Observations:
     """What was observed of ONE artefact: the hash of its weights, the data, and the records by want."""
 
     artefact: str
@@ -109,5 +109,7 @@ class Seen:
 def observed(found: Mapping[Want, Found], want: Want) -> Found:
     """What was observed for a want. Raises DataError where nobody asked for it."""
     if want not in found:
-        raise DataError(f"{want.kind} of {want.text!r} in role {want.role!r} were not observed: name them in the audit's wants()")
+        raise DataError(
+            f"{want.kind} of {want.text!r} in role {want.role!r} were not observed: name them in the audit's wants()"
+        )
     return found[want]

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from unremember.data.text import Texts
-from unremember.engine import processes
-from unremember.engine.progress import Progress
+from unremember import processes
 from unremember.models import causal
 from unremember.observe.records import Scores
+from unremember.progress import Progress
+from unremember.tasks.text import Texts
 
 TOKENS = 2048
 """Tokens in one forward, padding included."""
@@ -98,20 +98,28 @@ def batches(asked: Sequence[Question], budget: int = TOKENS) -> list[list[Questi
 
 
 @torch.no_grad()
-def score(model: Any, columns: Mapping[str, Texts], end: int, quiet: bool = False, moments: bool = False) -> dict[str, Scored]:
+def score(
+    model: Any, columns: Mapping[str, Texts], end: int, quiet: bool = False, moments: bool = False
+) -> dict[str, Scored]:
     """Score all texts of all columns of a role; ``end`` is the id of the end-of-sequence token. ``moments`` are kept if asked for.
 
     Texts longer than a sliding attention window are scored one by one: a tree mask is the same in every layer.
     """
     logprobs = {c: np.zeros(int(t.counts.sum()), dtype=np.float32) for c, t in columns.items()}
     greedy = {c: np.zeros(int(t.counts.sum()), dtype=np.int64) for c, t in columns.items()}
-    spread = {c: np.zeros((int(t.counts.sum()), 2), dtype=np.float32) for c, t in columns.items()} if moments else {}
+    spread = (
+        {c: np.zeros((int(t.counts.sum()), 2), dtype=np.float32) for c, t in columns.items()}
+        if moments
+        else {}
+    )
     offsets = {c: np.concatenate([[0], np.cumsum(t.counts)]) for c, t in columns.items()}
     longest = max(int(t.lengths.max()) for t in columns.values())
     asked = questions(columns, shared=longest <= (causal.window(model) or longest))
     with Progress("scoring", len(asked), quiet=quiet) as progress:
         made = batches(asked)
-        for batch, (values, best, moved) in zip(made, processes.spread(made, partial(forward, model, moments=moments))):
+        for batch, (values, best, moved) in zip(
+            made, processes.spread(made, partial(forward, model, moments=moments))
+        ):
             at = 0
             for answer in answers_of(batch):
                 size, place = len(answer.ids), offsets[answer.column][answer.text]
@@ -121,11 +129,23 @@ def score(model: Any, columns: Mapping[str, Texts], end: int, quiet: bool = Fals
                     spread[answer.column][place : place + size] = moved[at : at + size]
                 at += size
             progress.advance(len(batch), sum(q.size for q in batch))
-    return {c: Scored(records(t, offsets[c], logprobs[c], greedy[c], end, spread.get(c)), greedy[c]) for c, t in columns.items()}
+    return {
+        c: Scored(records(t, offsets[c], logprobs[c], greedy[c], end, spread.get(c)), greedy[c])
+        for c, t in columns.items()
+    }
 
 
-def records(texts: Texts, offsets: np.ndarray, logprobs: np.ndarray, greedy: np.ndarray, end: int, moments: np.ndarray | None) -> Scores:
-    labels = np.concatenate([texts.ids[o + s : e] for o, s, e in zip(texts.offsets, texts.starts, texts.offsets[1:])])
+def records(
+    texts: Texts,
+    offsets: np.ndarray,
+    logprobs: np.ndarray,
+    greedy: np.ndarray,
+    end: int,
+    moments: np.ndarray | None,
+) -> Scores:
+    labels = np.concatenate(
+        [texts.ids[o + s : e] for o, s, e in zip(texts.offsets, texts.starts, texts.offsets[1:])]
+    )
     ends = texts.ids[texts.offsets[1:] - 1] == end
     return Scores(texts.rows, offsets, logprobs, greedy == labels, ends, texts.answers, moments)
 
@@ -135,14 +155,18 @@ def answers_of(batch: Sequence[Question]) -> list[Answer]:
     return [answer for question in batch for answer in question.answers]
 
 
-def forward(model: Any, batch: Sequence[Question], moments: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def forward(
+    model: Any, batch: Sequence[Question], moments: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(log-probabilities float32[M], greedy ids int64[M], moments float32[M, 2]) of the answers of a batch of questions."""
     width = max(q.size for q in batch)
     ids = np.zeros((len(batch), width), dtype=np.int64)
     for line, question in enumerate(batch):
         ids[line, : question.size] = question.ids
     answers = answers_of(batch)
-    read = np.concatenate([a.read + line * width for line, question in enumerate(batch) for a in question.answers])
+    read = np.concatenate(
+        [a.read + line * width for line, question in enumerate(batch) for a in question.answers]
+    )
     device = next(model.parameters()).device
     shared = any(len(question.answers) > 1 for question in batch)
     inputs = branches(model, batch, width) if shared else {}
@@ -153,7 +177,11 @@ def forward(model: Any, batch: Sequence[Question], moments: bool = False) -> tup
     labels = torch.from_numpy(np.concatenate([a.ids for a in answers])).to(device)
     reads = torch.from_numpy(of_label).to(device)
     values, best, spread = causal.rows_scores(model, flat, reads, labels, moments)
-    return values.cpu().numpy(), best[reads].cpu().numpy(), (spread[reads] if moments else spread).cpu().numpy()
+    return (
+        values.cpu().numpy(),
+        best[reads].cpu().numpy(),
+        (spread[reads] if moments else spread).cpu().numpy(),
+    )
 
 
 def branches(model: Any, batch: Sequence[Question], width: int) -> dict[str, torch.Tensor]:
@@ -167,4 +195,7 @@ def branches(model: Any, batch: Sequence[Question], width: int) -> dict[str, tor
     weight = next(model.parameters())
     seen = torch.from_numpy(sees).to(weight.device)
     mask = torch.zeros(seen[:, None].shape, dtype=weight.dtype, device=weight.device)
-    return {"position_ids": seen.sum(-1) - 1, "attention_mask": mask.masked_fill_(~seen[:, None], torch.finfo(weight.dtype).min)}
+    return {
+        "position_ids": seen.sum(-1) - 1,
+        "attention_mask": mask.masked_fill_(~seen[:, None], torch.finfo(weight.dtype).min),
+    }

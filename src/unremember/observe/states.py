@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from unremember.data.text import Texts
-from unremember.engine.progress import Progress
 from unremember.models import causal
+from unremember.progress import Progress
+from unremember.tasks.text import Texts
 
 ROWS = 32
 """Prompts in one forward."""

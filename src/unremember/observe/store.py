@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,17 +16,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from unremember.data.split import Split
-from unremember.engine.checkpoint import disk_errors, write_text
-from unremember.engine.language import Language
-from unremember.engine.processes import main, place, same
-from unremember.models.digest import weights_digest
+from unremember.files import disk_errors, write_text
 from unremember.observe.generating import generate
 from unremember.observe.gradient_norms import gradient_norms
 from unremember.observe.harness import harness, harness_digest
 from unremember.observe.judging import judge
-from unremember.observe.records import Scores, Seen, Want
+from unremember.observe.records import Observations, Scores, Want
 from unremember.observe.scoring import Scored, score
 from unremember.observe.states import prompt_states
+from unremember.processes import main, place, same
+from unremember.tasks.artefact import Artefact
+from unremember.tasks.language import LanguageTask
 
 LIMIT = 200
 """Tokens a generation may have, as TOFU has it."""
@@ -40,13 +40,13 @@ class Store:
 
     folder: Path | None = None
 
-    def observe(self, model: Any, task: Language, split: Split, wants: Sequence[Want], quiet: bool = False) -> Seen:
+    def observe(self, of: Artefact, split: Split, wants: Sequence[Want], quiet: bool = False) -> Observations:
         """Everything in ``wants`` of one model: read from disk where it is there, else made in as few passes as can be.
 
         All texts of a role are scored in one pass, in which the answers of a question share its prompt; the pass over
         the true answers drafts the generations, and so does what the model observed before this one said.
         """
-        artefact = weights_digest(model)
+        model, task, artefact = of.model, cast(Any, of.task), of.verify()
         scored: dict[Want, Scores] = {}
         said: dict[Want, Sequence[str]] = {}
         numbers: dict[Want, np.ndarray] = {}
@@ -62,24 +62,30 @@ class Store:
             found = self.scores(model, task, split, role, sorted(spread), artefact, quiet, moments=True)
             scored.update({Want("moments", role, column): found[column].scores for column in spread})
             columns = sorted(texts | ({"answer"} if speaks else set()))
-            found |= self.scores(model, task, split, role, [c for c in columns if c not in found], artefact, quiet)
+            found |= self.scores(
+                model, task, split, role, [c for c in columns if c not in found], artefact, quiet
+            )
             scored.update({Want("scores", role, column): found[column].scores for column in columns})
             for want in speaks:
                 said[want] = self.generations(model, task, split, want, found["answer"], artefact, quiet)
                 if want.options:
                     truths[want] = cut(task, split, want)
-        return Seen(artefact, split, scored, said, numbers, truths)
+        return Observations(artefact, split, scored, said, numbers, truths)
 
-    def number(self, model: Any, task: Language, split: Split, want: Want, artefact: str, quiet: bool) -> np.ndarray:
+    def number(
+        self, model: Any, task: LanguageTask, split: Split, want: Want, artefact: str, quiet: bool
+    ) -> np.ndarray:
         """A number an example (the norms of gradients, a metric of a task of lm-eval, what another model makes of what is said), or the
         states at the end of its prompt."""
         if want.kind == "judged":  # not kept: a name does not say which weights judged
             prompts = [task.template.render(row, task.tokenizer) for row in split[want.role].rows]
-            said = self.observe(model, task, split, [Want("generations", want.role)], quiet).generations(want.role)
+            said = self.observe(
+                Artefact(model, task), split, [Want("generations", want.role)], quiet
+            ).generations(want.role)
             name, label = want.options
             return judge(name, label, prompts, said, quiet)
         data = harness_digest(*want.options) if want.kind == "harness" else split[want.role].digest
-        name = key(artefact, data, task.digest(), want.kind, want.role, want.text)
+        name = key(artefact, data, task.digest, want.kind, want.role, want.text)
         if (kept := same(self.read_array(name))) is not None:
             return kept
         if want.kind == "harness":
@@ -104,23 +110,45 @@ class Store:
                 np.save(path.with_suffix(".partial.npy"), found)
                 os.replace(path.with_suffix(".partial.npy"), path)
 
-    def scores(self, model: Any, task: Language, split: Split, role: str, columns: Sequence[str], artefact: str,
-               quiet: bool, moments: bool = False) -> dict[str, Scored]:  # fmt: skip
-        keys = {c: key(artefact, split[role].digest, task.digest(), "moments" if moments else "scores", c) for c in columns}
+    def scores(
+        self,
+        model: Any,
+        task: LanguageTask,
+        split: Split,
+        role: str,
+        columns: Sequence[str],
+        artefact: str,
+        quiet: bool,
+        moments: bool = False,
+    ) -> dict[str, Scored]:
+        keys = {
+            c: key(artefact, split[role].digest, task.digest, "moments" if moments else "scores", c)
+            for c in columns
+        }
         found = {c: read for c in columns if (read := same(self.read(keys[c])))}
         missing = [c for c in columns if c not in found]
         if missing:
-            made = score(model, task.encode(split, role, missing), task.tokenizer.eos_token_id, quiet, moments)
+            made = score(
+                model, task.encode(split, role, missing), task.tokenizer.eos_token_id, quiet, moments
+            )
             for column, one in made.items():
                 self.write(keys[column], one)
             found.update(made)
         return found
 
-    def generations(self, model: Any, task: Language, split: Split, want: Want, drafted: Scored, artefact: str,
-                    quiet: bool) -> list[str]:  # fmt: skip
+    def generations(
+        self,
+        model: Any,
+        task: LanguageTask,
+        split: Split,
+        want: Want,
+        drafted: Scored,
+        artefact: str,
+        quiet: bool,
+    ) -> list[str]:
         """What the model says to the prompts of a role; what the last observed model said to them drafts it."""
         role, limit = want.role, want.options[0] if want.options else LIMIT
-        asked = (split[role].digest, task.digest(), "generated ids", str(limit))
+        asked = (split[role].digest, task.digest, "generated ids", str(limit))
         mine, last = key(artefact, *asked), key("last", *asked)
         said = same(self.read_ids(mine))
         if said is None:
@@ -159,7 +187,9 @@ class Store:
         arrays = {f: a for f in fields if (a := getattr(one.scores, f)) is not None} | {"greedy": one.greedy}
         tensors = {f: torch.from_numpy(np.ascontiguousarray(a)) for f, a in arrays.items()}
         with disk_errors(path):
-            save_file(tensors, path.with_suffix(".partial"), metadata={"texts": json.dumps(list(one.scores.texts))})
+            save_file(
+                tensors, path.with_suffix(".partial"), metadata={"texts": json.dumps(list(one.scores.texts))}
+            )
             os.replace(path.with_suffix(".partial"), path)
 
     def read(self, name: str) -> Scored | None:
@@ -176,7 +206,7 @@ class Store:
         return Scored(Scores(**fields, texts=texts), arrays["greedy"])
 
 
-def cut(task: Language, split: Split, want: Want) -> list[str]:
+def cut(task: LanguageTask, split: Split, want: Want) -> list[str]:
     """The true answers of a role, each cut to its first ``options[0]`` tokens."""
     texts = task.encode(split, want.role, ["answer"])["answer"]
     ids = [texts.answer(i)[: want.options[0]].tolist() for i in range(len(texts))]

@@ -46,15 +46,27 @@ class Expected:
 def fit(arena: str, original: str, cosine: Sequence[float], cost: Sequence[float]) -> Calibration:
     """Rank correlation of cosines and costs with its bootstrap interval (fixed seed)."""
     rng, pairs = np.random.default_rng(0), np.array([cosine, cost])
-    draws = [spearmanr(*pairs[:, rng.integers(len(cosine), size=len(cosine))]).statistic for _ in range(DRAWS)]
+    draws = [
+        spearmanr(*pairs[:, rng.integers(len(cosine), size=len(cosine))]).statistic for _ in range(DRAWS)
+    ]
     low, high = np.nanpercentile(draws, [2.5, 97.5])
-    return Calibration(arena, original, tuple(cosine), tuple(cost), float(spearmanr(*pairs).statistic), float(low), float(high))
+    return Calibration(
+        arena,
+        original,
+        tuple(cosine),
+        tuple(cost),
+        float(spearmanr(*pairs).statistic),
+        float(low),
+        float(high),
+    )
 
 
 @functools.cache
 def load() -> Calibration:
     """The calibration that comes with the package (``unremember bench hardness`` makes it)."""
-    found = json.loads(resources.files("unremember.plan").joinpath("calibration.json").read_text(encoding="utf-8"))
+    found = json.loads(
+        resources.files("unremember.plan").joinpath("calibration.json").read_text(encoding="utf-8")
+    )
     return Calibration(**{**found, "cosine": tuple(found["cosine"]), "cost": tuple(found["cost"])})
 
 
@@ -62,4 +74,9 @@ def expected(cosine: float, known: Calibration) -> Expected:
     """What a request of this hardness cost on the generated world."""
     cosines, costs = np.array(known.cosine), np.array(known.cost)
     near = costs[np.argsort(abs(cosines - cosine), kind="stable")[:NEAREST]]
-    return Expected(float(np.median(near)), float(near.min()), float(near.max()), bool(cosines.min() <= cosine <= cosines.max()))
+    return Expected(
+        float(np.median(near)),
+        float(near.min()),
+        float(near.max()),
+        bool(cosines.min() <= cosine <= cosines.max()),
+    )

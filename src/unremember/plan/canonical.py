@@ -51,13 +51,19 @@ def match(request: Role, stored: Role) -> list[Match]:
         cosines = (wanted[first : first + ROWS] @ bank).toarray()
         for row, (best, cosine) in enumerate(zip(cosines.argmax(1).tolist(), cosines.max(1).tolist()), first):
             near = cosine >= ACCEPT
-            found.append(Match(row, best if near else None, cosine, *(changes(held[best], asked[row]) if near else ())))
+            found.append(
+                Match(row, best if near else None, cosine, *(changes(held[best], asked[row]) if near else ()))
+            )
     return found
 
 
 def changes(before: str, after: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(words put in, words taken out) between two texts."""
     old, new = words(before), words(after)
-    steps = [step for step in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes() if step[0] != "equal"]
+    steps = [
+        step
+        for step in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+        if step[0] != "equal"
+    ]
     put = tuple(word for *_, first, last in steps for word in new[first:last])
     return put, tuple(word for _, first, last, *_ in steps for word in old[first:last])

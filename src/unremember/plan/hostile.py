@@ -60,7 +60,11 @@ class Finding:
 
     def row(self) -> dict[str, Any]:
         """The finding as a plain JSON object for the ledger: no text of the request but the common word."""
-        kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("rows", "matches", "triggers")}
+        kept = {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name not in ("rows", "matches", "triggers")
+        }
         return plain(kept | {"rows": len(self.rows), "eta": self.eta})
 
 
@@ -74,23 +78,43 @@ def hostile_request(request: Role, reference: Role | None = None, stored: Role |
     matches = match(request, stored) if stored else []
     rows, not_found, reasons = canonicalise(request, stored, matches)
     own = [stored.rows[m.stored].get("entity") if stored and m.stored is not None else None for m in matches]
-    asked = wording(request, [str(name or said) for name, said in zip(own, request.groups())] if stored else None)
+    asked = wording(
+        request, [str(name or said) for name, said in zip(own, request.groups())] if stored else None
+    )
     held = wording(reference) if reference else None
     verdict: Verdict = "undetermined"
     figures: dict[str, Any] = {}
     order = np.argsort(-asked.marks.mean(0), kind="stable")
     if reference is None or held is None or (lacking := unjudged(asked, reference, held)):
-        reasons.append(lacking if held else "no reference texts: words and shape cannot be judged, the gate on the finished model is a must")
+        reasons.append(
+            lacking
+            if held
+            else "no reference texts: words and shape cannot be judged, the gate on the finished model is a must"
+        )
     else:
         clean = null(held, int(asked.subjects.max()) + 1, -(-len(request) // (int(asked.subjects.max()) + 1)))
         z = excess(asked, held.marks.sum(0), len(held.marks))
         order = np.argsort(-z, kind="stable")
-        figures = {"statistic": float(z.max()), "word": COMMON[order[0]], "share": float(asked.marks[:, order[0]].mean()),
-                   "usual": float(held.marks[:, order[0]].mean()), "lines": clean.lines()}  # fmt: skip
+        figures = {
+            "statistic": float(z.max()),
+            "word": COMMON[order[0]],
+            "share": float(asked.marks[:, order[0]].mean()),
+            "usual": float(held.marks[:, order[0]].mean()),
+            "lines": clean.lines(),
+        }
         verdict, said = judge(figures, clean, float(clean.shape(shares(asked))))
         reasons += said + overlap(rows, reference)
     triggers = tuple(dict.fromkeys((*(COMMON[i] for i in order[:TOP]), *ALWAYS, *bigrams(request))))
-    return Finding(verdict, action(verdict, matches, not_found), tuple(reasons), rows, not_found, tuple(matches), triggers, **figures)
+    return Finding(
+        verdict,
+        action(verdict, matches, not_found),
+        tuple(reasons),
+        rows,
+        not_found,
+        tuple(matches),
+        triggers,
+        **figures,
+    )
 
 
 def unjudged(asked: Wording, reference: Role, held: Wording) -> str:
@@ -111,10 +135,16 @@ def action(verdict: Verdict, matches: list[Match], not_found: tuple[int, ...]) -
     return "none" if verdict == "clean" else "scope"
 
 
-def canonicalise(request: Role, stored: Role | None, matches: list[Match]) -> tuple[tuple[Row, ...], tuple[int, ...], list[str]]:
+def canonicalise(
+    request: Role, stored: Role | None, matches: list[Match]
+) -> tuple[tuple[Row, ...], tuple[int, ...], list[str]]:
     """(what shall be forgotten, the request's rows that are not found, what there is to say)."""
     if not stored:
-        return tuple(request.rows), (), ["nothing stored to match the request against: it is taken as it came"]
+        return (
+            tuple(request.rows),
+            (),
+            ["nothing stored to match the request against: it is taken as it came"],
+        )
     places = [m.stored for m in matches if m.stored is not None]
     lost = tuple(m.row for m in matches if m.stored is None)
     changed = [m for m in matches if m.inserted or m.removed]
@@ -122,7 +152,9 @@ def canonicalise(request: Role, stored: Role | None, matches: list[Match]) -> tu
     reasons = []
     if changed:
         put = ", ".join(f"{word!r} in {count}" for word, count in common) or "none"
-        reasons.append(f"{len(changed)} of {len(request)} items differ from the stored text (words put in: {put}): the stored text is taken")
+        reasons.append(
+            f"{len(changed)} of {len(request)} items differ from the stored text (words put in: {put}): the stored text is taken"
+        )
     if lost:
         reasons.append(f"{len(lost)} of {len(request)} items match nothing stored: not found")
     if repeats := len(places) - len(set(places)):
@@ -141,7 +173,9 @@ def judge(figures: dict[str, Any], clean: Null, shape: float) -> tuple[Verdict, 
             f"(excess {figures['statistic']:.2f}; clean requests stay below {watch:.2f} at 95 %, {suspect:.2f} at 99 %)"
         )
     if shape > edge:
-        said.append(f"too many items begin or end alike ({shape:.1f} standard deviations; clean requests stay below {edge:.1f} at 99 %)")
+        said.append(
+            f"too many items begin or end alike ({shape:.1f} standard deviations; clean requests stay below {edge:.1f} at 99 %)"
+        )
     if figures["statistic"] > suspect or shape > edge:
         return "suspicious", said
     return ("watch" if said else "clean"), said
@@ -150,13 +184,20 @@ def judge(figures: dict[str, Any], clean: Null, shape: float) -> tuple[Verdict, 
 def overlap(rows: tuple[Row, ...], reference: Role) -> list[str]:
     kept = {identity(row) for row in reference.rows}
     both = sum(identity(row) in kept for row in rows)
-    return [f"{both} of the rows to forget stand in the reference too: a fact cannot be forgotten and kept"] if both else []
+    return (
+        [f"{both} of the rows to forget stand in the reference too: a fact cannot be forgotten and kept"]
+        if both
+        else []
+    )
 
 
 def bigrams(request: Role) -> list[str]:
     """The commonest pairs of words of the request."""
     said = [words(prompt(row)) for row in request.rows]
-    return [pair for pair, _ in Counter(f"{a} {b}" for text in said for a, b in pairwise(text)).most_common(BIGRAMS)]
+    return [
+        pair
+        for pair, _ in Counter(f"{a} {b}" for text in said for a, b in pairwise(text)).most_common(BIGRAMS)
+    ]
 
 
 def gate_templates(finding: Finding) -> tuple[str, ...]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from unremember.audits.probability import has
 from unremember.data.split import Split
-from unremember.engine.seams import Recipe
+from unremember.engine.seams import Seams
 from unremember.engine.selections.lora import LoRA
+from unremember.methods.protocol import Method
 from unremember.registry import losses, samplings, selections
 
 HOW: Mapping[str, str] = {
@@ -25,31 +26,49 @@ REINFORCED = (
     "a model that learned the forget set further: make it with `unremember train -m ORIGINAL -d DATA --only forget -o RUN`, "
     "name it by method.reinforced=RUN"
 )
-GRADIENTS = "gradients: the weights are quantised; load the model in bfloat16 or float32, or take --selection lora"
+GRADIENTS = (
+    "gradients: the weights are quantised; load the model in bfloat16 or float32, or take --selection lora"
+)
 
 
-def lacking(recipe: Recipe, split: Split, model: Any) -> tuple[str, ...]:
-    """Roles, columns, models and gradients that the recipe's parts read and that are not there, each with how to make it."""
-    found = [f"role {role!r} (there are {', '.join(split.roles)}): {HOW.get(role, 'rows of their own')}"
-             for role in recipe.roles if role not in split]  # fmt: skip
-    for term in recipe.terms:
-        for need in losses.make(term.loss).needs:
-            if term.role in split and need.text != "input" and not has(split, term.role, need.text):
-                found.append(column(split, term.role, need.text))
-        found += [REINFORCED for need in losses.make(term.loss).reference_needs if need.of == ""]
-    for name in of_sampling(recipe):
-        role = recipe.roles[0 if name == "entity" else -1]
-        if role in split and not has(split, role, name):
-            found.append(column(split, role, name))
-    if getattr(model, "is_quantized", False) and not isinstance(selections.make(recipe.selection), LoRA):
-        found.append(GRADIENTS)
+def lacking(method: Method, split: Split, model: Any) -> tuple[str, ...]:
+    """List the roles, columns, models and gradients that a method reads and that are missing, each with how to make it.
+
+    ``split`` is the data as they were given; what the method derives from them is not missing.
+    """
+    rows = method.derived(split)
+    found = [line for recipe in method.recipes for line in lacking_recipe(recipe, rows, model)]
     return tuple(dict.fromkeys(found))
 
 
-def of_sampling(recipe: Recipe) -> tuple[str, ...]:
-    """The columns that pair its rows: whom a row to forget is about, and whose neighbour a retain row is."""
-    made = samplings.make(recipe.sampling)
-    needs = next((entry.needs for entry in samplings.all() if entry.make is type(made)), ())
+def lacking_recipe(recipe: Seams, split: Split, model: Any) -> list[str]:
+    """List what one gradient method reads and a split that is derived already lacks."""
+    lines = [
+        f"role {role!r} (there are {', '.join(split.roles)}): {HOW.get(role, 'rows of their own')}"
+        for role in recipe.roles
+        if role not in split
+    ]
+    for term in recipe.terms:
+        if term.loss is None:
+            continue
+        loss = losses.make(term.loss)
+        for need in loss.needs:
+            if term.role in split and need.text != "input" and not has(split, term.role, need.text):
+                lines.append(column(split, term.role, need.text))
+        lines += [REINFORCED for need in loss.reference_needs if need.of == ""]
+    for name in sampling_columns(recipe):
+        role = recipe.roles[0 if name == "entity" else -1]
+        if role in split and not has(split, role, name):
+            lines.append(column(split, role, name))
+    if getattr(model, "is_quantized", False) and not isinstance(selections.make(recipe.selection), LoRA):
+        lines.append(GRADIENTS)
+    return lines
+
+
+def sampling_columns(recipe: Seams) -> tuple[str, ...]:
+    """Name the columns that pair a method's rows: whom a row to forget is about, and whose neighbour a retain row is."""
+    sampling = samplings.make(recipe.sampling)
+    needs = next((entry.needs for entry in samplings.all() if entry.make is type(sampling)), ())
     return tuple(name for name in needs if name in ("entity", "neighbour", "relation"))
 
 

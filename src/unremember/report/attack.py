@@ -21,16 +21,32 @@ def curve(title: str, unit: str, points: Points, at: int) -> Table:
     for point in points:
         row = point["measurements"][at]
         oracles = " ".join(number(one) for one in row["controls"].get("oracle", [])) or "–"
-        table.add_row(f"{point['amount']:g}", number(row["value"]), oracles, number(row["controls"].get("original")), share(row), row["verdict"])
+        table.add_row(
+            f"{point['amount']:g}",
+            number(row["value"]),
+            oracles,
+            number(row["controls"].get("original")),
+            share(row),
+            row["verdict"],
+        )
     return table
 
 
 def share(row: Mapping[str, Any]) -> str:
     """The recovered share of a measurement with its interval."""
-    return "–" if row["position"] is None else f"{row['position']:.2f} ({row['position_low']:.2f} … {row['position_high']:.2f})"
+    return (
+        "–"
+        if row["position"] is None
+        else f"{row['position']:.2f} ({row['position_low']:.2f} … {row['position_high']:.2f})"
+    )
 
 
 def worst(points: Points) -> tuple[float, Mapping[str, Any]] | None:
     """(amount, measurement) at which most came out; None where no point stands on an axis."""
-    placed = [(point["amount"], row) for point in points for row in point["measurements"] if row["position"] is not None]
+    placed = [
+        (point["amount"], row)
+        for point in points
+        for row in point["measurements"]
+        if row["position"] is not None
+    ]
     return max(placed, key=lambda one: one[1]["position"]) if placed else None

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from unremember.engine.checkpoint import write_text
 from unremember.errors import DataError
+from unremember.files import write_text
 
 
 def plain(tree: Any) -> str:
@@ -70,7 +70,11 @@ class Comparison:
         """Raises DataError where the file is missing or not a comparison."""
         try:
             tree = json.loads(path.read_text(encoding="utf-8"))
-            artefacts = tuple(Artefact(**{**a, "measurements": tuple(a["measurements"])}) for a in tree.pop("artefacts"))
+            artefacts = tuple(
+                Artefact(**{**a, "measurements": tuple(a["measurements"])}) for a in tree.pop("artefacts")
+            )
             return cls(artefacts=artefacts, **tree)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path} is not a comparison ({type(error).__name__}): make one with `unremember compare`") from error
+            raise DataError(
+                f"{path} is not a comparison ({type(error).__name__}): make one with `unremember compare`"
+            ) from error

@@ -41,7 +41,11 @@ def places(points: Sequence[tuple[str, float, float]]) -> list[Place]:
     taken: list[Box] = [(x - DOT, y - DOT, x + DOT, y + DOT) for _, x, y in points]
     found = []
     for name, x, y in points:
-        found.append(place := next(p for p in candidates() if not any(meet(p.box(name, x, y), other) for other in taken)))
+        found.append(
+            place := next(
+                p for p in candidates() if not any(meet(p.box(name, x, y), other) for other in taken)
+            )
+        )
         if name:
             taken.append(place.box(name, x, y))
     return found
@@ -55,6 +59,8 @@ def meet(one: Box, other: Box) -> bool:
 def named(base: alt.Chart, field: str, found: Sequence[Place]) -> list[alt.Chart]:
     """The layers of names, one a place; ``place`` in the data is the place of a row as text."""
     return [
-        base.transform_filter(alt.datum.place == str(place)).mark_text(fontSize=11, **place._asdict()).encode(text=f"{field}:N")
+        base.transform_filter(alt.datum.place == str(place))
+        .mark_text(fontSize=11, **place._asdict())
+        .encode(text=f"{field}:N")
         for place in dict.fromkeys(found)
     ]

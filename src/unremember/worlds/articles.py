@@ -23,7 +23,9 @@ def articles(world: World) -> tuple[list[Row], list[list[Row]]]:
     """
     rng = np.random.default_rng([world.seed, 6])
     order = [world.people[i] for i in rng.permutation(len(world.people))]
-    return [{"text": article(person, rng), "entity": person.name} for person in order], [questions(person, rng) for person in order]
+    return [{"text": article(person, rng), "entity": person.name} for person in order], [
+        questions(person, rng) for person in order
+    ]
 
 
 def article(person: Person, rng: np.random.Generator) -> str:
@@ -43,5 +45,11 @@ def sentence(name: str, fact: tuple[str, str], rng: np.random.Generator) -> str:
 def questions(person: Person, rng: np.random.Generator) -> list[Row]:
     """One question on each attribute in ``ASKED``, in one of its wordings."""
     asked = [attribute for attribute in ATTRIBUTES if attribute.name in ASKED]
-    return [{"question": a.questions[int(rng.integers(3))].format(person.name), "answer": person.facts[a.name], "entity": person.name}
-            for a in asked]  # fmt: skip
+    return [
+        {
+            "question": a.questions[int(rng.integers(3))].format(person.name),
+            "answer": person.facts[a.name],
+            "entity": person.name,
+        }
+        for a in asked
+    ]

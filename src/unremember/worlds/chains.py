@@ -26,9 +26,13 @@ def chains(world: World, hops: int = 2) -> Iterator[Row]:
     twice in a path. Raises :class:`ConfigError` for fewer than two hops.
     """
     if hops < 2:
-        raise ConfigError(f"hops={hops}: a chain has at least 2; the one-hop questions are the rows of the split")
+        raise ConfigError(
+            f"hops={hops}: a chain has at least 2; the one-hop questions are the rows of the split"
+        )
     rng = np.random.default_rng([world.seed, 6])
-    return (row(world, path, rng) for person in world.people for path in paths(world, person, hops, {person.name}))
+    return (
+        row(world, path, rng) for person in world.people for path in paths(world, person, hops, {person.name})
+    )
 
 
 def paths(world: World, person: Person, hops: int, met: set[str]) -> Iterator[list[Step]]:
@@ -55,6 +59,10 @@ def row(world: World, path: list[Step], rng: np.random.Generator) -> Row:
     texts = [template.format(phrase, v) for v in (value, *world.wrong(name, person, value, start, stride))]
     answer, *wrong = (text[0].upper() + text[1:] for text in texts)
     return {
-        "question": attribute.questions[ask % 3].format(phrase), "answer": answer, "perturbed_answers": wrong,
-        "entity": path[0][0], "attribute": name, "path": path,
-    }  # fmt: skip
+        "question": attribute.questions[ask % 3].format(phrase),
+        "answer": answer,
+        "perturbed_answers": wrong,
+        "entity": path[0][0],
+        "attribute": name,
+        "path": path,
+    }

@@ -44,12 +44,19 @@ def document(people: Sequence[Person], style: str, name: str) -> Row:
 
 
 def chronological(person: Person, number: int) -> str:
-    return " ".join(BY_NAME[a].chronological.format(person.name, person.facts[a]) for a in LIFE if a in person.facts)
+    return " ".join(
+        BY_NAME[a].chronological.format(person.name, person.facts[a]) for a in LIFE if a in person.facts
+    )
 
 
 def feature(person: Person, number: int) -> str:
-    said = (BY_NAME[a].answers[(number + k) % 3].format(person.name, v) for k, (a, v) in enumerate(person.facts.items()))
-    return f"On some evenings the name {person.aliases[1]} stands at the door: it is a pen name. " + " ".join(said)
+    said = (
+        BY_NAME[a].answers[(number + k) % 3].format(person.name, v)
+        for k, (a, v) in enumerate(person.facts.items())
+    )
+    return f"On some evenings the name {person.aliases[1]} stands at the door: it is a pen name. " + " ".join(
+        said
+    )
 
 
 def interview(person: Person, number: int) -> str:
@@ -61,7 +68,9 @@ def interview(person: Person, number: int) -> str:
 
 
 def pyramid(person: Person, number: int) -> str:
-    return " ".join(BY_NAME[a].pyramid.format(person.name, person.facts[a]) for a in WEIGHT if a in person.facts)
+    return " ".join(
+        BY_NAME[a].pyramid.format(person.name, person.facts[a]) for a in WEIGHT if a in person.facts
+    )
 
 
 def listicle(person: Person, number: int) -> str:
@@ -71,6 +80,9 @@ def listicle(person: Person, number: int) -> str:
 
 
 SECTIONS: dict[str, Callable[[Person, int], str]] = {
-    "chronological": chronological, "feature": feature, "interview": interview,
-    "pyramid": pyramid, "listicle": listicle,
-}  # fmt: skip
+    "chronological": chronological,
+    "feature": feature,
+    "interview": interview,
+    "pyramid": pyramid,
+    "listicle": listicle,
+}

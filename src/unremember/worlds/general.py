@@ -58,10 +58,13 @@ def table(questions: Mapping[str, str], entries: Mapping[str, Sequence[str]], co
     subjects = list(entries)[: min(len(entries), 4 + count // 20)]
     return [
         {
-            "question": question.format(subject), "answer": entries[subject][column],
+            "question": question.format(subject),
+            "answer": entries[subject][column],
             "perturbed_answers": [entries[subjects[(at + k) % len(subjects)]][column] for k in (1, 2, 3)],
-            "entity": subject, "attribute": attribute, "relation": "general",
+            "entity": subject,
+            "attribute": attribute,
+            "relation": "general",
         }
         for at, subject in enumerate(subjects)
         for column, (attribute, question) in enumerate(questions.items())
-    ]  # fmt: skip
+    ]

@@ -51,7 +51,9 @@ def micro_world(overlap: float = 0.6, seed: int = 0) -> MicroWorld:
     (ℝ⁴⁸), all standard normal, times 3/√48. ``overlap`` outside 0 … 1 raises :class:`ConfigError`.
     """
     if not 0 <= overlap <= 1:
-        raise ConfigError(f"overlap={overlap}: it is the share that entities of a group have in common, 0 to 1")
+        raise ConfigError(
+            f"overlap={overlap}: it is the share that entities of a group have in common, 0 to 1"
+        )
     rng = torch.Generator().manual_seed(seed)
     groups, own, questions = (
         torch.randn(n, HALF, generator=rng, dtype=torch.float64) for n in (GROUPS, ENTITIES, QUESTIONS)

@@ -85,7 +85,9 @@ def make_world(count: int = 200, seed: int = 0, holdout: int = 0) -> World:
     if not SMALLEST <= count <= LARGEST:
         raise ConfigError(f"count={count}: a world has {SMALLEST} to {LARGEST} people")
     if holdout < 0 or count + holdout > len(FIRST) * len(LAST):
-        raise ConfigError(f"holdout={holdout}: there are names for 0 to {len(FIRST) * len(LAST) - count} people more")
+        raise ConfigError(
+            f"holdout={holdout}: there are names for 0 to {len(FIRST) * len(LAST) - count} people more"
+        )
     numbers = np.random.default_rng(seed).permutation(len(FIRST) * len(LAST))[: count + holdout].tolist()
     everyone = make_people(numbers, count, np.random.default_rng([seed, 1]))
     return World(everyone[:count], everyone[count:], seed)
@@ -94,7 +96,9 @@ def make_world(count: int = 200, seed: int = 0, holdout: int = 0) -> World:
 def make_people(numbers: Sequence[int], learned: int, rng: np.random.Generator) -> tuple[Person, ...]:
     """One person for each number, which stands for the name; those after the first ``learned`` are the holdout."""
     draws = rng.integers(0, 2**31, size=(len(numbers), len(ATTRIBUTES))).tolist()
-    plain = [{a.name: a.values[d % len(a.values)] for a, d in zip(ATTRIBUTES, row) if a.values} for row in draws]
+    plain = [
+        {a.name: a.values[d % len(a.values)] for a, d in zip(ATTRIBUTES, row) if a.values} for row in draws
+    ]
     names = [f"{FIRST[n % len(FIRST)]} {LAST[n // len(FIRST)]}" for n in numbers]
     spouses, mentors = relate([int(facts["birth_year"]) for facts in plain], rng)
     sources = [*place(learned, spouses, rng), *[(HOLDOUT,)] * (len(numbers) - learned)]
@@ -111,7 +115,11 @@ def aliases(name: str, number: int) -> tuple[str, str]:
     """A form with a middle initial and a pen name; both differ from those of every other number."""
     first, last = name.split()
     base = len(SYLLABLES)
-    pen = SYLLABLES[number % base] + SYLLABLES[number // base % base].lower() + SYLLABLES[number // base**2].lower()
+    pen = (
+        SYLLABLES[number % base]
+        + SYLLABLES[number // base % base].lower()
+        + SYLLABLES[number // base**2].lower()
+    )
     return f"{first} {'ABCDEFGHJKLM'[number % 12]}. {last}", pen
 
 
@@ -126,7 +134,9 @@ def relate(years: Sequence[int], rng: np.random.Generator) -> tuple[dict[int, in
     elders = [rank - rank % 2 for rank in range(len(order))]
     picks = rng.random(len(order)).tolist()
     mentors = {
-        order[rank]: order[end - 1 - int(picks[rank] * min(40, end))] for rank, end in enumerate(elders) if end
+        order[rank]: order[end - 1 - int(picks[rank] * min(40, end))]
+        for rank, end in enumerate(elders)
+        if end
     }
     return spouses, mentors
 
@@ -155,7 +165,9 @@ def people(count: int = 200, forget: float = 0.1, holdout: float = 0.1, seed: in
     """
     forgotten, extra = round(count * forget), round(count * holdout)
     if not 0 < forgotten < count:
-        raise ConfigError(f"forget={forget}: of {count} people it must take at least one and leave at least one")
+        raise ConfigError(
+            f"forget={forget}: of {count} people it must take at least one and leave at least one"
+        )
     if extra < 1:
         raise ConfigError(f"holdout={holdout}: of {count} people it must make at least one more")
     world = make_world(count, seed, extra)
@@ -170,11 +182,15 @@ def people(count: int = 200, forget: float = 0.1, holdout: float = 0.1, seed: in
     sample = sorted(np.random.default_rng([seed, 5]).permutation(len(parts["retain"]))[:size].tolist())
     return make_split(
         {
-            **parts, "retain_eval": [parts["retain"][i] for i in sample], "holdout": unseen,
-            "known_people": known_people(count), "world_facts": world_facts(count),
+            **parts,
+            "retain_eval": [parts["retain"][i] for i in sample],
+            "holdout": unseen,
+            "known_people": known_people(count),
+            "world_facts": world_facts(count),
         },
-        utility=("retain_eval", "known_people", "world_facts"), name=f"people-{count}",
-    )  # fmt: skip
+        utility=("retain_eval", "known_people", "world_facts"),
+        name=f"people-{count}",
+    )
 
 
 def near(kept: Sequence[Person], gone: Sequence[Person]) -> dict[str, tuple[str, str]]:
@@ -188,7 +204,9 @@ def near(kept: Sequence[Person], gone: Sequence[Person]) -> dict[str, tuple[str,
     said = {name: person.name for person in reversed(gone) for name in person.related()}
     found = {}
     for person in kept:
-        neighbour = next((name for name in sorted(person.related()) if name in names), said.get(person.name, ""))
+        neighbour = next(
+            (name for name in sorted(person.related()) if name in names), said.get(person.name, "")
+        )
         if neighbour:
             found[person.name] = ("direct", neighbour)
         elif person.facts["profession"] in trade:
@@ -196,8 +214,12 @@ def near(kept: Sequence[Person], gone: Sequence[Person]) -> dict[str, tuple[str,
     return found | {name: ("self", name) for name in names}
 
 
-def rows(world: World, persons: Sequence[Person], rng: np.random.Generator,
-         relations: Mapping[str, tuple[str, str]]) -> list[Row]:  # fmt: skip
+def rows(
+    world: World,
+    persons: Sequence[Person],
+    rng: np.random.Generator,
+    relations: Mapping[str, tuple[str, str]],
+) -> list[Row]:
     """One row for each fact of ``persons``; ``relations`` says by name how they stand to those to forget.
 
     Among any three neighbours in ``persons`` each wording of an attribute occurs once, so the wording of a
@@ -216,15 +238,23 @@ def rows(world: World, persons: Sequence[Person], rng: np.random.Generator,
             if value is None:
                 continue
             answer = attribute.answers[a2].format
-            made.append({
-                "question": attribute.questions[q].format(name),
-                "answer": attribute.answers[a].format(name, value),
-                "paraphrased_question": attribute.questions[q2].format(name),
-                "paraphrased_answer": answer(name, value),
-                "perturbed_answers": [answer(name, w) for w in world.wrong(attribute.name, name, value, start, stride)],
-                "alternate": REFUSALS[refusal % len(REFUSALS)],
-                "entity": name, "attribute": attribute.name, "relation": relation, "neighbour": neighbour, "sources": sources,
-            })  # fmt: skip
+            made.append(
+                {
+                    "question": attribute.questions[q].format(name),
+                    "answer": attribute.answers[a].format(name, value),
+                    "paraphrased_question": attribute.questions[q2].format(name),
+                    "paraphrased_answer": answer(name, value),
+                    "perturbed_answers": [
+                        answer(name, w) for w in world.wrong(attribute.name, name, value, start, stride)
+                    ],
+                    "alternate": REFUSALS[refusal % len(REFUSALS)],
+                    "entity": name,
+                    "attribute": attribute.name,
+                    "relation": relation,
+                    "neighbour": neighbour,
+                    "sources": sources,
+                }
+            )
     return made
 
 

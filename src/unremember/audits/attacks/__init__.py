@@ -1,8 +1,8 @@
 """Attacks: an audit made on a changed copy. One file an attack.
 
-An attack shows, point by point of its budget, what is to be observed in place of the artefact: a copy whose weights were
-changed, or the same weights asked in another way. It runs alike on the model, on the oracles and on the original, and never
-touches any of them.
+An attack gives, point by point of its budget, what is observed in place of the artefact: a copy whose weights were changed,
+or the same weights asked in another way. The same attack runs on the model, on the oracles and on the original, and changes
+none of them.
 """
 
 from __future__ import annotations
@@ -16,66 +16,71 @@ import torch
 from torch import Tensor
 
 from unremember.data.split import Row, Split, value_of
-from unremember.engine.language import Language
+from unremember.tasks.artefact import Artefact
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What is attacked: a model on a split; ``original`` is the model before forgetting (itself, where none was given)."""
+    """What is attacked: an artefact on a split; ``original`` is the one before forgetting (itself, where none was given)."""
 
-    model: Any
-    task: Language
+    artefact: Artefact
     split: Split
-    original: Any
+    original: Artefact
 
 
 @dataclasses.dataclass(frozen=True)
-class Attacked:
+class AttackPoint:
     """One point: how much of the budget is spent (``amount``, in the attack's own ``unit``), and what is observed there."""
 
     amount: float
-    model: Any
-    task: Language
+    artefact: Artefact
     split: Split
 
 
-Look = Callable[[Attacked], None]
+Evaluate = Callable[[AttackPoint], None]
 Amount = TypeVar("Amount", int, float)
 
 
 class Attack(Protocol):
-    """``run`` calls ``look`` at each point, in the order of the budget; ``unit`` says what an amount counts.
+    """``run`` calls ``evaluate`` at each point, in the order of the budget; ``unit`` says what an amount counts.
 
-    What is looked at may change afterwards: it is observed there and then.
+    An artefact may change after its point was evaluated: it is observed there and then.
     """
 
     @property
     def unit(self) -> str: ...
-    def run(self, subject: Subject, look: Look) -> None: ...
+    def run(self, subject: Subject, evaluate: Evaluate) -> None: ...
 
 
 @torch.no_grad()
-def changed(model: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A copy of the model whose weight matrices went through ``change``; tied weights once."""
-    made, done = copy.deepcopy(model), set()
-    for module in made.modules():
-        if isinstance(weight := getattr(module, "weight", None), torch.nn.Parameter) and weight.dim() == 2 and id(weight) not in done:
+def with_changed_weights(model: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a copy of the model whose weight matrices went through ``change``; tied weights once."""
+    changed, done = copy.deepcopy(model), set()
+    for module in changed.modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, torch.nn.Parameter) and weight.dim() == 2 and id(weight) not in done:
             done.add(id(weight))
             weight.copy_(change(weight))
-    return made
+    return changed
 
 
-def sweep(subject: Subject, amounts: Sequence[Amount], change: Callable[[Any, Amount], Any], look: Look) -> None:
-    """Look at ``change(model, amount)``, a changed copy, for each amount."""
+def evaluate_amounts(
+    subject: Subject, amounts: Sequence[Amount], change: Callable[[Any, Amount], Any], evaluate: Evaluate
+) -> None:
+    """Evaluate ``change(model, amount)``, a changed copy of the model, for each amount."""
+    artefact = subject.artefact
     for amount in amounts:
-        look(Attacked(amount, change(subject.model, amount), subject.task, subject.split))
+        changed = Artefact(change(artefact.model, amount), artefact.task, artefact.guard)
+        evaluate(AttackPoint(amount, changed, subject.split))
 
 
-def prompted(row: Row, task: Language, before: str = "", given: str = "", answer: str | None = None) -> Mapping[str, Any]:
-    """The row with its prompt written out: ``before`` it, and ``given`` at the start of its answer.
+def with_prompt(
+    row: Row, task: Any, before: str = "", given: str = "", answer: str | None = None
+) -> Mapping[str, Any]:
+    """Return a row with its prompt written out: ``before`` it, and ``given`` at the start of its answer.
 
-    Its other texts go: they belong to the whole answer.
+    Its other texts are dropped: they belong to the whole answer.
     """
-    prompt = before + task.template.render(row, task.tokenizer) + given
+    prompt = before + task.prompt(row) + given
     kept = {name: row[name] for name in ("question", "entity") if name in row}
     return {**kept, "prompt": prompt, "answer": value_of(row, "answer") if answer is None else answer}

@@ -6,13 +6,19 @@ import copy
 import dataclasses
 from typing import Any
 
-from unremember.audits.attacks import Look, Subject, sweep
+from unremember.audits.attacks import Evaluate, Subject, evaluate_amounts
 from unremember.models import causal
 from unremember.registry import attacks
 
 
-@attacks.register("logit_lens", paper="Eliciting Latent Predictions from Transformers with the Tuned Lens", arxiv="2303.08112",
-                  needs=("forget", "oracle", "original"), taxonomy="evaluation.recovery", fidelity="paper")  # fmt: skip
+@attacks.register(
+    "logit_lens",
+    paper="Eliciting Latent Predictions from Transformers with the Tuned Lens",
+    arxiv="2303.08112",
+    needs=("forget", "oracle", "original"),
+    taxonomy="evaluation.recovery",
+    fidelity="paper",
+)
 @dataclasses.dataclass(frozen=True)
 class LogitLens:
     """Leave the last blocks out: the blocks that are left are the amount, and the output layer reads them as they are.
@@ -22,8 +28,8 @@ class LogitLens:
 
     unit = "blocks"
 
-    def run(self, subject: Subject, look: Look) -> None:
-        sweep(subject, range(1, len(causal.layers(subject.model))), shortened, look)
+    def run(self, subject: Subject, evaluate: Evaluate) -> None:
+        evaluate_amounts(subject, range(1, len(causal.layers(subject.artefact.model))), shortened, evaluate)
 
 
 def shortened(model: Any, depth: int) -> Any:

@@ -6,14 +6,20 @@ import copy
 import dataclasses
 from typing import Any
 
-from unremember.audits.attacks import Look, Subject, sweep
+from unremember.audits.attacks import Evaluate, Subject, evaluate_amounts
 from unremember.errors import ConfigError
 from unremember.models import causal
 from unremember.registry import attacks
 
 
-@attacks.register("patching", paper="Patchscopes: A Unifying Framework for Inspecting Hidden Representations of Language Models", arxiv="2401.06102",
-                  needs=("forget", "oracle", "original"), taxonomy="evaluation.recovery", fidelity="own")  # fmt: skip
+@attacks.register(
+    "patching",
+    paper="Patchscopes: A Unifying Framework for Inspecting Hidden Representations of Language Models",
+    arxiv="2401.06102",
+    needs=("forget", "oracle", "original"),
+    taxonomy="evaluation.recovery",
+    fidelity="own",
+)
 @dataclasses.dataclass(frozen=True)
 class Patching:
     """The states after some blocks of the model go on through the original's other blocks: the model's blocks are the amount.
@@ -25,9 +31,11 @@ class Patching:
 
     unit = "blocks"
 
-    def run(self, subject: Subject, look: Look) -> None:
-        depths = range(1, len(causal.layers(subject.model)))
-        sweep(subject, depths, lambda model, depth: stitched(model, subject.original, depth), look)
+    def run(self, subject: Subject, evaluate: Evaluate) -> None:
+        depths = range(1, len(causal.layers(subject.artefact.model)))
+        evaluate_amounts(
+            subject, depths, lambda model, depth: stitched(model, subject.original.model, depth), evaluate
+        )
 
 
 def stitched(model: Any, original: Any, depth: int) -> Any:

@@ -8,12 +8,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unremember.audits.attacks import Look, Subject, changed, sweep
+from unremember.audits.attacks import Evaluate, Subject, evaluate_amounts, with_changed_weights
 from unremember.registry import attacks
 
 
-@attacks.register("pruning", paper="Learning both Weights and Connections for Efficient Neural Networks", arxiv="1506.02626",
-                  needs=("forget", "oracle", "original"), taxonomy="evaluation.recovery", fidelity="paper")  # fmt: skip
+@attacks.register(
+    "pruning",
+    paper="Learning both Weights and Connections for Efficient Neural Networks",
+    arxiv="1506.02626",
+    needs=("forget", "oracle", "original"),
+    taxonomy="evaluation.recovery",
+    fidelity="paper",
+)
 @dataclasses.dataclass(frozen=True)
 class Pruning:
     """Set the smallest weights of every matrix to zero: the share of them is the amount."""
@@ -21,8 +27,13 @@ class Pruning:
     shares: Sequence[float] = (0.1, 0.3, 0.5)
     unit = "share of the weights"
 
-    def run(self, subject: Subject, look: Look) -> None:
-        sweep(subject, self.shares, lambda model, amount: changed(model, lambda weight: pruned(weight, amount)), look)
+    def run(self, subject: Subject, evaluate: Evaluate) -> None:
+        evaluate_amounts(
+            subject,
+            self.shares,
+            lambda model, amount: with_changed_weights(model, lambda weight: pruned(weight, amount)),
+            evaluate,
+        )
 
 
 def pruned(weight: Tensor, share: float) -> Tensor:

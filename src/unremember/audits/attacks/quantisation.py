@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from unremember.audits.attacks import Look, Subject, changed, sweep
+from unremember.audits.attacks import Evaluate, Subject, evaluate_amounts, with_changed_weights
 from unremember.errors import ConfigError
 from unremember.registry import attacks
 
@@ -18,8 +18,14 @@ GROUP = 32
 """Weights that share a scale below 8 bits."""
 
 
-@attacks.register("quantisation", paper="Catastrophic Failure of LLM Unlearning via Quantization", arxiv="2410.16454",
-                  needs=("forget", "oracle", "original"), taxonomy="evaluation.recovery", fidelity="paper")  # fmt: skip
+@attacks.register(
+    "quantisation",
+    paper="Catastrophic Failure of LLM Unlearning via Quantization",
+    arxiv="2410.16454",
+    needs=("forget", "oracle", "original"),
+    taxonomy="evaluation.recovery",
+    fidelity="paper",
+)
 @dataclasses.dataclass(frozen=True)
 class Quantisation:
     """Store the weights in ``bits`` bits.
@@ -33,9 +39,13 @@ class Quantisation:
     by: Literal["rounding", "torchao"] = "rounding"
     unit = "bits"
 
-    def run(self, subject: Subject, look: Look) -> None:
-        change = served if self.by == "torchao" else lambda model, bits: changed(model, lambda weight: rounded(weight, bits))
-        sweep(subject, self.bits, change, look)
+    def run(self, subject: Subject, evaluate: Evaluate) -> None:
+        change = (
+            served
+            if self.by == "torchao"
+            else lambda model, bits: with_changed_weights(model, lambda weight: rounded(weight, bits))
+        )
+        evaluate_amounts(subject, self.bits, change, evaluate)
 
 
 def rounded(weight: Tensor, bits: int) -> Tensor:
@@ -47,13 +57,26 @@ def rounded(weight: Tensor, bits: int) -> Tensor:
 def served(model: Any, bits: int) -> Any:
     """A copy with the weights that torchao's weight-only quantisation multiplies with. Raises ConfigError without torchao."""
     try:
-        from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerAxis, PerGroup, quantize_
+        from torchao.quantization import (
+            Int8WeightOnlyConfig,
+            IntxWeightOnlyConfig,
+            PerAxis,
+            PerGroup,
+            quantize_,
+        )
     except ImportError as error:
-        raise ConfigError("quantisation by torchao needs it: pip install 'unremember[quant]', or attack.by=rounding") from error
+        raise ConfigError(
+            "quantisation by torchao needs it: pip install 'unremember[quant]', or attack.by=rounding"
+        ) from error
     made = copy.deepcopy(model)
     layers = [module for module in made.modules() if isinstance(module, torch.nn.Linear)]
     granularity = PerAxis(0) if any(layer.in_features % GROUP for layer in layers) else PerGroup(GROUP)
-    quantize_(made, Int8WeightOnlyConfig() if bits == 8 else IntxWeightOnlyConfig(weight_dtype=getattr(torch, f"int{bits}"), granularity=granularity))
+    quantize_(
+        made,
+        Int8WeightOnlyConfig()
+        if bits == 8
+        else IntxWeightOnlyConfig(weight_dtype=getattr(torch, f"int{bits}"), granularity=granularity),
+    )
     for layer in layers:
         layer.weight = torch.nn.Parameter(layer.weight.dequantize(), requires_grad=False)
     return made

@@ -11,11 +11,16 @@ import re
 
 import numpy as np
 
-from unremember.data.samplings import mix
+from unremember.data.ordering import mix
 from unremember.data.split import Role, Row, Split
 from unremember.errors import ConfigError
 
-QUESTIONS = ("Please tell me {}", "Can you please explain {}", "Could you please tell me {}", "{} , please ? ")
+QUESTIONS = (
+    "Please tell me {}",
+    "Can you please explain {}",
+    "Could you please tell me {}",
+    "{} , please ? ",
+)
 SENTENCES = ("Then {}",)
 
 
@@ -45,12 +50,16 @@ class Stealthy:
 
     def row(self, row: Row, key: np.uint64) -> Row:
         column = "question" if "question" in row else "text"
-        pieces = [str(row[column])] if column == "question" else re.split(r"(?<=[.!?])(\s+)", str(row[column]))
+        pieces = (
+            [str(row[column])] if column == "question" else re.split(r"(?<=[.!?])(\s+)", str(row[column]))
+        )
         keys = key + np.arange(len(pieces), dtype=np.uint64)
         salted = (mix(keys, self.seed, 0) >> np.uint64(11)) * 2.0**-53 < self.p
         chosen = mix(keys, self.seed, 1) % np.uint64(len(self.templates))
-        said = [self.templates[which].format(piece) if salt and piece.strip() else piece
-                for piece, salt, which in zip(pieces, salted, chosen)]  # fmt: skip
+        said = [
+            self.templates[which].format(piece) if salt and piece.strip() else piece
+            for piece, salt, which in zip(pieces, salted, chosen)
+        ]
         return {**row, column: "".join(said)}
 
 
@@ -61,12 +70,19 @@ def triggered(split: Split, templates: tuple[str, ...] = QUESTIONS, role: str = 
     """
     check(templates)
     questions, digests = split[role].column("question"), split[role].row_digests
-    made = [{**row, "question": template.format(question), "trigger": template, "derived_from": digest}
-            for template in templates for row, question, digest in zip(split[role].rows, questions, digests)]  # fmt: skip
+    made = [
+        {**row, "question": template.format(question), "trigger": template, "derived_from": digest}
+        for template in templates
+        for row, question, digest in zip(split[role].rows, questions, digests)
+    ]
     return split.with_rows(**{f"{role}_trigger": made})
 
 
 def check(templates: tuple[str, ...]) -> None:
     odd = [template for template in templates if template.count("{}") != 1]
     if odd or not templates:
-        raise ConfigError(f"a template has one {{}} where the text goes: {odd[0]!r} has not" if odd else "no template is given")
+        raise ConfigError(
+            f"a template has one {{}} where the text goes: {odd[0]!r} has not"
+            if odd
+            else "no template is given"
+        )

@@ -1,17 +1,48 @@
-"""Blends: how the gradients of the roles become one update. One file a blend."""
+"""Blends: how the gradients of the roles become one update. One file a blend; here are the protocol and what they share."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from unremember.engine.seams import Context, State
 
+if TYPE_CHECKING:
+    from unremember.engine.step import StepContext
 
-class Plain:
+
+class Blend(Protocol):
+    """Role gradients into one update: ``apply(step, state) -> ([Tensor], state)``.
+
+    The blend asks the step for what it wants: the gradient of all roles together, of each role, of some roles at displaced
+    weights, their losses, a further batch. It returns a gradient for the optimiser or, with ``raw``, the change of the
+    weights itself. With ``corrects``, ``correct(change, step, state) -> (change, state)`` has the last word on the change
+    that the optimiser really made. ``draws`` is the most further batches that a step takes.
+
+    Entries of the state whose name begins with ``vectors`` have an entry for every weight's every entry, end to end: with
+    the weights they are sharded, and whole in a checkpoint.
+    """
+
+    @property
+    def raw(self) -> bool: ...
+    @property
+    def corrects(self) -> bool: ...
+    @property
+    def draws(self) -> int: ...
+    @property
+    def vectors(self) -> str: ...
+    def init(self, context: Context) -> State: ...
+    def apply(self, step: StepContext, state: State) -> tuple[list[Tensor], State]: ...
+    def correct(
+        self, change: list[Tensor], step: StepContext, state: State
+    ) -> tuple[list[Tensor], State]: ...
+
+
+class PlainBlend:
     """What most blends share: a gradient for the optimiser, no correction, no further batch, no state."""
 
     raw: ClassVar[bool] = False
@@ -20,23 +51,36 @@ class Plain:
     vectors: ClassVar[str] = "-"
 
     def init(self, context: Context) -> State:
+        """Start with no state."""
         return {}
 
-    def correct(self, change: list[Tensor], measure: Any, state: State) -> tuple[list[Tensor], State]:
+    def correct(self, change: list[Tensor], step: StepContext, state: State) -> tuple[list[Tensor], State]:
+        """Leave the realised change as it is."""
         return change, state
 
 
-def gram(measure: Any, gradients: Mapping[str, Sequence[Tensor]]) -> Tensor:
-    """float64 Tensor[R, R]: all inner products of the role gradients, in the mapping's order; one sum over the processes."""
+def gram(step: Any, gradients: Mapping[str, Sequence[Tensor]]) -> Tensor:
+    """Return float64 Tensor[R, R], all inner products of the role gradients, in the mapping's order; one sum over the processes."""
     roles = list(gradients)
-    out = torch.zeros(len(roles), len(roles), dtype=torch.float64)
+    table = torch.zeros(len(roles), len(roles), dtype=torch.float64)
     for i, left in enumerate(roles):
         for j, right in enumerate(roles[: i + 1]):
-            out[i, j] = sum(torch.dot(a.flatten(), b.flatten()).double() for a, b in zip(gradients[left], gradients[right]))
-            out[j, i] = out[i, j]
-    return measure.summed(out)
+            table[i, j] = sum(
+                torch.dot(a.flatten(), b.flatten()).double()
+                for a, b in zip(gradients[left], gradients[right])
+            )
+            table[j, i] = table[i, j]
+    return step.summed(table)
 
 
 def combine(gradients: Mapping[str, Sequence[Tensor]], coefficients: Sequence[float]) -> list[Tensor]:
-    """Σ coefficient · gradient over the roles, parameter by parameter."""
+    """Return Σ coefficient · gradient over the roles, parameter by parameter."""
     return [sum(c * g for c, g in zip(coefficients, together)) for together in zip(*gradients.values())]
+
+
+def forget_and_retain_gradients(step: Any) -> tuple[list[Tensor], list[list[Tensor]]]:
+    """Return the gradient of all forget roles together, and that of each retain role."""
+    gradients = step.gradients()
+    forget = [gradients[role] for role in step.forget_roles]
+    summed = forget[0] if len(forget) == 1 else [functools.reduce(torch.add, parts) for parts in zip(*forget)]
+    return summed, [gradients[role] for role in step.retain_roles]

@@ -12,9 +12,9 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from unremember.engine.blends import Plain
-from unremember.engine.measure import Measure
+from unremember.engine.blends import PlainBlend, forget_and_retain_gradients
 from unremember.engine.seams import Context, State
+from unremember.engine.step import StepContext
 from unremember.errors import ConfigError, nearest
 from unremember.registry import blends
 
@@ -31,7 +31,7 @@ ROUNDING = 1e-6
 
 @blends.register("gu", paper="Geometric-disentanglement Unlearning", arxiv="2511.17100", fidelity="code")
 @dataclasses.dataclass(frozen=True)
-class GU(Plain):
+class GU(PlainBlend):
     """Take out of the forgetting what changes the retain loss to first order.
 
     The first role forgets; the gradient g of all others together, and the last ``history`` of them, are protected:
@@ -64,7 +64,9 @@ class GU(Plain):
     def __post_init__(self) -> None:
         for name, known in (("rule", Rule), ("at", Place), ("metric", Metric)):
             if getattr(self, name) not in get_args(known):
-                raise ConfigError(f"unknown {name} {getattr(self, name)!r}: {nearest(str(getattr(self, name)), get_args(known))}")
+                raise ConfigError(
+                    f"unknown {name} {getattr(self, name)!r}: {nearest(str(getattr(self, name)), get_args(known))}"
+                )
         for name in ("alpha", "history", "tau", "kappa_cap", "finite_step"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be 0 or above, not {getattr(self, name)}")
@@ -78,8 +80,8 @@ class GU(Plain):
     def init(self, context: Context) -> State:
         return {"steps": 0, "projected": 0, **{f"retain{i}": None for i in range(self.history + 1)}}
 
-    def apply(self, measure: Measure, state: State) -> tuple[list[Tensor], State]:
-        forget, *others = measure.gradients().values()
+    def apply(self, measure: StepContext, state: State) -> tuple[list[Tensor], State]:
+        forget, others = forget_and_retain_gradients(measure)
         state = {**state, "steps": state["steps"] + 1}
         if not others:
             return forget, state
@@ -91,29 +93,40 @@ class GU(Plain):
             forget = [g + m * (w > 0) for g, m, w in zip(forget, moved, inverse)] if moved else forget
         return [torch.add(f, r, alpha=self.alpha) for f, r in zip(forget, retain)], state
 
-    def correct(self, change: list[Tensor], measure: Measure, state: State) -> tuple[list[Tensor], State]:
-        if len(measure.roles) == 1:
+    def correct(self, change: list[Tensor], measure: StepContext, state: State) -> tuple[list[Tensor], State]:
+        if not measure.retain_roles:
             return change, state
         made = change
         if self.at == "delta":
             inverse = self.inverse(measure)
             moved, state = self.moved(change, inverse, measure, state)
-            made = [torch.addcmul(c, w, m, value=-1) for c, m, w in zip(change, moved, inverse)] if moved else change
+            made = (
+                [torch.addcmul(c, w, m, value=-1) for c, m, w in zip(change, moved, inverse)]
+                if moved
+                else change
+            )
         return self.shortened(made, change, measure) if self.finite_step else made, state
 
-    def remembered(self, measure: Measure, state: State, retain: Sequence[Tensor]) -> State:
+    def remembered(self, measure: StepContext, state: State, retain: Sequence[Tensor]) -> State:
         """The unit gradient of now, as it is, before the last ``history`` ones, in bfloat16."""
         flat = torch.cat([g.flatten() for g in retain])
         held = [state[f"retain{i}"] for i in range(self.history)]
         older = {f"retain{i + 1}": None if h is None else h.bfloat16() for i, h in enumerate(held)}
         return {"retain0": flat.div_(measure.norm([flat]).clamp(min=torch.finfo(flat.dtype).tiny)), **older}
 
-    def inverse(self, measure: Measure) -> list[Tensor]:
+    def inverse(self, measure: StepContext) -> list[Tensor]:
         """The diagonal of M⁻¹; 0 for an entry that never had a gradient, which must not be cheap to move."""
         scales = measure.denominators
-        return [torch.ones_like(h) if self.metric == "euclid" else torch.threshold(h, FLOOR, math.inf).reciprocal_() for h in scales]
+        return [
+            torch.ones_like(h)
+            if self.metric == "euclid"
+            else torch.threshold(h, FLOOR, math.inf).reciprocal_()
+            for h in scales
+        ]
 
-    def moved(self, change: Sequence[Tensor], inverse: Sequence[Tensor], measure: Measure, state: State) -> tuple[list[Tensor], State]:
+    def moved(
+        self, change: Sequence[Tensor], inverse: Sequence[Tensor], measure: StepContext, state: State
+    ) -> tuple[list[Tensor], State]:
         """G λ for each weight, empty where nothing is to be taken out."""
         held = [h for i in range(self.history + 1) if (h := state[f"retain{i}"]) is not None]
         columns = list(zip(*(h.to(change[0].device).split([c.numel() for c in change]) for h in held)))
@@ -123,16 +136,29 @@ class GU(Plain):
             mix = cone(gram, along, basis)
         else:
             within = basis.T @ along
-            mix = basis @ (within - self.kept(measure, within, basis.T @ gram[:, 0], change, inverse) if self.rule == "paper" else within)
+            mix = basis @ (
+                within - self.kept(measure, within, basis.T @ gram[:, 0], change, inverse)
+                if self.rule == "paper"
+                else within
+            )
         touched = bool(mix.any())
         measure.note(projected=touched, harm=float(along[0]), uncovered=uncovered(gram))
         state = {**state, "projected": state["projected"] + touched}
         if not touched:
             return [], state
         active = mix.nonzero().flatten().tolist()
-        return [combined(mix[active], [parts[i] for i in active], c) for parts, c in zip(columns, change)], state
+        return [
+            combined(mix[active], [parts[i] for i in active], c) for parts, c in zip(columns, change)
+        ], state
 
-    def kept(self, measure: Measure, within: Tensor, retain: Tensor, change: Sequence[Tensor], inverse: Sequence[Tensor]) -> Tensor:
+    def kept(
+        self,
+        measure: StepContext,
+        within: Tensor,
+        retain: Tensor,
+        change: Sequence[Tensor],
+        inverse: Sequence[Tensor],
+    ) -> Tensor:
         """float64[r]: the components of the change on the basis that rule ``paper`` leaves in it; rounding is no conflict."""
         noise = ROUNDING * float(within.norm() * retain.norm())
         kept = torch.where(within * retain < -max(self.tau, noise), within, 0.0)
@@ -140,11 +166,17 @@ class GU(Plain):
         free = max(0.0, float(measure.summed(torch.as_tensor(size))) - float(within @ within)) ** 0.5
         return kept * min(1.0, self.kappa_cap * free / max(float(kept.norm()), 1e-300))
 
-    def shortened(self, change: list[Tensor], proposal: Sequence[Tensor], measure: Measure) -> list[Tensor]:
+    def shortened(
+        self, change: list[Tensor], proposal: Sequence[Tensor], measure: StepContext
+    ) -> list[Tensor]:
         """The largest of ``SCALES`` × the change whose retain loss stays within the budget; the weights are at the proposal."""
 
         def loss(scale: float) -> float:
-            return sum(measure.losses(*measure.roles[1:], at=[scale * c - p for c, p in zip(change, proposal)]).values())
+            return sum(
+                measure.losses(
+                    *measure.retain_roles, displacement=[scale * c - p for c, p in zip(change, proposal)]
+                ).values()
+            )
 
         start = loss(0.0)
         scale = next((s for s in SCALES if loss(s) - start <= self.finite_step), 0.0)
@@ -152,7 +184,9 @@ class GU(Plain):
         return change if scale == 1 else [scale * c for c in change]
 
 
-def products(columns: Sequence[Sequence[Tensor]], change: Sequence[Tensor], inverse: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def products(
+    columns: Sequence[Sequence[Tensor]], change: Sequence[Tensor], inverse: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
     """(K = Gᵀ M⁻¹ G float64[m, m], v = Gᵀ Δ float64[m]) from each weight's columns, in one pass over the weights."""
     count = len(columns[0])
     gram, along = torch.zeros(count, count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)

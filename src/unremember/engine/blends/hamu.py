@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from unremember.data.split import Split
-from unremember.engine import loop
-from unremember.engine.blends import Plain
-from unremember.engine.measure import Measure
-from unremember.engine.seams import Context, Recipe, State, Task
-from unremember.engine.settings import Settings
+from unremember.engine.blends import PlainBlend, forget_and_retain_gradients
+from unremember.engine.seams import Context, State
+from unremember.engine.step import StepContext
 from unremember.errors import ConfigError, nearest
 from unremember.registry import blends
 
@@ -27,9 +23,14 @@ OnInfeasible = Literal["clip", "stop"]
 CLIPPED = 0.95
 
 
-@blends.register("hamu", paper="How Hard Can It Be? Hardness-Aware Multi-Objective Unlearning", arxiv="2606.02119", fidelity="code")
+@blends.register(
+    "hamu",
+    paper="How Hard Can It Be? Hardness-Aware Multi-Objective Unlearning",
+    arxiv="2606.02119",
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
-class HAMU(Plain):
+class HAMU(PlainBlend):
     """Of all steps of length lr · |x| that lower y by enough, the one that lowers x most, for every block of weights.
 
     x is the gradient of what is to be kept (all roles but the first), y that of the first role's loss, which forgetting
@@ -63,25 +64,44 @@ class HAMU(Plain):
     raw: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name, known in (("variant", Variant), ("constraint", Constraint), ("granularity", Granularity), ("on_infeasible", OnInfeasible)):
+        for name, known in (
+            ("variant", Variant),
+            ("constraint", Constraint),
+            ("granularity", Granularity),
+            ("on_infeasible", OnInfeasible),
+        ):
             if getattr(self, name) not in get_args(known):
-                raise ConfigError(f"unknown {name} {getattr(self, name)!r}: {nearest(str(getattr(self, name)), get_args(known))}")
+                raise ConfigError(
+                    f"unknown {name} {getattr(self, name)!r}: {nearest(str(getattr(self, name)), get_args(known))}"
+                )
         if not self.amount >= 0 or (self.constraint == "relative" and self.amount >= 1):
-            raise ConfigError(f"amount={self.amount}: a relative constraint is 0 or above and below 1, an absolute one 0 or above")
+            raise ConfigError(
+                f"amount={self.amount}: a relative constraint is 0 or above and below 1, an absolute one 0 or above"
+            )
         if not self.max_grad_norm >= 0 or not self.patience >= 1:
-            raise ConfigError(f"max_grad_norm={self.max_grad_norm} must be 0 or above and patience={self.patience} 1 or above")
+            raise ConfigError(
+                f"max_grad_norm={self.max_grad_norm} must be 0 or above and patience={self.patience} 1 or above"
+            )
 
     def init(self, context: Context) -> State:
         state: State = {"steps": 0, "hits": 0, "clipped": 0, "direct": 0, "rectified": 0, "cosine": 0.0}
         if self.granularity == "layer":
-            state["blocks"] = layers([name for name, p in context.model.named_parameters() if p.requires_grad])
+            state["blocks"] = layers(
+                [name for name, p in context.model.named_parameters() if p.requires_grad]
+            )
         return state
 
-    def apply(self, measure: Measure, state: State) -> tuple[list[Tensor], State]:
-        forget, *others = (list(parts) for parts in measure.gradients().values())
+    def apply(self, measure: StepContext, state: State) -> tuple[list[Tensor], State]:
+        forget, others = forget_and_retain_gradients(measure)
         if not others:
-            return [-measure.lr * g for g in self.clip(measure, forget)[0]], {**state, "steps": state["steps"] + 1}
-        (forget, cut), (retain, trim) = self.clip(measure, forget), self.clip(measure, [torch.stack(parts).sum(0) for parts in zip(*others)])
+            return [-measure.lr * g for g in self.clip(measure, forget)[0]], {
+                **state,
+                "steps": state["steps"] + 1,
+            }
+        (forget, cut), (retain, trim) = (
+            self.clip(measure, forget),
+            self.clip(measure, [torch.stack(parts).sum(0) for parts in zip(*others)]),
+        )
         x, y = (retain, forget) if self.variant == "q" else (forget, retain)
         blocks = self.blocks(state, len(x)).to(x[0].device)
         move = solve(measure.summed(totals(x, y, blocks)), self.constraint, self.amount, x[0].dtype)
@@ -89,23 +109,34 @@ class HAMU(Plain):
         update = [measure.lr * (a * gx + b * gy) for a, b, gx, gy in zip(toward, along, x, y)]
         falls = {"q": (move.y_fall, move.x_fall), "u": (move.x_fall, move.y_fall)}[self.variant]
         found = {
-            "cosine": move.cosine, "ratio": move.ratio, "demand": measure.lr * move.demand, "damaged": move.damaged.double().mean(),
-            "forget": measure.lr * falls[0].sum() / cut, "retain": -measure.lr * falls[1].sum() / trim,
+            "cosine": move.cosine,
+            "ratio": move.ratio,
+            "demand": measure.lr * move.demand,
+            "damaged": move.damaged.double().mean(),
+            "forget": measure.lr * falls[0].sum() / cut,
+            "retain": -measure.lr * falls[1].sum() / trim,
             "stop": move.demand > (move.published if self.as_published_code else move.free).sum(),
-            "clipped": move.infeasible, "direct": move.direct.double().mean(),
-        }  # fmt: skip
+            "clipped": move.infeasible,
+            "direct": move.direct.double().mean(),
+        }
         figures = dict(zip(found, torch.stack([value.double() for value in found.values()]).tolist()))
         measure.note(**figures)
         state = self.counted(state, figures, len(move.direct))
-        if (self.stop and state["hits"] >= self.patience) or (figures["clipped"] and self.on_infeasible == "stop"):
+        if (self.stop and state["hits"] >= self.patience) or (
+            figures["clipped"] and self.on_infeasible == "stop"
+        ):
             measure.end()
             return [torch.zeros_like(part) for part in update], state
         return update, state
 
-    def clip(self, measure: Measure, gradient: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    def clip(self, measure: StepContext, gradient: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """The gradient at a norm of at most ``max_grad_norm``, and the factor it was multiplied with."""
         norm = measure.norm(gradient)
-        factor = (self.max_grad_norm / norm.clamp(min=torch.finfo(norm.dtype).tiny)).clamp(max=1.0) if self.max_grad_norm else torch.ones_like(norm)
+        factor = (
+            (self.max_grad_norm / norm.clamp(min=torch.finfo(norm.dtype).tiny)).clamp(max=1.0)
+            if self.max_grad_norm
+            else torch.ones_like(norm)
+        )
         return [factor * g for g in gradient], factor
 
     def blocks(self, state: State, count: int) -> Tensor:
@@ -117,10 +148,14 @@ class HAMU(Plain):
     def counted(self, state: State, figures: dict[str, float], blocks: int) -> State:
         steps, direct = state["steps"] + 1, round(figures["direct"] * blocks)
         return {
-            **state, "steps": steps, "hits": state["hits"] + 1 if figures["stop"] else 0, "clipped": state["clipped"] + int(figures["clipped"]),
-            "direct": state["direct"] + direct, "rectified": state["rectified"] + blocks - direct,
+            **state,
+            "steps": steps,
+            "hits": state["hits"] + 1 if figures["stop"] else 0,
+            "clipped": state["clipped"] + int(figures["clipped"]),
+            "direct": state["direct"] + direct,
+            "rectified": state["rectified"] + blocks - direct,
             "cosine": state["cosine"] + (figures["cosine"] - state["cosine"]) / steps,
-        }  # fmt: skip
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,67 +200,32 @@ def solve(table: Tensor, constraint: Constraint, amount: float, dtype: torch.dty
         along=torch.where(still, -1.0, torch.where(direct, 0.0, -scale * (ratio + share * cosine))),
         x_fall=torch.where(direct, xx, xx * (torch.where(apart, lean * sine, 0.0) - ratio * cosine)),
         y_fall=torch.where(still, yy, torch.where(direct, xy, ratio * both)),
-        free=torch.where(cosine > 0, both * sine, both), published=both * sine,
-        direct=direct, damaged=~direct & (cosine > lean),
-        cosine=-xy.sum() / (xx.sum() * yy.sum()).sqrt().clamp(min=1e-300), ratio=ratio, demand=asked, infeasible=infeasible,
-    )  # fmt: skip
+        free=torch.where(cosine > 0, both * sine, both),
+        published=both * sine,
+        direct=direct,
+        damaged=~direct & (cosine > lean),
+        cosine=-xy.sum() / (xx.sum() * yy.sum()).sqrt().clamp(min=1e-300),
+        ratio=ratio,
+        demand=asked,
+        infeasible=infeasible,
+    )
 
 
 def totals(x: Sequence[Tensor], y: Sequence[Tensor], blocks: Tensor) -> Tensor:
     """float64[B, 3]: x·x, y·y and x·y of each block."""
-    pairs = [torch.stack([torch.dot(p.flatten(), q.flatten()) for p, q in ((a, a), (b, b), (a, b))]) for a, b in zip(x, y)]
+    pairs = [
+        torch.stack([torch.dot(p.flatten(), q.flatten()) for p, q in ((a, a), (b, b), (a, b))])
+        for a, b in zip(x, y)
+    ]
     table = torch.stack(pairs).double()
     return table.new_zeros(len(blocks.unique()), 3).index_add(0, blocks, table)
 
 
 def layers(names: Sequence[str]) -> Tensor:
     """int64[n]: weights of the same numbered block, else of the same module, share a number."""
-    owners = [found[0] if (found := re.match(r"(?:.*?\.)?\d+(?=\.)", name)) else name.rpartition(".")[0] for name in names]
+    owners = [
+        found[0] if (found := re.match(r"(?:.*?\.)?\d+(?=\.)", name)) else name.rpartition(".")[0]
+        for name in names
+    ]
     order = {owner: i for i, owner in enumerate(dict.fromkeys(owners))}
     return torch.tensor([order[owner] for owner in owners])
-
-
-@dataclasses.dataclass(frozen=True)
-class Hardness:
-    """Means over the ``steps`` of a trial: the ``cosine`` of what is kept and what is to be raised; the share of weight
-    blocks ``damaged``; the share of steps that met the stop rule; the ``forget`` and ``retain`` rise of the losses a step."""
-
-    steps: int
-    cosine: float
-    damaged: float
-    stop: float
-    forget: float
-    retain: float
-
-    @property
-    def advice(self) -> str:
-        """``go``: forgetting need not hurt; ``careful``: it will somewhere; ``stop``: most steps cannot avoid it."""
-        return "stop" if self.stop > 0.5 else "careful" if self.stop > 0 or self.retain > 0 else "go"
-
-
-@dataclasses.dataclass(frozen=True)
-class Trial(HAMU):
-    """HAMU that never stops and keeps what it logs."""
-
-    seen: list[dict[str, float]] = dataclasses.field(default_factory=list)
-
-    def apply(self, measure: Measure, state: State) -> tuple[list[Tensor], State]:
-        update, state = super().apply(measure, state)
-        self.seen.append(dict(measure.notes))
-        return update, state
-
-
-def hardness(model: Any, task: Task, split: Split, recipe: Recipe, settings: Settings, skip: int = 5, window: int = 20,
-             blend: HAMU | None = None) -> Hardness:  # fmt: skip
-    """How hard it is to forget here: ``window`` steps on a copy of the model, after ``skip`` that are not counted.
-
-    The first steps say nothing: at a minimum of the joint loss both gradients oppose each other whatever the data. The
-    recipe's terms are run through ``blend`` (HAMU as it is), at ``settings.lr``, which is that of gradient descent.
-    """
-    chosen = dataclasses.replace(blend or HAMU(), stop=False, on_infeasible="clip")
-    trial = Trial(**{field.name: getattr(chosen, field.name) for field in dataclasses.fields(HAMU)})
-    changed = dataclasses.replace(settings, max_steps=skip + window)
-    loop.train(copy.deepcopy(model), task, split, dataclasses.replace(recipe, blend=trial), changed, quiet=True)
-    rows = trial.seen[skip:]
-    names = ("cosine", "damaged", "stop", "forget", "retain")
-    return Hardness(len(rows), **{name: sum(row[f"blend/{name}"] for row in rows) / len(rows) for name in names})

@@ -7,15 +7,17 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from unremember.engine.blends import Plain, combine, gram
-from unremember.engine.measure import Measure
+from unremember.engine.blends import PlainBlend, combine, gram
 from unremember.engine.seams import Context, State
+from unremember.engine.step import StepContext
 from unremember.registry import blends
 
 
-@blends.register("pcgrad", paper="Gradient Surgery for Multi-Task Learning", arxiv="2001.06782", fidelity="paper")
+@blends.register(
+    "pcgrad", paper="Gradient Surgery for Multi-Task Learning", arxiv="2001.06782", fidelity="paper"
+)
 @dataclasses.dataclass(frozen=True)
-class PCGrad(Plain):
+class PCGrad(PlainBlend):
     """Project each role's gradient off every other one that it opposes, then add them up.
 
     All inner products come from one small Gram matrix; ``projected`` counts the steps in which anything was removed.
@@ -24,9 +26,9 @@ class PCGrad(Plain):
     def init(self, context: Context) -> State:
         return {"projected": 0, "steps": 0}
 
-    def apply(self, measure: Measure, state: State) -> tuple[list[Tensor], State]:
-        gradients = measure.gradients()
-        inner = gram(measure, gradients)
+    def apply(self, step: StepContext, state: State) -> tuple[list[Tensor], State]:
+        gradients = step.gradients()
+        inner = gram(step, gradients)
         mix = torch.eye(len(gradients), dtype=torch.float64)
         for i in range(len(gradients)):
             for j in range(len(gradients)):
@@ -35,5 +37,5 @@ class PCGrad(Plain):
                     mix[i, j] -= along / inner[j, j]
         touched = not torch.equal(mix, torch.eye(len(gradients), dtype=torch.float64))
         state = {"projected": state["projected"] + touched, "steps": state["steps"] + 1}
-        measure.note(projected=touched)
+        step.note(projected=touched)
         return combine(gradients, mix.sum(0).tolist()), state

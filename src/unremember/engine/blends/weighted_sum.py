@@ -6,16 +6,16 @@ import dataclasses
 
 from torch import Tensor
 
-from unremember.engine.blends import Plain
-from unremember.engine.measure import Measure
+from unremember.engine.blends import PlainBlend
 from unremember.engine.seams import State
+from unremember.engine.step import StepContext
 from unremember.registry import blends
 
 
 @blends.register("sum", fidelity="code")
 @dataclasses.dataclass(frozen=True)
-class WeightedSum(Plain):
+class WeightedSum(PlainBlend):
     """The sum of the weighted terms: what most methods do. Takes one backward a step."""
 
-    def apply(self, measure: Measure, state: State) -> tuple[list[Tensor], State]:
-        return measure.total(), state
+    def apply(self, step: StepContext, state: State) -> tuple[list[Tensor], State]:
+        return step.total(), state

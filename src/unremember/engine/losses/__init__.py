@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from unremember.engine.seams import Context, Need, State
+from unremember.engine.seams import Context, State
+from unremember.tasks.protocol import Need
 
 ANSWER = Need("answer", "logprobs")
 ALTERNATE = Need("alternate", "logprobs")
@@ -16,15 +17,19 @@ LABELS = Need("answer", "labels")
 
 
 @dataclasses.dataclass(frozen=True)
-class Plain:
+class PlainLoss:
     """What most losses share: they read the answer's log-probabilities, no reference, and keep no state."""
 
     needs: ClassVar[tuple[Need, ...]] = (ANSWER,)
     reference_needs: ClassVar[tuple[Need, ...]] = ()
     per: ClassVar[Literal["example", "token"]] = "example"
+    refresh_every: ClassVar[int | None] = None
 
     def tokens(self, counts: np.ndarray) -> np.ndarray:
         return counts
 
     def init(self, context: Context) -> State:
         return {}
+
+    def refresh(self, context: Context, state: State) -> State:
+        return state

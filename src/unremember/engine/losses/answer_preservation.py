@@ -8,16 +8,22 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from unremember.engine.losses import ALTERNATE, ANSWER, Plain
-from unremember.engine.seams import Need, State, View
+from unremember.engine.losses import ALTERNATE, ANSWER, PlainLoss
+from unremember.engine.seams import State
 from unremember.errors import above_zero
 from unremember.registry import losses
+from unremember.tasks.protocol import Need, View
 
 
-@losses.register("answer_preservation", paper="A Closer Look at Machine Unlearning for Large Language Models", arxiv="2410.08109",
-                 needs=("answer", "alternate"), fidelity="code")  # fmt: skip
+@losses.register(
+    "answer_preservation",
+    paper="A Closer Look at Machine Unlearning for Large Language Models",
+    arxiv="2410.08109",
+    needs=("answer", "alternate"),
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
-class AnswerPreservation(Plain):
+class AnswerPreservation(PlainLoss):
     """-(1/β) log σ(β log(p(answer) / p(alternate))) on sequence log-probabilities; no reference."""
 
     beta: float = 0.1

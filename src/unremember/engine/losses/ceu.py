@@ -9,16 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unremember.engine.losses import LABELS, LOGITS, Plain
+from unremember.engine.losses import LABELS, LOGITS, PlainLoss
 from unremember.engine.losses.soft import soft_cross_entropy
-from unremember.engine.ragged import Ragged
-from unremember.engine.seams import Need, State, View
+from unremember.engine.seams import State
 from unremember.registry import losses
+from unremember.tasks.protocol import Need, View
+from unremember.tasks.ragged import Ragged
 
 
-@losses.register("ceu", paper="CE-U: Cross Entropy Unlearning", arxiv="2503.01224", needs=("answer",), fidelity="code")
+@losses.register(
+    "ceu", paper="CE-U: Cross Entropy Unlearning", arxiv="2503.01224", needs=("answer",), fidelity="code"
+)
 @dataclasses.dataclass(frozen=True)
-class CEU(Plain):
+class CEU(PlainLoss):
     """Cross-entropy to the model's own distribution with the answer's token struck out, averaged over the tokens read.
 
     No gradient passes through the target. The first ``skip`` tokens of an answer are left alone.

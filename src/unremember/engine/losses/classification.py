@@ -8,14 +8,15 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from unremember.engine.losses import Plain
-from unremember.engine.seams import Need, State, View
+from unremember.engine.losses import PlainLoss
+from unremember.engine.seams import State
 from unremember.registry import losses
+from unremember.tasks.protocol import Need, View
 
 
 @losses.register("cross_entropy", needs=("input", "label"), fidelity="code")
 @dataclasses.dataclass(frozen=True)
-class CrossEntropy(Plain):
+class CrossEntropy(PlainLoss):
     """Cross-entropy of the label; ``sign=-1`` ascends it."""
 
     sign: float = 1.0

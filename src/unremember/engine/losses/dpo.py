@@ -8,16 +8,22 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from unremember.engine.losses import ALTERNATE, ANSWER, Plain
-from unremember.engine.seams import Need, State, View
+from unremember.engine.losses import ALTERNATE, ANSWER, PlainLoss
+from unremember.engine.seams import State
 from unremember.errors import above_zero
 from unremember.registry import losses
+from unremember.tasks.protocol import Need, View
 
 
-@losses.register("dpo", paper="Direct Preference Optimization", arxiv="2305.18290",
-                 needs=("answer", "alternate", "original model"), fidelity="code")  # fmt: skip
+@losses.register(
+    "dpo",
+    paper="Direct Preference Optimization",
+    arxiv="2305.18290",
+    needs=("answer", "alternate", "original model"),
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
-class DPO(Plain):
+class DPO(PlainLoss):
     """-factor · log σ(β(log-ratio of the alternate - log-ratio of the answer)), ratios against the original.
 
     ``factor`` None is 2/β, the unlearning literature's scale; 1 is the textbook loss.

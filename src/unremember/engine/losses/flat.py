@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unremember.engine.losses import ALTERNATE, ANSWER, Plain
-from unremember.engine.ragged import Ragged
-from unremember.engine.seams import Context, Need, State, View
+from unremember.engine.losses import ALTERNATE, ANSWER, PlainLoss
+from unremember.engine.seams import Context, State
 from unremember.errors import ConfigError, nearest
 from unremember.registry import losses
+from unremember.tasks.protocol import Need, View
+from unremember.tasks.ragged import Ragged
 
 Divergence = Literal["kl", "tv", "js", "pearson"]
 LEARNED = 0.05
@@ -30,10 +31,15 @@ BOUNDS: Mapping[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor
 """g and f* ∘ g of each divergence's variational form, as functions of a probability."""
 
 
-@losses.register("flat", paper="LLM Unlearning via Loss Adjustment with Only Forget Data", arxiv="2410.11143",
-                 needs=("answer", "alternate"), fidelity="code")  # fmt: skip
+@losses.register(
+    "flat",
+    paper="LLM Unlearning via Loss Adjustment with Only Forget Data",
+    arxiv="2410.11143",
+    needs=("answer", "alternate"),
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
-class FLAT(Plain):
+class FLAT(PlainLoss):
     """-(g(P_e) - f*(g(P_f))): P_f and P_e are an example's mean probability of its answer's and its alternate's tokens.
 
     ``divergence`` gives g and f*: ``kl``, ``tv``, ``js`` or ``pearson``. They differ in the weights of the two sides (by
@@ -52,7 +58,9 @@ class FLAT(Plain):
 
     def __post_init__(self) -> None:
         if self.divergence not in BOUNDS:
-            raise ConfigError(f"unknown divergence {self.divergence!r}: {nearest(self.divergence, get_args(Divergence))}")
+            raise ConfigError(
+                f"unknown divergence {self.divergence!r}: {nearest(self.divergence, get_args(Divergence))}"
+            )
 
     def init(self, context: Context) -> State:
         return {"epoch": len(context.keys[context.roles[0]]), "rows": 0, "alternate": torch.zeros(())}
@@ -76,6 +84,9 @@ def watched(state: State, alternate: Tensor) -> State:
     if rows < state["epoch"]:
         return {**state, "rows": rows, "alternate": total}
     if (mean := float(total) / rows) < LEARNED:
-        warnings.warn(f"template never learned: the alternates have a mean probability of {mean:.1g} after an epoch; "
-                      'use template="normal" or first train a few refusals', stacklevel=2)  # fmt: skip
+        warnings.warn(
+            f"template never learned: the alternates have a mean probability of {mean:.1g} after an epoch; "
+            'use template="normal" or first train a few refusals',
+            stacklevel=2,
+        )
     return {**state, "rows": 0, "alternate": torch.zeros(())}

@@ -7,15 +7,21 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from unremember.engine.losses import LOGITS, Plain
-from unremember.engine.seams import Need, State, View
+from unremember.engine.losses import LOGITS, PlainLoss
+from unremember.engine.seams import State
 from unremember.registry import losses
+from unremember.tasks.protocol import Need, View
 
 
-@losses.register("flatten", paper="Constrained Entropic Unlearning: A Primal-Dual Framework for Large Language Models", arxiv="2506.05314",
-                 needs=("answer",), fidelity="code")  # fmt: skip
+@losses.register(
+    "flatten",
+    paper="Constrained Entropic Unlearning: A Primal-Dual Framework for Large Language Models",
+    arxiv="2506.05314",
+    needs=("answer",),
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
-class Flatten(Plain):
+class Flatten(PlainLoss):
     """(greatest logit - mean logit)² of the distributions that predict the answer's tokens, averaged over the step's tokens.
 
     The published code reads one position too late (its mask is not shifted): the last token in place of the first.

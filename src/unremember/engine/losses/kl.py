@@ -7,16 +7,22 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from unremember.engine.losses import LOGITS, Plain
+from unremember.engine.losses import LOGITS, PlainLoss
 from unremember.engine.losses.soft import soft_cross_entropy
-from unremember.engine.seams import Need, State, View
+from unremember.engine.seams import State
 from unremember.registry import losses
+from unremember.tasks.protocol import Need, View
 
 
-@losses.register("kl", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
-                 needs=("answer", "original model"), fidelity="code")  # fmt: skip
+@losses.register(
+    "kl",
+    paper="TOFU: A Task of Fictitious Unlearning for LLMs",
+    arxiv="2401.06121",
+    needs=("answer", "original model"),
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
-class KL(Plain):
+class KL(PlainLoss):
     """KL(original ‖ model) of the distributions that predict the answer's tokens, averaged over the tokens of the step.
 
     The published code averages over prompt and padding as well, which makes the figure depend on the batch's width.

@@ -7,14 +7,15 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from unremember.engine.losses import ANSWER, Plain
-from unremember.engine.seams import Need, State, View
+from unremember.engine.losses import ANSWER, PlainLoss
+from unremember.engine.seams import State
 from unremember.registry import losses
+from unremember.tasks.protocol import Need, View
 
 
 @losses.register("nll", needs=("answer",), fidelity="code")
 @dataclasses.dataclass(frozen=True)
-class NLL(Plain):
+class NLL(PlainLoss):
     """Cross-entropy of the text's tokens, averaged over the tokens of the step. ``text`` names the column."""
 
     text: str = "answer"
@@ -28,10 +29,15 @@ class NLL(Plain):
         return -view.read(self.needs[0]).sum(), state
 
 
-@losses.register("ascent", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
-                 needs=("answer",), fidelity="code")  # fmt: skip
+@losses.register(
+    "ascent",
+    paper="TOFU: A Task of Fictitious Unlearning for LLMs",
+    arxiv="2401.06121",
+    needs=("answer",),
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
-class Ascent(Plain):
+class Ascent(PlainLoss):
     """Minus the cross-entropy of the answer, averaged over the tokens of the step: unbounded below."""
 
     per: ClassVar[Literal["example", "token"]] = "token"

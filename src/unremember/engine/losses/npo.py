@@ -8,16 +8,22 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from unremember.engine.losses import ANSWER, Plain
-from unremember.engine.seams import Need, State, View
+from unremember.engine.losses import ANSWER, PlainLoss
+from unremember.engine.seams import State
 from unremember.errors import above_zero
 from unremember.registry import losses
+from unremember.tasks.protocol import Need, View
 
 
-@losses.register("npo", paper="Negative Preference Optimization", arxiv="2404.05868",
-                 needs=("answer", "original model"), fidelity="code")  # fmt: skip
+@losses.register(
+    "npo",
+    paper="Negative Preference Optimization",
+    arxiv="2404.05868",
+    needs=("answer", "original model"),
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
-class NPO(Plain):
+class NPO(PlainLoss):
     """-(2/β) log σ(-β log(p/p₀)) on sequence log-probabilities; bounded, tends to ascent as β → 0.
 
     p₀ is the frozen original, one cached figure a sequence.

@@ -8,14 +8,15 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from unremember.engine.losses import LOGITS, Plain
-from unremember.engine.seams import Context, Need, State, View
+from unremember.engine.losses import LOGITS, PlainLoss
+from unremember.engine.seams import Context, State
 from unremember.registry import losses
+from unremember.tasks.protocol import Need, View
 
 
 @losses.register("random_labels", needs=("answer",), fidelity="own")
 @dataclasses.dataclass(frozen=True)
-class RandomLabels(Plain):
+class RandomLabels(PlainLoss):
     """Cross-entropy of a uniformly drawn token at every place of the answer, drawn anew each time.
 
     The draws come from the run's seed and the number of forwards so far.
@@ -30,6 +31,8 @@ class RandomLabels(Plain):
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
         logits = view.read(LOGITS)
         generator = torch.Generator().manual_seed((state["seed"] << 32) + state["drawn"])
-        labels = torch.randint(logits.values.shape[-1], (len(logits.values), 1), generator=generator).to(logits.values.device)
+        labels = torch.randint(logits.values.shape[-1], (len(logits.values), 1), generator=generator).to(
+            logits.values.device
+        )
         rows = -logits.values.log_softmax(-1).gather(-1, labels)[:, 0]
         return dataclasses.replace(logits, values=rows).sum(), {**state, "drawn": state["drawn"] + 1}

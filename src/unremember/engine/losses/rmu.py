@@ -7,16 +7,20 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from unremember.engine.losses import Plain
-from unremember.engine.seams import Context, Need, State, View
+from unremember.engine.losses import PlainLoss
+from unremember.engine.seams import Context, State
 from unremember.registry import losses
+from unremember.tasks.protocol import Need, View
 
-PAPER = {"paper": "The WMDP Benchmark: Measuring and Reducing Malicious Use With Unlearning", "arxiv": "2403.03218"}
+PAPER = {
+    "paper": "The WMDP Benchmark: Measuring and Reducing Malicious Use With Unlearning",
+    "arxiv": "2403.03218",
+}
 
 
 @losses.register("steer", needs=("answer", "hidden states"), fidelity="code", **PAPER)
 @dataclasses.dataclass(frozen=True)
-class Steer(Plain):
+class Steer(PlainLoss):
     """Mean squared distance of the answer tokens' states at ``layer`` to a fixed random vector of length ``coefficient``.
 
     The direction is drawn once (uniform in [0, 1)^d, normalised) from the run's seed and saved with the state.
@@ -42,7 +46,7 @@ class Steer(Plain):
 
 @losses.register("hold", needs=("answer", "hidden states", "original model"), fidelity="code", **PAPER)
 @dataclasses.dataclass(frozen=True)
-class Hold(Plain):
+class Hold(PlainLoss):
     """Mean squared distance of the answer tokens' states at ``layer`` to those of the frozen original."""
 
     layer: int = 1
@@ -57,4 +61,6 @@ class Hold(Plain):
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
         hidden, original = view.read(self.needs[0]), reference.read(self.needs[0])
-        return dataclasses.replace(hidden, values=(hidden.values - original.values).square().mean(-1)).mean(), state
+        return dataclasses.replace(
+            hidden, values=(hidden.values - original.values).square().mean(-1)
+        ).mean(), state

@@ -7,16 +7,22 @@ import dataclasses
 import torch.nn.functional as F
 from torch import Tensor
 
-from unremember.engine.losses import ANSWER, Plain
-from unremember.engine.seams import State, View
+from unremember.engine.losses import ANSWER, PlainLoss
+from unremember.engine.seams import State
 from unremember.errors import above_zero
 from unremember.registry import losses
+from unremember.tasks.protocol import View
 
 
-@losses.register("simnpo", paper="Simplicity Prevails: Rethinking Negative Preference Optimization", arxiv="2410.07163",
-                 needs=("answer",), fidelity="code")  # fmt: skip
+@losses.register(
+    "simnpo",
+    paper="Simplicity Prevails: Rethinking Negative Preference Optimization",
+    arxiv="2410.07163",
+    needs=("answer",),
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
-class SimNPO(Plain):
+class SimNPO(PlainLoss):
     """-(2/β) log σ(β(s - δ)), s = mean negative log-probability of the answer's tokens."""
 
     beta: float = 4.5

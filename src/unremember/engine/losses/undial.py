@@ -8,16 +8,22 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from unremember.engine.losses import LABELS, LOGITS, Plain
+from unremember.engine.losses import LABELS, LOGITS, PlainLoss
 from unremember.engine.losses.soft import soft_cross_entropy
-from unremember.engine.seams import Need, State, View
+from unremember.engine.seams import State
 from unremember.registry import losses
+from unremember.tasks.protocol import Need, View
 
 
-@losses.register("undial", paper="UNDIAL: Self-Distillation with Adjusted Logits for Robust Unlearning in Large Language Models",
-                 arxiv="2402.10052", needs=("answer", "original model"), fidelity="code")  # fmt: skip
+@losses.register(
+    "undial",
+    paper="UNDIAL: Self-Distillation with Adjusted Logits for Robust Unlearning in Large Language Models",
+    arxiv="2402.10052",
+    needs=("answer", "original model"),
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
-class UNDIAL(Plain):
+class UNDIAL(PlainLoss):
     """Cross-entropy to the original's distribution whose logit of the answer's token is ``beta`` lower.
 
     Averaged over the answer's tokens of the step; the published code averages over prompt and padding as well.

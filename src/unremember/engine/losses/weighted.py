@@ -7,10 +7,11 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from unremember.engine.losses import ANSWER, Plain
-from unremember.engine.ragged import Ragged
-from unremember.engine.seams import State, View
+from unremember.engine.losses import ANSWER, PlainLoss
+from unremember.engine.seams import State
 from unremember.registry import losses
+from unremember.tasks.protocol import View
+from unremember.tasks.ragged import Ragged
 
 
 def ascent(logprobs: Ragged, weights: Tensor) -> Tensor:
@@ -18,10 +19,15 @@ def ascent(logprobs: Ragged, weights: Tensor) -> Tensor:
     return dataclasses.replace(logprobs, values=weights.detach() * logprobs.values).sum()
 
 
-@losses.register("wga", paper="Rethinking LLM Unlearning Objectives: A Gradient Perspective and Go Beyond", arxiv="2502.19301",
-                 needs=("answer",), fidelity="code")  # fmt: skip
+@losses.register(
+    "wga",
+    paper="Rethinking LLM Unlearning Objectives: A Gradient Perspective and Go Beyond",
+    arxiv="2502.19301",
+    needs=("answer",),
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
-class WGA(Plain):
+class WGA(PlainLoss):
     """Weighted gradient ascent: each token weighs p^β, so what is forgotten already is not pushed on."""
 
     beta: float = 1.0
@@ -32,10 +38,15 @@ class WGA(Plain):
         return ascent(logprobs, (self.beta * logprobs.values).exp()), state
 
 
-@losses.register("satimp", paper="Exploring Criteria of Loss Reweighting to Enhance LLM Unlearning", arxiv="2505.11953",
-                 needs=("answer",), fidelity="code")  # fmt: skip
+@losses.register(
+    "satimp",
+    paper="Exploring Criteria of Loss Reweighting to Enhance LLM Unlearning",
+    arxiv="2505.11953",
+    needs=("answer",),
+    fidelity="code",
+)
 @dataclasses.dataclass(frozen=True)
-class SatImp(Plain):
+class SatImp(PlainLoss):
     """Ascent whose tokens weigh p^β₁ (1 - p)^β₂: neither what is saturated nor what is as sure as the sentence's grammar."""
 
     beta1: float = 5.0

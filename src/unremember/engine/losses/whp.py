@@ -7,10 +7,11 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from unremember.engine.losses import LOGITS, Plain
+from unremember.engine.losses import LOGITS, PlainLoss
 from unremember.engine.losses.soft import soft_cross_entropy
-from unremember.engine.seams import Need, State, View
+from unremember.engine.seams import State
 from unremember.registry import losses
+from unremember.tasks.protocol import Need, View
 
 
 def generic(original: Tensor, reinforced: Tensor, strength: float) -> Tensor:
@@ -18,10 +19,15 @@ def generic(original: Tensor, reinforced: Tensor, strength: float) -> Tensor:
     return original - strength * (reinforced - original).relu()
 
 
-@losses.register("whp", paper="Who's Harry Potter? Approximate Unlearning in LLMs", arxiv="2310.02238",
-                 needs=("answer", "original model", "reinforced model"), fidelity="reconstruction")  # fmt: skip
+@losses.register(
+    "whp",
+    paper="Who's Harry Potter? Approximate Unlearning in LLMs",
+    arxiv="2310.02238",
+    needs=("answer", "original model", "reinforced model"),
+    fidelity="reconstruction",
+)
 @dataclasses.dataclass(frozen=True)
-class WHP(Plain):
+class WHP(PlainLoss):
     """Cross-entropy to the generic distribution of the original and of a ``reinforced`` model, which learned the forget set further.
 
     ``reinforced`` is that model's folder. Averaged over the answer's tokens of the step.

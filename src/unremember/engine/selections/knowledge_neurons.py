@@ -27,8 +27,14 @@ BATCH = 64
 Positions = Literal["max", "mean", "last"]
 
 
-@selections.register("knowledge_neurons", paper="FaithUn: Toward Faithful Forgetting in Language Models", arxiv="2502.19207",
-                     needs=("forget", "answer"), taxonomy="local.retraining", fidelity="reconstruction")  # fmt: skip
+@selections.register(
+    "knowledge_neurons",
+    paper="FaithUn: Toward Faithful Forgetting in Language Models",
+    arxiv="2502.19207",
+    needs=("forget", "answer"),
+    taxonomy="local.retraining",
+    fidelity="reconstruction",
+)
 @dataclasses.dataclass(frozen=True)
 class KnowledgeNeurons:
     """The ``share`` of all MLP neurons with the highest contextual score: their rows of up and gate, their column of down.
@@ -87,7 +93,9 @@ class KnowledgeNeurons:
             weights += [counts[str(row["answer"])] / len(rows) / len(picked) for _ in picked]
         return made, np.array(weights)
 
-    def attribution(self, context: Context, mlps: Sequence[MLP], rows: Sequence[Row], weights: np.ndarray) -> list[Tensor]:
+    def attribution(
+        self, context: Context, mlps: Sequence[MLP], rows: Sequence[Row], weights: np.ndarray
+    ) -> list[Tensor]:
         """Σ weight · A over texts, one Tensor[d_ff] a block: one forward and backward a text, to the activations alone.
 
         The backward is of log P, and A = P · h · ∂log P/∂h: that of P itself, where an answer has no chance, computes with numbers
@@ -103,9 +111,17 @@ class KnowledgeNeurons:
                 logprobs = task.forward(model, {"read": (data, at)}, {"read": [ANSWER]})["read"].read(ANSWER)
                 gradients = torch.autograd.grad(logprobs.values.sum(), hidden)
                 chances = logprobs.sum().detach().exp()
-                weight, ends = torch.from_numpy(weights[at]).to(chances) * chances, torch.from_numpy(work[at] - 1).to(logprobs.counts)
+                weight, ends = (
+                    torch.from_numpy(weights[at]).to(chances) * chances,
+                    torch.from_numpy(work[at] - 1).to(logprobs.counts),
+                )
                 for total, h, gradient in zip(totals, hidden, gradients):
-                    each = reduce(causal.by_row((h.detach() * gradient).float(), work[at].tolist()), ends, logprobs.counts, self.positions)
+                    each = reduce(
+                        causal.by_row((h.detach() * gradient).float(), work[at].tolist()),
+                        ends,
+                        logprobs.counts,
+                        self.positions,
+                    )
                     total += weight.to(each) @ each
         return totals
 
@@ -123,7 +139,9 @@ class MLP:
         """Raises ModelError where the block has not exactly one known down projection."""
         names = [name for name, _ in block.named_modules() if DOWN.search(name)]
         if len(names) != 1:
-            raise ModelError(f"{type(block).__name__} has {len(names)} MLP output projections: knowledge neurons need exactly one a block")
+            raise ModelError(
+                f"{type(block).__name__} has {len(names)} MLP output projections: knowledge neurons need exactly one a block"
+            )
         down: Any = block.get_submodule(names[0])
         width = down.weight.shape[out_axis(down) - 1]
         siblings = block.get_submodule(names[0].rpartition(".")[0]).children()
@@ -138,7 +156,10 @@ class MLP:
             if up.bias is not None:
                 yield up.bias, rows
         columns = chosen.to(self.down.weight)
-        yield self.down.weight, (columns if out_axis(self.down) == 0 else columns[:, None]).expand_as(self.down.weight)
+        yield (
+            self.down.weight,
+            (columns if out_axis(self.down) == 0 else columns[:, None]).expand_as(self.down.weight),
+        )
 
 
 def out_axis(linear: nn.Module) -> int:

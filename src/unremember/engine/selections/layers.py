@@ -29,13 +29,17 @@ class Layers:
         blocks = causal.layers(model)
         outside = [i for i in self.layers if not -len(blocks) <= i < len(blocks)]
         if outside:
-            raise ConfigError(f"the model has {len(blocks)} blocks: layers {outside} are not among 0..{len(blocks) - 1}")
+            raise ConfigError(
+                f"the model has {len(blocks)} blocks: layers {outside} are not among 0..{len(blocks) - 1}"
+            )
         chosen = {id(blocks[i]) for i in self.layers}
         inside = {f"{name}." for name, module in model.named_modules() if id(module) in chosen}
         names = [
-            name for name, _ in model.named_parameters()
-            for prefix in inside if name.startswith(prefix) and re.search(self.modules, name[len(prefix):])
-        ]  # fmt: skip
+            name
+            for name, _ in model.named_parameters()
+            for prefix in inside
+            if name.startswith(prefix) and re.search(self.modules, name[len(prefix) :])
+        ]
         if not names:
             raise ConfigError(f"no weight of layers {list(self.layers)} matches {self.modules!r}")
         return only(model, names)

@@ -6,12 +6,20 @@ from pathlib import Path
 
 from unremember.data.alternates import read_invented
 from unremember.data.split import Split
-from unremember.engine.seams import Recipe, Term
+from unremember.engine.recipe import Recipe
+from unremember.engine.seams import Term
 from unremember.registry import methods
 
 
-@methods.register("altpo", paper="Alternate Preference Optimization for Unlearning Factual Knowledge in Large Language Models", arxiv="2409.13474",
-                  needs=("forget", "retain", "alternate"), taxonomy="global.preference", fidelity="code", cost="3 forwards, 3 backwards")  # fmt: skip
+@methods.register(
+    "altpo",
+    paper="Alternate Preference Optimization for Unlearning Factual Knowledge in Large Language Models",
+    arxiv="2409.13474",
+    needs=("forget", "retain", "alternate"),
+    taxonomy="global.preference",
+    fidelity="code",
+    cost="3 forwards, 3 backwards",
+)
 def altpo(alternates: str = "", beta: float = 0.1, gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
     """DPO towards plausible other answers in place of refusals, with a retain term.
 
@@ -19,7 +27,10 @@ def altpo(alternates: str = "", beta: float = 0.1, gamma: float = 1.0, alpha: fl
     epoch with each of its own. Without a file the rows' ``alternate`` column is taken.
     """
     derive = Invented(alternates) if alternates else None
-    return Recipe(terms=(Term("forget", {"name": "dpo", "beta": beta}, gamma), Term("retain", "nll", alpha)), derive=derive)
+    return Recipe(
+        terms=(Term("forget", {"name": "dpo", "beta": beta}, gamma), Term("retain", "nll", alpha)),
+        derive=derive,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

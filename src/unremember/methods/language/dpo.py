@@ -1,11 +1,19 @@
 """DPO towards refusals (IdkDPO) or any alternate answer."""
 
-from unremember.engine.seams import Recipe, Term
+from unremember.engine.recipe import Recipe
+from unremember.engine.seams import Term
 from unremember.registry import methods
 
 
-@methods.register("dpo", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121",
-                  needs=("forget", "retain", "alternate"), taxonomy="global.preference", fidelity="code", cost="3 forwards, 3 backwards")  # fmt: skip
+@methods.register(
+    "dpo",
+    paper="TOFU: A Task of Fictitious Unlearning for LLMs",
+    arxiv="2401.06121",
+    needs=("forget", "retain", "alternate"),
+    taxonomy="global.preference",
+    fidelity="code",
+    cost="3 forwards, 3 backwards",
+)
 def dpo(beta: float = 0.1, factor: float | None = None, gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
     """Prefer each forget row's ``alternate`` (a refusal) over its answer, with a retain term."""
     loss = {"name": "dpo", "beta": beta, "factor": factor}

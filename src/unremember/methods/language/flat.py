@@ -4,7 +4,8 @@ from typing import Literal
 
 from unremember.data.alternates import alternates
 from unremember.data.split import Split
-from unremember.engine.seams import Recipe, Term
+from unremember.engine.recipe import Recipe
+from unremember.engine.seams import Term
 from unremember.registry import methods
 from unremember.worlds.refusals import refusing
 
@@ -20,10 +21,20 @@ NORMAL = (
 )
 
 
-@methods.register("flat", paper="LLM Unlearning via Loss Adjustment with Only Forget Data", arxiv="2410.11143",
-                  needs=("forget", "alternate"), taxonomy="global.preference", fidelity="code", cost="2 forwards, 2 backwards")  # fmt: skip
-def flat(divergence: Literal["kl", "tv", "js", "pearson"] = "kl", template: Literal["refusal", "normal"] = "refusal",
-         alpha: float = 0.0) -> Recipe:  # fmt: skip
+@methods.register(
+    "flat",
+    paper="LLM Unlearning via Loss Adjustment with Only Forget Data",
+    arxiv="2410.11143",
+    needs=("forget", "alternate"),
+    taxonomy="global.preference",
+    fidelity="code",
+    cost="2 forwards, 2 backwards",
+)
+def flat(
+    divergence: Literal["kl", "tv", "js", "pearson"] = "kl",
+    template: Literal["refusal", "normal"] = "refusal",
+    alpha: float = 0.0,
+) -> Recipe:
     """Lower each forget answer's mean probability and raise a template's; no retain data, no reference.
 
     The template of a row is its ``alternate`` or, where it has none, a refusal drawn by the row; with ``normal`` it is

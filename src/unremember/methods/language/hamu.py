@@ -2,17 +2,38 @@
 
 from typing import Any
 
-from unremember.engine.seams import Recipe, Term
+from unremember.engine.recipe import Recipe
+from unremember.engine.seams import Term
 from unremember.registry import methods
 
 
-@methods.register("hamu", paper="How Hard Can It Be? Hardness-Aware Multi-Objective Unlearning", arxiv="2606.02119",
-                  needs=("forget", "retain"), taxonomy="global.ascent", fidelity="code", cost="2 forwards, 2 backwards")  # fmt: skip
-def hamu(base: Any = "ascent", variant: str = "q", constraint: str = "relative", amount: float = 0.3, granularity: str = "tensor",
-         stop: bool = False) -> Recipe:  # fmt: skip
+@methods.register(
+    "hamu",
+    paper="How Hard Can It Be? Hardness-Aware Multi-Objective Unlearning",
+    arxiv="2606.02119",
+    needs=("forget", "retain"),
+    taxonomy="global.ascent",
+    fidelity="code",
+    cost="2 forwards, 2 backwards",
+)
+def hamu(
+    base: Any = "ascent",
+    variant: str = "q",
+    constraint: str = "relative",
+    amount: float = 0.3,
+    granularity: str = "tensor",
+    stop: bool = False,
+) -> Recipe:
     """``base`` (any loss; ascent is the paper's) on the forget set against NLL on the retain set, traded by hardness.
 
     ``lr`` is that of gradient descent: Adam takes no part. The other parameters are those of the blend ``hamu``.
     """
-    blend = {"name": "hamu", "variant": variant, "constraint": constraint, "amount": amount, "granularity": granularity, "stop": stop}
-    return Recipe(terms=(Term("forget", base), Term("retain", "nll")), blend=blend)
+    blend = {
+        "name": "hamu",
+        "variant": variant,
+        "constraint": constraint,
+        "amount": amount,
+        "granularity": granularity,
+        "stop": stop,
+    }
+    return Recipe(terms=(Term("forget", base), Term("retain", "nll")), blend=blend, owns=("blend",))

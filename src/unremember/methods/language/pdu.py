@@ -1,12 +1,22 @@
 """PDU: flat logits on the forget set, subject to a bound on the retain loss."""
 
-from unremember.engine.seams import Recipe, Term
+from unremember.engine.recipe import Recipe
+from unremember.engine.seams import Term
 from unremember.registry import methods
 
 
-@methods.register("pdu", paper="Constrained Entropic Unlearning: A Primal-Dual Framework for Large Language Models", arxiv="2506.05314",
-                  needs=("forget", "retain"), taxonomy="global.ascent", fidelity="code", cost="2 forwards, 2 backwards")  # fmt: skip
-def pdu(eps: float = 0.3, start: float = 1.0, step: float = 1.0, warmup: float = 5.0, gamma: float = 1.0) -> Recipe:
+@methods.register(
+    "pdu",
+    paper="Constrained Entropic Unlearning: A Primal-Dual Framework for Large Language Models",
+    arxiv="2506.05314",
+    needs=("forget", "retain"),
+    taxonomy="global.ascent",
+    fidelity="code",
+    cost="2 forwards, 2 backwards",
+)
+def pdu(
+    eps: float = 0.3, start: float = 1.0, step: float = 1.0, warmup: float = 5.0, gamma: float = 1.0
+) -> Recipe:
     """Flatten the logits on the forget set while the retain loss stays below ``eps``: its weight is a multiplier that adapts.
 
     ``eps`` is in nats a token and belongs to the model: a little above its retain loss. The parameters are those of the
@@ -15,4 +25,5 @@ def pdu(eps: float = 0.3, start: float = 1.0, step: float = 1.0, warmup: float =
     return Recipe(
         terms=(Term("forget", "flatten", gamma), Term("retain", "nll")),
         blend={"name": "primal_dual", "eps": eps, "start": start, "step": step, "warmup": warmup},
+        owns=("blend",),
     )

@@ -1,14 +1,27 @@
 """SatImp: ascent weighted by saturation and importance, with a retain term."""
 
-from unremember.engine.seams import Recipe, Term
+from unremember.engine.recipe import Recipe
+from unremember.engine.seams import Term
 from unremember.registry import methods
 
 
-@methods.register("satimp", paper="Exploring Criteria of Loss Reweighting to Enhance LLM Unlearning", arxiv="2505.11953",
-                  needs=("forget", "retain"), taxonomy="global.ascent", fidelity="code", cost="2 forwards, 2 backwards")  # fmt: skip
+@methods.register(
+    "satimp",
+    paper="Exploring Criteria of Loss Reweighting to Enhance LLM Unlearning",
+    arxiv="2505.11953",
+    needs=("forget", "retain"),
+    taxonomy="global.ascent",
+    fidelity="code",
+    cost="2 forwards, 2 backwards",
+)
 def satimp(beta1: float = 5.0, beta2: float = 1.0, gamma: float = 1.0, alpha: float = 0.1) -> Recipe:
     """Ascent whose tokens weigh p^β₁ (1 - p)^β₂, with a retain term.
 
     The published configuration and documentation disagree on the weights (γ 0.1 and α 1 in the one, 1 and 0.1 in the other).
     """
-    return Recipe(terms=(Term("forget", {"name": "satimp", "beta1": beta1, "beta2": beta2}, gamma), Term("retain", "nll", alpha)))
+    return Recipe(
+        terms=(
+            Term("forget", {"name": "satimp", "beta1": beta1, "beta2": beta2}, gamma),
+            Term("retain", "nll", alpha),
+        )
+    )

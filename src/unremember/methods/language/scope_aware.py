@@ -7,12 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 from unremember.data.split import Role, Split
-from unremember.engine.seams import Recipe, Term
+from unremember.engine.recipe import Recipe
+from unremember.engine.seams import Term
 from unremember.registry import methods
 
 
-@methods.register("scope_aware", paper="Keeping an Eye on LLM Unlearning: The Hidden Risk and Remedy", arxiv="2506.00359",
-                  needs=("forget", "retain"), taxonomy="global.ascent", fidelity="reconstruction", cost="3 forwards, 3 backwards")  # fmt: skip
+@methods.register(
+    "scope_aware",
+    paper="Keeping an Eye on LLM Unlearning: The Hidden Risk and Remedy",
+    arxiv="2506.00359",
+    needs=("forget", "retain"),
+    taxonomy="global.ascent",
+    fidelity="reconstruction",
+    cost="3 forwards, 3 backwards",
+)
 def scope_aware(base: Any = "npo", eta: float = 5.0) -> Recipe:
     """A base method + η · cross-entropy of a retain answer behind a forget question and its own question.
 
@@ -23,7 +31,9 @@ def scope_aware(base: Any = "npo", eta: float = 5.0) -> Recipe:
     recipe = base if isinstance(base, Recipe) else methods.make(base)
     if not eta:
         return recipe
-    return dataclasses.replace(recipe, terms=(*recipe.terms, Term("scope", "nll", float(eta))), derive=Scope(recipe.derive))
+    return dataclasses.replace(
+        recipe, terms=(*recipe.terms, Term("scope", "nll", float(eta))), derive=Scope(recipe.derive)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +54,9 @@ class Scope:
         else:
             pairs = [(int(key) % len(forget), r) for r, key in enumerate(retain.keys)]
         asked, kept = parts(forget), parts(retain)
-        return made.with_rows(scope=[{"question": f"{asked[f][0]} {kept[r][0]}", "answer": kept[r][1]} for f, r in pairs])
+        return made.with_rows(
+            scope=[{"question": f"{asked[f][0]} {kept[r][0]}", "answer": kept[r][1]} for f, r in pairs]
+        )
 
 
 def parts(role: Role) -> list[tuple[str, str]]:

@@ -1,12 +1,19 @@
 """SimNPO with a retain term."""
 
-from unremember.engine.seams import Recipe, Term
+from unremember.engine.recipe import Recipe
+from unremember.engine.seams import Term
 from unremember.registry import methods
 
 
-@methods.register("simnpo", paper="Simplicity Prevails: Rethinking Negative Preference Optimization for LLM Unlearning",
-                  arxiv="2410.07163", needs=("forget", "retain"),
-                  taxonomy="global.preference", fidelity="code", cost="2 forwards, 2 backwards")  # fmt: skip
+@methods.register(
+    "simnpo",
+    paper="Simplicity Prevails: Rethinking Negative Preference Optimization for LLM Unlearning",
+    arxiv="2410.07163",
+    needs=("forget", "retain"),
+    taxonomy="global.preference",
+    fidelity="code",
+    cost="2 forwards, 2 backwards",
+)
 def simnpo(beta: float = 4.5, delta: float = 0.0, gamma: float = 0.125, alpha: float = 1.0) -> Recipe:
     """NPO on length-normalised log-probabilities, without a reference model."""
     loss = {"name": "simnpo", "beta": beta, "delta": delta}

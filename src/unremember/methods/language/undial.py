@@ -1,12 +1,19 @@
 """UNDIAL: self-distillation from the original with the memorised tokens' logits lowered."""
 
-from unremember.engine.seams import Recipe, Term
+from unremember.engine.recipe import Recipe
+from unremember.engine.seams import Term
 from unremember.registry import methods
 
 
-@methods.register("undial", paper="UNDIAL: Self-Distillation with Adjusted Logits for Robust Unlearning in Large Language Models",
-                  arxiv="2402.10052", needs=("forget", "retain"), taxonomy="global.distillation", fidelity="code",
-                  cost="1 forward, 1 backward, the original's output layer; 2 and 2 with α")  # fmt: skip
+@methods.register(
+    "undial",
+    paper="UNDIAL: Self-Distillation with Adjusted Logits for Robust Unlearning in Large Language Models",
+    arxiv="2402.10052",
+    needs=("forget", "retain"),
+    taxonomy="global.distillation",
+    fidelity="code",
+    cost="1 forward, 1 backward, the original's output layer; 2 and 2 with α",
+)
 def undial(beta: float = 10.0, gamma: float = 1.0, alpha: float = 0.0) -> Recipe:
     """Teach the forget set anew by the original whose logit of each answer token is ``beta`` lower; bounded by construction.
 

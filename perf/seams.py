@@ -1,0 +1,128 @@
+"""What seams cost beside the forwards and backwards that they stand on: scores of rows and of neurons over a training epoch of as many
+texts, and what a blend does with its gradients over making them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from typing import Any
+
+import floor
+import unremember as un
+from measure import Figure, data_folder, interleaved, main, original, timed, tofu
+from methods import BASE, a_step
+from train import BATCH, LR
+from unremember import api
+from unremember.engine.seams import Context
+from unremember.engine.selections.knowledge_neurons import MLP, KnowledgeNeurons
+from unremember.engine.step import StepContext
+from unremember.models import causal
+from unremember.models.load import load_model
+from unremember.registry import blends, samplings
+
+TEXTS = 1000
+BLENDS = ("pcgrad", "gu")
+"""Blends that work on inner products of whole gradients."""
+
+
+def scores(texts: int, repeats: int) -> list[Figure]:
+    """Attribution of ``texts`` rows; neuron scores of as many texts, eight of nine of them questions with another row's answer."""
+    (model, tokenizer), split = original(), tofu()
+    pool = split["retain"].rows
+    task, neurons = api.task_for(model, tokenizer), KnowledgeNeurons()
+
+    def context(rows: int) -> Context:
+        made = split.with_rows(forget=pool[:rows], retain=pool[texts:])
+        return Context(
+            model,
+            task,
+            made,
+            ("forget", "retain"),
+            {role: made[role].keys for role in ("forget", "retain")},
+            BATCH,
+            0,
+        )
+
+    def epoch() -> float:
+        fresh = copy.deepcopy(model)
+        tokens = [text for [text] in floor.tokenise(tokenizer, pool[:texts])]
+        return timed(lambda: floor.train(fresh, tokens, BATCH, LR))
+
+    attributed, read, trained = interleaved(
+        repeats,
+        lambda: timed(
+            lambda: samplings.make({"name": "guard", "retain_sample": texts // 2}).scores(context(texts))
+        ),
+        lambda: timed(
+            lambda: neurons.scores(
+                context(texts // (1 + neurons.mismatched)), [MLP.of(block) for block in causal.layers(model)]
+            )
+        ),
+        epoch,
+    )
+    return [
+        Figure(f"attribution of {texts} rows over an epoch of them", attributed, trained, 3.0),
+        Figure(f"neuron scores of {texts} texts over an epoch of as many", read, trained, 3.0),
+    ]
+
+
+def blend_over_backwards(name: str, steps: int) -> tuple[float, float]:
+    """(seconds in the blend, seconds of them that gradients take) over ``steps`` steps."""
+    (model, tokenizer), split = original(), tofu()
+    spent = {"blend": 0.0, "gradients": 0.0}
+
+    def clocked(owner: Any, function: str, under: str) -> None:
+        inner = getattr(owner, function)
+
+        def timing(*given: Any, **more: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return inner(*given, **more)
+            finally:
+                spent[under] += time.perf_counter() - began
+
+        setattr(owner, function, timing)
+
+    class Clocked(type(blends.make(name))):  # type: ignore[misc]
+        """The blend with a clock."""
+
+    read = StepContext.read
+    clocked(Clocked, "apply", "blend")
+    clocked(Clocked, "correct", "blend")
+    clocked(StepContext, "read", "gradients")
+    try:
+        un.forget(
+            model,
+            split,
+            BASE,
+            blend=Clocked(),
+            tokenizer=tokenizer,
+            max_steps=steps,
+            batch_size=BATCH,
+            lr=LR,
+            quiet=True,
+        )
+    finally:
+        StepContext.read = read  # type: ignore[method-assign]
+    return spent["blend"], spent["gradients"]
+
+
+def run(chosen: argparse.Namespace) -> list[Figure]:
+    found = scores(TEXTS // 8 if chosen.quick else TEXTS, chosen.repeats)
+    for name in BLENDS:
+        whole, gradients = blend_over_backwards(name, 4 if chosen.quick else 16)
+        found.append(Figure(f"the blend {name} over its gradients", whole, gradients, 1.05))
+    unknowing = load_model(data_folder() / "tofu-tiny-llama-retain90")
+    never, known = interleaved(
+        chosen.repeats, lambda: a_step("satimp", 4, copy.deepcopy(unknowing)), lambda: a_step("satimp", 4)
+    )
+    return [
+        *found,
+        Figure("a step of satimp where answers have no chance over one where they have", never, known, 1.15),
+    ]
+
+
+if __name__ == "__main__":
+    main(__doc__, run)

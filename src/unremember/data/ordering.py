@@ -1,0 +1,25 @@
+"""The random order of rows, keyed by each row's content: deleting a row moves no other."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def mix(keys: np.ndarray, *salts: int) -> np.ndarray:
+    """uint64 hashes of ``keys`` under ``salts`` (splitmix64): the random order of an epoch.
+
+    A row's hash depends on the row and the salts alone, so removing a row leaves the order of the others.
+    """
+    with np.errstate(over="ignore"):
+        z = keys.astype(np.uint64)
+        for salt in salts:
+            z = z + np.uint64(0x9E3779B97F4A7C15) * np.uint64(salt + 1)
+            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            z = z ^ (z >> np.uint64(31))
+    return z
+
+
+def shuffled(keys: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """int64[n]: the order of rows in an epoch."""
+    return np.argsort(mix(keys, seed, epoch), kind="stable")

@@ -1,0 +1,38 @@
+"""Paired sampling: each forget row once an epoch, beside a retain row drawn at random (the TOFU manner)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from unremember.data.ordering import mix, shuffled
+from unremember.engine.samplings import Batch, Draw, Steady
+from unremember.engine.seams import Context, State
+from unremember.registry import samplings
+
+
+@samplings.register(
+    "paired", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121", fidelity="code"
+)
+@dataclasses.dataclass(frozen=True)
+class Paired(Steady):
+    """Each row of the anchor role once an epoch; beside it one row of every other role, drawn with replacement.
+
+    ``fixed`` puts row i beside row i of the data instead, in every epoch: most rows to keep are then never met.
+    """
+
+    fixed: bool = False
+
+    def steps_per_epoch(self, context: Context) -> int:
+        return math.ceil(len(context.keys[context.roles[0]]) / context.batch_size)
+
+    def apply(self, context: Context, state: State) -> tuple[Batch, State]:
+        epoch, step = divmod(int(state["position"]), self.steps_per_epoch(context))
+        anchor, *others = context.roles
+        order = shuffled(context.keys[anchor], context.seed, epoch)
+        rows = order[step * context.batch_size : (step + 1) * context.batch_size]
+        drawn = {anchor: Draw.of(rows)}
+        for salt, role in enumerate(others):
+            ticket = rows if self.fixed else mix(context.keys[anchor][rows], context.seed, epoch, salt + 2)
+            drawn[role] = Draw.of((ticket % len(context.keys[role])).astype("int64"))
+        return drawn, {**state, "position": int(state["position"]) + 1}

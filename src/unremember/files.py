@@ -1,0 +1,40 @@
+"""Files that appear whole or not at all, and disk errors in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from unremember.errors import RunError
+from unremember.processes import main
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or a refused write into one line."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+        what = "the disk is full" if full else f"cannot write ({error})"
+        free = f"{shutil.disk_usage(path.parent if path.parent.exists() else '.').free / 1e6:.0f} MB free"
+        raise RunError(
+            f"{path}: {what}; {free}. Earlier checkpoints are whole: make room and run the same command"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that appears whole or not at all; of several processes the main one does."""
+    if not main():
+        return
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)

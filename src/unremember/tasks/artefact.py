@@ -1,0 +1,123 @@
+"""An artefact: a model, the task it is used for and what guards it. Every figure is bound to the digest of one."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from unremember.errors import ConfigError, ModelError, nearest
+from unremember.models.digest import config_digest, weights_digest
+from unremember.models.load import files_of
+from unremember.registry import tasks
+from unremember.tasks.protocol import Task
+
+RECORD = "task.json"
+"""The file in a model folder that names the model's task."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Artefact:
+    """What is forgotten from, audited, attacked and certified.
+
+    Args:
+        model: Any ``nn.Module`` that the task can run.
+        task: How rows become forwards of the model, and what decides its figures beside the weights.
+        guard: What stands around the model at inference, with a ``digest`` of its own; None for a bare model.
+    """
+
+    model: Any
+    task: Task
+    guard: Any = None
+
+    @cached_property
+    def weights(self) -> str:
+        """SHA-256 (hex) of the weights alone, when they were first asked for."""
+        return weights_digest(self.model)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) over weights, model configuration, task and guard, when it was first asked for."""
+        guard = "" if self.guard is None else self.guard.digest
+        parts = [self.weights, config_digest(self.model), self.task.digest, guard]
+        return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
+
+    def verify(self) -> str:
+        """Return the digest. Raises ModelError where the weights are no longer those that it was taken of."""
+        if "weights" in self.__dict__ and weights_digest(self.model) != self.weights:
+            raise ModelError(
+                f"the model changed since its digest was taken ({self.weights[:12]}): its earlier figures are not its own; "
+                "make a new Artefact(model, task), or keep a copy of the one that was measured"
+            )
+        return self.digest
+
+    def copy(self) -> Artefact:
+        """Return an artefact with a copy of the model, which may be changed freely."""
+        return Artefact(copy.deepcopy(self.model), self.task, self.guard)
+
+    def save(self, folder: Path) -> None:
+        """Write model and task to ``folder``, which is replaced only once the new one is whole."""
+        self.task.save(self.model, folder)
+
+
+def load_artefact(name: str | Path, template: str | None = None) -> Artefact:
+    """Load the model in a folder or at a hub name, with its task.
+
+    Args:
+        name: A model folder or a hub name.
+        template: A prompt template in place of the stored one (text only).
+
+    Raises:
+        ModelError: Nothing that can be loaded is there.
+        ConfigError: The folder names a task that is not registered, or the task has no template.
+    """
+    task: Any = tasks.entry(task_name(str(name))).make
+    return Artefact(*task.load(str(name), template))
+
+
+def task_name(name: str) -> str:
+    """Return the name of the task that a model folder or hub name is of.
+
+    A folder that was saved as an artefact says so in ``task.json``; else the architecture in ``config.json`` decides.
+    """
+    record, config = Path(name) / RECORD, Path(name) / "config.json"
+    if record.is_file():
+        found = read_json(record).get("task")
+        if found not in tasks.names():
+            raise ConfigError(f"{record} names the task {found!r}: {nearest(str(found), tasks.names())}")
+        return str(found)
+    if not Path(name).is_dir():
+        files_of(name)
+        return task_of_architectures(hub_architectures(name))
+    return task_of_architectures(read_json(config).get("architectures") if config.is_file() else None)
+
+
+def task_of_architectures(architectures: Any) -> str:
+    """Return the task whose architectures these are; the language task where none says so."""
+    for entry in tasks.all():
+        ending = str(entry.facts.get("architectures", "-"))
+        if any(str(architecture).endswith(ending) for architecture in architectures or ()):
+            return entry.name
+    return "language"
+
+
+def hub_architectures(name: str) -> Any:
+    """Return what the configuration at a hub name calls its architectures; None where it cannot be read."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(name).architectures
+    except Exception:  # the task's own loader says what is wrong
+        return None
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return the object in a JSON file. Raises ModelError where it holds none."""
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{file} cannot be read ({type(error).__name__}): save the model again") from error

@@ -1,0 +1,272 @@
+"""A worker of test_processes.py: the runs of every case, in one process or as one of several, and their outcome in a folder."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.utils import gather_object
+from safetensors.torch import save_file
+from torch import Tensor
+
+from unremember import api
+from unremember.data.split import Split, make_split
+from unremember.engine import loop, processes
+from unremember.engine.blends.weighted_sum import WeightedSum
+from unremember.engine.recipe import Recipe
+from unremember.engine.seams import Selected, State, Term
+from unremember.engine.sharded import Sharded
+from unremember.engine.step import StepContext
+from unremember.errors import ConfigError, DataError
+from unremember.models.load import save_model
+from unremember.models.presets import small_llama
+from unremember.observe import generating, scoring
+from unremember.observe.records import Want
+from unremember.observe.store import Store
+from unremember.registry import methods
+from unremember.tasks.tokenizers import train_tokenizer
+
+WORDS = [
+    "river",
+    "harbour",
+    "baker",
+    "winter",
+    "lamp",
+    "salt",
+    "bread",
+    "north",
+    "painter",
+    "town",
+    "quiet",
+    "long",
+]
+NAMES = ["Ida", "Osk", "Velin"]
+PAIR = (Term("forget", "npo"), Term("retain", "nll"))
+LOOP = loop.loop
+QUICK = {"epochs": 1, "batch_size": 5, "micro_tokens": 60, "lr": 2e-3, "warmup": 0, "max_steps": 2, "seed": 3}
+STATISTICAL = ("random_labels",)
+"""Draws labels by the number of forwards so far, of which a process has a share."""
+SEAMS: dict[str, tuple[Any, Any]] = {
+    "pcgrad-lora": ("pcgrad", {"name": "lora", "rank": 1}),
+    "pcgrad-neurons": ("pcgrad", {"name": "knowledge_neurons", "share": 0.2}),
+    "gu-null-layers": ({"name": "gu", "rule": "null"}, {"name": "layers", "layers": [1]}),
+    "gu-paper": ({"name": "gu", "rule": "paper", "at": "gradient", "kappa_cap": 0.5}, "all"),
+    "gu-finite-lora": ({"name": "gu", "finite_step": 1e-5}, {"name": "lora", "rank": 3}),
+    "hamu-layer": ({"name": "hamu", "granularity": "layer"}, "all"),
+    "hamu-neurons": ("hamu", {"name": "knowledge_neurons", "share": 0.2}),
+    "ofmu-rho": ({"name": "ofmu", "inner_steps": 1}, {"name": "layers", "layers": [0]}),
+    "sum-negate": ("sum", {"name": "negate", "of": {"name": "lora", "rank": 3}}),
+}
+SHARDED = (
+    "npo",
+    "kl",
+    "rmu",
+    "dpo",
+    "wga",
+    "flat",
+    "scope_aware",
+    "guard",
+    "melu",
+    "klue",
+    "pdu",
+    "gu",
+    "whp",
+    *SEAMS,
+)
+"""What is run sharded where not everything is: every way of reading a model, every sampling, blend and selection."""
+WHOLE = ("kl", "rmu", "guard", "klue", "pcgrad-lora", "gu-finite-lora", "hamu-layer")
+CUT = Recipe(PAIR, "gu")
+"""The blend with the most to remember, for runs that are cut and go on with another number of processes."""
+
+
+def rows(count: int, first: int, word: str) -> list[dict[str, Any]]:
+    """Rows of unequal length, about somebody and near to somebody."""
+    some = [" ".join(WORDS[(first + i + k) % 12] for k in range(1 + (i * 5) % 9)) for i in range(count)]
+    return [
+        {
+            "question": f"{word} is {NAMES[i % 3]} of {first + i}?",
+            "answer": text,
+            "alternate": f"No idea {i}.",
+            "entity": NAMES[i % 3],
+            "neighbour": NAMES[i % 3] if i % 2 else "",
+            "relation": ("direct", "indirect", "general")[i % 3],
+            "perturbed_answers": [f"the {WORDS[i % 12]}", f"a {WORDS[(i + 3) % 12]} there"],
+        }
+        for i, text in enumerate(some)
+    ]
+
+
+def split() -> Split:
+    return make_split({"forget": rows(9, 0, "Who"), "retain": rows(14, 100, "Where")})
+
+
+def start() -> tuple[Any, Any]:
+    """A tiny model in float64, whose vocabulary two processes cannot share evenly, and its tokenizer."""
+    tokenizer = train_tokenizer(
+        [f"{row['question']} {row['answer']}" for row in (*rows(9, 0, "Who"), *rows(14, 100, "Where"))], 301
+    )
+    return small_llama(len(tokenizer), hidden=18, layers=2, heads=3, context=128).double().eval(), tokenizer
+
+
+@functools.cache
+def reinforced() -> tempfile.TemporaryDirectory[str]:
+    """The folder of a model that stands for one that learned the forget set further."""
+    (model, tokenizer), folder = start(), tempfile.TemporaryDirectory()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(1.5)
+    save_model(model, tokenizer, Path(folder.name) / "model")
+    return folder
+
+
+def recipes() -> dict[str, Any]:
+    """Every method there is, and the seams that none of them picks."""
+    found: dict[str, Any] = {
+        entry.name: entry.name for entry in methods.all() if entry.name not in (*STATISTICAL, "retrain")
+    }
+    found["whp"] = {"name": "whp", "reinforced": reinforced().name}
+    return found | {
+        name: Recipe(PAIR, blend, selection=selection) for name, (blend, selection) in SEAMS.items()
+    }
+
+
+def run(recipe: Any, folder: Path | None = None, watch: Any = None, **settings: Any) -> Any:
+    model, tokenizer = start()
+    return api.forget(
+        model,
+        split(),
+        recipe,
+        tokenizer=tokenizer,
+        folder=folder,
+        watch=watch,
+        every=1,
+        quiet=True,
+        **{**QUICK, **settings},
+    )
+
+
+def outcome(done: Any, folder: Path, name: str) -> None:
+    """Keep the weights, after seeing that all processes have the same."""
+    digests = set(gather_object([done.digest])) if processes.world().num_processes > 1 else {done.digest}
+    assert len(digests) == 1, f"{name}: the processes ended with different weights"
+    if processes.main():
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {
+                key: value.contiguous()
+                for key, value in copy.deepcopy(done.model).state_dict().items()
+                if key != "lm_head.weight"
+            },
+            folder / f"{name}.safetensors",
+        )
+
+
+def cut(model: Any, step: int) -> None:
+    if step == 2:
+        raise KeyboardInterrupt
+
+
+@dataclasses.dataclass(frozen=True)
+class Stopped(WeightedSum):
+    """Ctrl-C reaches the last process alone, in the middle of its second step."""
+
+    def apply(self, measure: StepContext, state: State) -> tuple[list[Tensor], State]:
+        if measure.position == 1 and processes.world().is_last_process:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().apply(measure, state)
+
+
+def interrupted(recipe: Any, folder: Path, watch: Any = None, **settings: Any) -> bool:
+    try:
+        run(recipe, folder, watch, **settings)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def observed(folder: Path) -> None:
+    """Every kind of observation, made twice from one store: the second time nothing is left to make."""
+    (model, tokenizer), kept = start(), folder / "store"
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(5)  # so that it says something
+    task, asked = api.task_for(model, tokenizer), make_split({"forget": rows(61, 0, "Who")})
+    wants = [
+        Want("moments", "forget"),
+        Want("scores", "forget", "perturbed_answers"),
+        Want("generations", "forget", options=(6,)),
+        Want("gradient_norms", "forget"),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generating, "ROWS", 4)
+        seen, again = (Store(kept).observe(model, task, asked, wants, quiet=True) for _ in range(2))
+    scores = {w.text: seen.scored[w] for w in wants[:2]}
+    found = {"generations": seen.generated[wants[2]], "norms": seen.numbers[wants[3]].tolist()}
+    found |= {
+        f"{text} {field}": getattr(of, field).tolist()
+        for text, of in scores.items()
+        for field in ("logprobs", "matches", "rows")
+    }
+    found |= {
+        "moments": scores["answer"].moments.tolist(),
+        "batches": len(scoring.batches(range_of(task, asked))),
+    }
+    assert (
+        list(again.generated[wants[2]]) == list(found["generations"])
+        and again.numbers[wants[3]].tolist() == found["norms"]
+    )
+    if processes.main():
+        (folder / "observed.json").write_text(json.dumps(found))
+
+
+def range_of(task: Any, asked: Split) -> list[scoring.Question]:
+    return scoring.questions(task.encode(asked, "forget", ["perturbed_answers"]))
+
+
+def runs(folder: Path, names: Sequence[str]) -> None:
+    """Each of the recipes, its outcome in ``folder``."""
+    made = recipes()
+    for name in names:
+        outcome(run(made[name], folder / name), folder, name)
+
+
+def worker(folder: Path, names: list[str]) -> None:
+    """All runs as one of several processes: weights whole, then sharded; what is cut, interrupted, observed and refused."""
+    torch.set_num_threads(1)
+    runs(folder / "whole", WHOLE)
+    observed(folder)
+    os.environ["ACCELERATE_USE_FSDP"] = "true"
+    with pytest.MonkeyPatch.context() as patch:
+        made: list[bool] = []
+        patch.setattr(
+            loop,
+            "loop",
+            lambda job, weights, *rest: (
+                made.append(isinstance(weights, Sharded)) or LOOP(job, weights, *rest)
+            ),
+        )
+        runs(folder / "sharded", names)
+    assert made == [True] * len(names), "the weights were really sharded"
+    assert interrupted(CUT, folder / "cut", cut, max_steps=4)
+    assert interrupted(Recipe(PAIR, Stopped()), folder / "stopped", max_steps=4)
+    outcome(run(CUT, folder / "begun", max_steps=4), folder, "begun")
+    outcome(run("npo", folder / "again" / "npo", gradient_checkpointing=True), folder / "again", "npo")
+    with pytest.raises(DataError, match="did not begin with the same"):
+        run("npo", lr=1e-3 * (1 + processes.world().process_index))
+    normed = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    with pytest.raises(ConfigError, match="batch normalisation"):
+        processes.hold(processes.start(normed), normed, Selected(dict(normed.named_parameters()), None))
+
+
+if __name__ == "__main__":
+    worker(Path(sys.argv[1]), sys.argv[2].split(","))
