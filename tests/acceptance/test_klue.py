@@ -249,7 +249,7 @@ def test_rows_that_pass_the_model(world: World) -> None:
         world.graph.split().with_rows(forget=world.graph.asked(world.graph.test)),
     )
     rows: dict[str, int] = {"forward": 0, "backward": 0}
-    down = causal.layers(model)[-1].mlp.down_proj
+    down = causal.decoder_blocks(model)[-1].mlp.down_proj
     latest = [0]
     count = lambda key: rows.update({key: rows[key] + latest[0]})  # noqa: E731
     model.model.register_forward_pre_hook(

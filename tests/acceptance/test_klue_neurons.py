@@ -116,7 +116,7 @@ def ranked(model: Any, task: LanguageTask, split: Split, roles: Sequence[str] = 
     part = KnowledgeNeurons(**more)
     return torch.cat(
         part.scores(
-            context(model, task, split, roles=roles), [MLP.of(block) for block in causal.layers(model)]
+            context(model, task, split, roles=roles), [MLP.of(block) for block in causal.decoder_blocks(model)]
         )
     )
 
@@ -238,7 +238,7 @@ def test_attribution_is_the_slope_of_the_answers_probability_as_a_neuron_grows(
     model, given = network
     for row in given.split["forget"].rows:
         one = dataclasses.replace(given, split=given.split.with_rows(forget=[row]))
-        mlps = [MLP.of(block) for block in causal.layers(model)]
+        mlps = [MLP.of(block) for block in causal.decoder_blocks(model)]
         found = torch.cat(KnowledgeNeurons(regularisation=0.0, positions="mean").scores(one, mlps)) * (
             len(row["question"].split()) + 1
         )
@@ -259,7 +259,7 @@ def test_attribution_is_the_slope_of_the_answers_probability_as_a_neuron_grows(
 def test_masks_hold_the_rows_into_a_neuron_and_its_column_out(network: tuple[Any, Context]) -> None:
     """Moving the masked entries into a neuron of a block moves the activation of that neuron alone."""
     model, _ = network
-    mlp = MLP.of(causal.layers(model)[1])
+    mlp = MLP.of(causal.decoder_blocks(model)[1])
     ids, seen = torch.arange(2, 9)[None], []
     hook = mlp.down.register_forward_pre_hook(
         lambda module, inputs: seen.append(inputs[0].detach().view(-1, FF))
@@ -287,7 +287,7 @@ def test_masks_hold_the_rows_into_a_neuron_and_its_column_out(network: tuple[Any
 def test_positions_and_padding(positions: Any, network: tuple[Any, Context]) -> None:
     """Scores of a padded batch are the mean of those alone, for max and last by a loop over positions."""
     model, given = network
-    mlps = [MLP.of(block) for block in causal.layers(model)]
+    mlps = [MLP.of(block) for block in causal.decoder_blocks(model)]
     part = KnowledgeNeurons(regularisation=0.0, positions=positions)
     expected = torch.zeros(2 * FF)
     for row in given.split["forget"].rows:
@@ -300,7 +300,7 @@ def test_positions_and_padding(positions: Any, network: tuple[Any, Context]) -> 
 
 def test_the_share_is_of_all_neurons_of_all_layers(network: tuple[Any, Context]) -> None:
     model, given = network
-    mlps = [MLP.of(block) for block in causal.layers(model)]
+    mlps = [MLP.of(block) for block in causal.decoder_blocks(model)]
     scores = torch.cat(KnowledgeNeurons().scores(given, mlps))
     masks = KnowledgeNeurons(share=0.1).apply(given).masks
     names = {id(p): name for name, p in model.named_parameters()}

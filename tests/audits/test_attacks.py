@@ -147,7 +147,7 @@ def test_pruning_by_hand() -> None:
 @torch.no_grad()
 def test_the_lens_reads_the_inner_layer_with_the_last_norm_and_head(tiny_llama: Any) -> None:
     ids = torch.arange(2, 12)[None]
-    inner = causal.hidden_at(tiny_llama, ids, 0)
+    inner = causal.hidden_after(tiny_llama, ids, [0])[0]
     expected = tiny_llama.lm_head(tiny_llama.model.norm(inner))
     assert torch.allclose(shortened(tiny_llama, 1)(input_ids=ids).logits, expected, atol=1e-6)
     assert torch.equal(shortened(tiny_llama, 2)(input_ids=ids).logits, tiny_llama(input_ids=ids).logits)

@@ -101,7 +101,7 @@ def test_an_interrupted_run_is_no_model_yet(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("unremember.engine.loop.update", interrupted)
+        patch.setattr("unremember.engine.stage.update", interrupted)
         outcome = shell("forget", "-m", runs / "original", "-o", tmp_path / "run", *WORDS)
     assert (
         outcome.code == 130

@@ -24,7 +24,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import GPT2Config
 
 from unremember.data.split import Split, make_split
-from unremember.engine import checkpoint, loop, reference
+from unremember.engine import checkpoint, loop, reference, stage
 from unremember.engine.losses import ALTERNATE, ANSWER, PlainLoss
 from unremember.engine.recipe import Recipe
 from unremember.engine.samplings import Batch, Draw, Steady
@@ -344,7 +344,7 @@ def test_an_interrupt_inside_a_step_loses_and_repeats_nothing(
     after: bool, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = run(with_seams("pcgrad"), tmp_path / "whole")
-    whole, seen = loop.update, []
+    whole, seen = stage.update, []
 
     def update(*arguments: Any) -> Any:
         """Ctrl-C at step 4, before its work or after its weights moved."""
@@ -357,7 +357,7 @@ def test_an_interrupt_inside_a_step_loses_and_repeats_nothing(
         return figures
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "update", update)
+        patch.setattr(stage, "update", update)
         with pytest.raises(KeyboardInterrupt):
             run(with_seams("pcgrad"), tmp_path / "cut")
     assert checkpoint.latest(tmp_path / "cut" / "checkpoint")["position"] in (3, 4)
@@ -413,7 +413,7 @@ def test_a_killed_run_goes_on_exactly(
 
     def work() -> None:
         if place == "in a step":
-            monkeypatch.setattr(loop, "update", kill_at(5, loop.update))
+            monkeypatch.setattr(stage, "update", kill_at(5, stage.update))
         elif place == "while a checkpoint is written":
             monkeypatch.setattr(checkpoint, "save_file", kill_at(3, checkpoint.save_file))
         else:
@@ -440,7 +440,7 @@ def test_half_a_line_in_the_log_is_dropped(run: Run, tmp_path: Path) -> None:
 def test_a_finished_run_does_nothing_more(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(folder=tmp_path)
     before = (tmp_path / "log.jsonl").read_bytes()
-    monkeypatch.setattr(loop, "update", die)
+    monkeypatch.setattr(stage, "update", die)
     assert same(first, run(folder=tmp_path)) and (tmp_path / "log.jsonl").read_bytes() == before
 
 
@@ -448,7 +448,7 @@ def test_one_checkpoint_is_kept(run: Run, tmp_path: Path) -> None:
     run(folder=tmp_path, checkpoint_seconds=0)
     assert [p.name for p in (tmp_path / "checkpoint").iterdir()] == ["000000006"]
     flat = checkpoint.latest(tmp_path / "checkpoint")
-    assert flat["position"] == 6 and flat["states/sampling/position"] == 6
+    assert flat["position"] == 6 and flat["phases/0/states/sampling/position"] == 6
 
 
 # --- a run that fails ---
@@ -475,7 +475,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(value: float, run: Run, tmp_path
         run(Recipe((Term("forget", Turns(value)),)), tmp_path, batch_size=1, checkpoint_seconds=0)
     assert "\n" not in str(caught.value)
     flat = checkpoint.latest(tmp_path / "checkpoint")
-    assert flat["position"] == 2 == len(log(tmp_path)) and flat["states/loss/0/calls"] == 2
+    assert flat["position"] == 2 == len(log(tmp_path)) and flat["phases/0/states/loss/0/calls"] == 2
     assert all(torch.isfinite(value).all() for value in checkpoint.under(flat, "weights").values())
 
 

@@ -86,11 +86,11 @@ def test_a_displaced_loss_follows_the_gradient(tiny_llama: Any, tokenizer: Any, 
         (gradient,) = measure.gradients("retain").values()
         size = float(torch.nn.utils.get_total_norm(gradient))
         up, down = (
-            measure.losses("retain", at=[sign * 3e-3 / size * g for g in gradient])["retain"]
+            measure.losses("retain", displacement=[sign * 3e-3 / size * g for g in gradient])["retain"]
             for sign in (1, -1)
         )
         assert (up - down) / 6e-3 == pytest.approx(size, rel=1e-2)
-        further = measure.gradients("retain", at=[-0.2 / size * g for g in gradient])["retain"]
+        further = measure.gradients("retain", displacement=[-0.2 / size * g for g in gradient])["retain"]
         assert float(torch.nn.utils.get_total_norm([a - b for a, b in zip(further, gradient)])) > 1e-3 * size
         assert all(torch.equal(p, held) for p, held in zip(measure.parameters, before))
 
@@ -101,8 +101,8 @@ def test_asking_changes_nothing(tiny_llama: Any, tokenizer: Any, split: Split) -
     """Dropout, losses' states and weights are as if nobody had asked."""
 
     def ask(measure: Any) -> None:
-        measure.losses(at=[torch.ones_like(p) for p in measure.parameters])
-        measure.gradients("forget", at=[torch.ones_like(p) for p in measure.parameters])
+        measure.losses(displacement=[torch.ones_like(p) for p in measure.parameters])
+        measure.gradients("forget", displacement=[torch.ones_like(p) for p in measure.parameters])
 
     selection = {"name": "lora", "rank": 2, "dropout": 0.3}
     plain, asked = (

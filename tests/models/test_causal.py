@@ -43,6 +43,11 @@ def ids() -> Tensor:
     return torch.randint(2, V, (2, 9), generator=torch.Generator().manual_seed(0))
 
 
+def hidden_at(net: Any, ids: Tensor, layer: int) -> Tensor:
+    """The output of one block."""
+    return causal.hidden_after(net, ids, [layer])[layer]
+
+
 def close(a: Tensor, b: Tensor) -> bool:
     """Equal to 1e-10; rotary tables and some norms are float32 in either path alike."""
     return a.shape == b.shape and bool((a - b).abs().max() < 1e-10)
@@ -58,13 +63,13 @@ def test_packed_rows_are_what_each_is_alone(layer: int | None, net: Any) -> None
     read = (
         (lambda ids: causal.last_hidden(net, ids))
         if layer is None
-        else (lambda ids: causal.hidden_at(net, ids, layer))
+        else (lambda ids: hidden_at(net, ids, layer))
     )
     alone = torch.cat([read(row[None])[0] for row in tokens.split(ROWS)])
     assert causal.packs(net, max(ROWS)) == (net.config.model_type != "gemma2"), (
         "soft-capped attention is padded"
     )
-    assert close(causal.hidden_of_rows(net, tokens, ROWS, layer), alone)
+    assert close(causal.hidden_of_rows(net, tokens, ROWS, [layer])[layer], alone)
     assert (read(tokens[None])[0] - alone).abs().max() > 1e-3, "one long row is something else"
     assert close(read(tokens[:4][None])[0], alone[:4]), "and afterwards the model attends as before"
 
@@ -91,7 +96,7 @@ def test_rows_that_cannot_be_packed_are_padded(config: Any) -> None:
     tokens = torch.randint(2, V, (sum(ROWS),), generator=torch.Generator().manual_seed(2))
     alone = torch.cat([causal.last_hidden(model, row[None])[0] for row in tokens.split(ROWS)])
     assert not causal.packs(model, max(ROWS))
-    assert (causal.hidden_of_rows(model, tokens, ROWS) - alone).abs().max() < 1e-5
+    assert (causal.hidden_of_rows(model, tokens, ROWS)[None] - alone).abs().max() < 1e-5
 
 
 @torch.no_grad()
@@ -123,7 +128,7 @@ def test_masks_and_positions_are_passed_on(net: Any, ids: Tensor) -> None:
 
 @torch.no_grad()
 def test_layers_are_the_blocks_in_their_order(net: Any, ids: Tensor) -> None:
-    blocks, order = causal.layers(net), []
+    blocks, order = causal.decoder_blocks(net), []
     assert len(blocks) == DEPTH
     hooks = [
         block.register_forward_hook(lambda *_, at=at: order.append(at)) for at, block in enumerate(blocks)
@@ -138,37 +143,58 @@ def test_layers_are_the_blocks_in_their_order(net: Any, ids: Tensor) -> None:
 def test_hidden_at_is_the_models_own_state(net: Any, ids: Tensor) -> None:
     states = net(input_ids=ids, output_hidden_states=True).hidden_states
     for layer in range(DEPTH - 1):
-        assert close(causal.hidden_at(net, ids, layer), states[layer + 1])
+        assert close(hidden_at(net, ids, layer), states[layer + 1])
     norm = next(getattr(causal.body(net), name) for name in NORMS if hasattr(causal.body(net), name))
-    assert close(norm(causal.hidden_at(net, ids, DEPTH - 1)), causal.last_hidden(net, ids)), (
+    assert close(norm(hidden_at(net, ids, DEPTH - 1)), causal.last_hidden(net, ids)), (
         "the last block's, before the last norm"
     )
     for layer in range(DEPTH):
-        assert torch.equal(causal.hidden_at(net, ids, layer - DEPTH), causal.hidden_at(net, ids, layer))
+        assert torch.equal(hidden_at(net, ids, layer - DEPTH), hidden_at(net, ids, layer))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("layer", [0, 1, -2])
 def test_nothing_above_the_layer_runs(net: Any, ids: Tensor, layer: int) -> None:
     ran: list[int] = []
-    before = [len(block._forward_hooks) for block in causal.layers(net)]
+    before = [len(block._forward_hooks) for block in causal.decoder_blocks(net)]
     hooks = [
         block.register_forward_pre_hook(lambda *_, at=at: ran.append(at))
-        for at, block in enumerate(causal.layers(net))
+        for at, block in enumerate(causal.decoder_blocks(net))
     ]
     hooks.append(net.get_output_embeddings().register_forward_pre_hook(lambda *_: ran.append(99)))
-    causal.hidden_at(net, ids, layer)
+    hidden_at(net, ids, layer)
     for hook in hooks:
         hook.remove()
     assert ran == list(range(layer % DEPTH + 1))
-    assert [len(block._forward_hooks) for block in causal.layers(net)] == before, "no hook is left behind"
+    assert [len(block._forward_hooks) for block in causal.decoder_blocks(net)] == before, "no hook is left behind"
+
+
+@torch.no_grad()
+def test_all_layers_come_from_one_forward_that_stops_at_the_deepest(net: Any, ids: Tensor) -> None:
+    """Each equals the layer read on its own; n layers cost the blocks up to the deepest, once."""
+    calls: list[int] = []
+    hooks = [
+        block.register_forward_hook(lambda *_, number=number: calls.append(number))
+        for number, block in enumerate(causal.decoder_blocks(net))
+    ]
+    inner = causal.hidden_after(net, ids, [0, 1, -DEPTH])
+    inner_calls = list(calls)
+    calls.clear()
+    every = causal.hidden_after(net, ids, [None, 0, 2])
+    every_calls = list(calls)
+    for hook in hooks:
+        hook.remove()
+    assert inner_calls == [0, 1] and every_calls == [0, 1, 2]
+    assert set(inner) == {0, 1, -DEPTH} and torch.equal(inner[0], inner[-DEPTH])
+    assert all(torch.equal(inner[layer], hidden_at(net, ids, layer)) for layer in (0, 1))
+    assert torch.equal(every[None], causal.last_hidden(net, ids)) and torch.equal(every[2], hidden_at(net, ids, 2))
 
 
 def test_gradients_flow_through_hidden_at(net: Any, ids: Tensor) -> None:
-    causal.hidden_at(net, ids, 1).square().sum().backward()
+    hidden_at(net, ids, 1).square().sum().backward()
     touched = [
         any(p.grad is not None and p.grad.abs().sum() > 0 for p in block.parameters())
-        for block in causal.layers(net)
+        for block in causal.decoder_blocks(net)
     ]
     net.zero_grad(set_to_none=True)
     assert touched == [True, True, False]
@@ -177,7 +203,7 @@ def test_gradients_flow_through_hidden_at(net: Any, ids: Tensor) -> None:
 @pytest.mark.parametrize("layer", [DEPTH, -DEPTH - 1])
 def test_a_layer_that_is_not_there_is_named(net: Any, ids: Tensor, layer: int) -> None:
     with pytest.raises(ModelError, match=rf"has 3 blocks: layer {layer} is not among 0\.\.2"):
-        causal.hidden_at(net, ids, layer)
+        hidden_at(net, ids, layer)
 
 
 @pytest.mark.parametrize("budget", [10**9, 4 * V])

@@ -319,12 +319,18 @@ def test_a_shallow_and_a_deep_role_do_not_share(tokenizer: Any, task: LanguageTa
 
 
 def test_the_digest_follows_tokenizer_and_template(tokenizer: Any, task: LanguageTask) -> None:
-    assert task.digest == LanguageTask(copy.deepcopy(tokenizer)).digest()
-    others = {
-        LanguageTask(tokenizer, Template("Q {question}\n")).digest(),
-        LanguageTask(train_tokenizer(["other words"], 300)).digest(),
+    """Everything that decides a prompt's ids enters: words, template, chat template, special tokens."""
+    assert task.digest == LanguageTask(copy.deepcopy(tokenizer)).digest
+    chatty, ending = copy.deepcopy(tokenizer), copy.deepcopy(tokenizer)
+    chatty.chat_template = "{{ messages[0].content }}"
+    ending.eos_token = "<|pad|>"
+    different = {
+        LanguageTask(tokenizer, Template("Q {question}\n")).digest,
+        LanguageTask(train_tokenizer(["other words"], 300)).digest,
+        LanguageTask(chatty).digest,
+        LanguageTask(ending).digest,
     }
-    assert len(others | {task.digest}) == 3
+    assert len(different | {task.digest}) == 5
 
 
 def test_a_list_column_cannot_be_trained_on(tiny_llama: Any, task: LanguageTask, split: Split) -> None:

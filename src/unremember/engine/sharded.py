@@ -117,7 +117,7 @@ class Sharded(Weights):
 def blocks(model: Any) -> list[nn.Module]:
     """The decoder blocks, each of which is gathered on its own; none where the model has no such list."""
     try:
-        return list(causal.layers(model))
+        return list(causal.decoder_blocks(model))
     except ModelError:
         return []
 

@@ -26,7 +26,7 @@ def body(model: Any) -> nn.Module:
     return model.base_model
 
 
-def layers(model: Any) -> nn.ModuleList:
+def decoder_blocks(model: Any) -> nn.ModuleList:
     """The decoder blocks. Raises ModelError where none are found."""
     depth = getattr(getattr(model, "config", None), "num_hidden_layers", None)
     for module in model.modules():
@@ -129,27 +129,35 @@ def attending(model: Any, attention: str) -> Iterator[None]:
         model.config._attn_implementation = before
 
 
-def hidden_of_rows(model: Any, ids: Tensor, lengths: Sequence[int], layer: int | None = None) -> Tensor:
-    """Hidden states [N, D] of rows that lie end to end in ids [N]: the final ones, or the output of block ``layer``.
+def hidden_of_rows(
+    model: Any, ids: Tensor, lengths: Sequence[int], layers: Sequence[int | None] = (None,)
+) -> dict[int | None, Tensor]:
+    """Compute hidden states of rows that lie end to end, all layers in one forward that stops at the deepest.
 
     No padding is computed where the architecture allows rows to be packed; others get one right-padded forward.
+
+    Args:
+        ids: int64[N], the token ids of all rows.
+        lengths: The number of tokens of each row.
+        layers: Numbers of blocks (negative from the end); None for the final states.
+
+    Returns:
+        By layer, Tensor[N, D].
     """
     longest = max(lengths)
     inside = _inside(lengths, ids.device)
     if not packs(model, longest):
-        return _hidden(model, ids.new_zeros(inside.shape).masked_scatter_(inside, ids), layer)[inside]
+        padded = ids.new_zeros(inside.shape).masked_scatter_(inside, ids)
+        return {layer: states[inside] for layer, states in hidden_after(model, padded, layers).items()}
     positions = torch.arange(longest, device=ids.device).expand(inside.shape)[inside]
     with attending(model, PACKED):
-        return _hidden(model, ids[None], layer, position_ids=positions[None], packed=list(lengths))[0]
+        packed = hidden_after(model, ids[None], layers, position_ids=positions[None], packed=list(lengths))
+    return {layer: states[0] for layer, states in packed.items()}
 
 
 def _inside(lengths: Sequence[int], device: torch.device) -> Tensor:
     """bool[B, T]: which places of right-padded rows hold a token."""
     return torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]
-
-
-def _hidden(model: Any, ids: Tensor, layer: int | None, **inputs: Any) -> Tensor:
-    return last_hidden(model, ids, **inputs) if layer is None else hidden_at(model, ids, layer, **inputs)
 
 
 def by_row(states: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -164,30 +172,55 @@ def by_row(states: Tensor, lengths: Sequence[int]) -> Tensor:
 
 
 class _Reached(Exception):
-    """Ends a forward at the layer that was asked for."""
+    """Ends a forward at the deepest block that is read."""
 
 
-def hidden_at(model: Any, ids: Tensor, layer: int, **inputs: Any) -> Tensor:
-    """Output [B, T, D] of block ``layer`` (negative from the end); deeper blocks and the output layer never run."""
-    blocks = layers(model)
-    if not -len(blocks) <= layer < len(blocks):
-        raise ModelError(
-            f"the model has {len(blocks)} blocks: layer {layer} is not among 0..{len(blocks) - 1}"
-        )
-    found: list[Tensor] = []
+def hidden_after(model: Any, ids: Tensor, layers: Sequence[int | None], **inputs: Any) -> dict[int | None, Tensor]:
+    """Compute hidden states after some blocks, in one forward that stops at the deepest.
 
-    def stop(module: nn.Module, args: Any, output: Any) -> None:
-        found.append(output[0] if isinstance(output, tuple) else output)
-        raise _Reached
+    Args:
+        ids: int64[B, T].
+        layers: Numbers of blocks (negative from the end); None for the final states, after the last norm.
+        inputs: Masks and positions, passed on to the model.
 
-    hook = blocks[layer].register_forward_hook(stop)
+    Returns:
+        By layer, Tensor[B, T, D].
+
+    Raises:
+        ModelError: The model has no such block.
+    """
+    if set(layers) == {None}:
+        return {None: last_hidden(model, ids, **inputs)}
+    blocks, states = decoder_blocks(model), dict[int | None, Tensor]()
+    numbers = {layer: _block_number(layer, len(blocks)) for layer in layers if layer is not None}
+    stop = None if None in layers else max(numbers.values())
+
+    def catch(number: int) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            hidden = output[0] if isinstance(output, tuple) else output
+            states.update({layer: hidden for layer, chosen in numbers.items() if chosen == number})
+            if number == stop:
+                raise _Reached
+
+        return hook
+
+    hooks = [blocks[number].register_forward_hook(catch(number)) for number in set(numbers.values())]
     try:
-        last_hidden(model, ids, **inputs)
+        final = last_hidden(model, ids, **inputs)
+        states |= {None: final} if None in layers else {}
     except _Reached:
         pass
     finally:
-        hook.remove()
-    return found[0]
+        for hook in hooks:
+            hook.remove()
+    return states
+
+
+def _block_number(layer: int, count: int) -> int:
+    """Return the place of block ``layer`` from the beginning. Raises ModelError where there is no such block."""
+    if not -count <= layer < count:
+        raise ModelError(f"the model has {count} blocks: layer {layer} is not among 0..{count - 1}")
+    return layer % count
 
 
 def chunks(model: Any, rows: int, budget: int) -> int:

@@ -42,7 +42,7 @@ def after_blocks(model: Any, ids: Tensor) -> list[Tensor]:
     """The output [B, T, D] of every block."""
     found: list[Tensor] = []
     keep = lambda block, args, output: found.append(output[0] if isinstance(output, tuple) else output)  # noqa: E731
-    hooks = [block.register_forward_hook(keep) for block in causal.layers(model)]
+    hooks = [block.register_forward_hook(keep) for block in causal.decoder_blocks(model)]
     try:
         causal.last_hidden(model, ids)
     finally:

@@ -148,7 +148,7 @@ class LanguageTask:
         tokens = torch.from_numpy(ids).to(device)
         wanted = {need for role in needs for need in needs[role]}
         depths = {need.layer if need.what == "hidden" else None for need in wanted}
-        states = {layer: causal.hidden_of_rows(model, tokens, lengths, layer) for layer in depths}
+        states = causal.hidden_of_rows(model, tokens, lengths, list(depths))
         found: dict[str, dict[Need, Ragged]] = {role: {} for role in needs}
         for need in sorted(
             wanted, key=str

@@ -29,13 +29,13 @@ class LogitLens:
     unit = "blocks"
 
     def run(self, subject: Subject, evaluate: Evaluate) -> None:
-        evaluate_amounts(subject, range(1, len(causal.layers(subject.artefact.model))), shortened, evaluate)
+        evaluate_amounts(subject, range(1, len(causal.decoder_blocks(subject.artefact.model))), shortened, evaluate)
 
 
 def shortened(model: Any, depth: int) -> Any:
     """A copy of the model's first ``depth`` blocks, with its norm and its output layer."""
     made = copy.deepcopy(model)
-    blocks, config = causal.layers(made), made.config
+    blocks, config = causal.decoder_blocks(made), made.config
     del blocks[depth:]
     config.num_hidden_layers = depth
     if getattr(config, "layer_types", None):

@@ -32,7 +32,7 @@ class Patching:
     unit = "blocks"
 
     def run(self, subject: Subject, evaluate: Evaluate) -> None:
-        depths = range(1, len(causal.layers(subject.artefact.model)))
+        depths = range(1, len(causal.decoder_blocks(subject.artefact.model)))
         evaluate_amounts(
             subject, depths, lambda model, depth: stitched(model, subject.original.model, depth), evaluate
         )
@@ -51,7 +51,7 @@ def stitched(model: Any, original: Any, depth: int) -> Any:
     made.set_input_embeddings(copy.deepcopy(model.get_input_embeddings()))
     made.set_output_embeddings(output)
     made.config.tie_word_embeddings = False
-    blocks = causal.layers(made)
+    blocks = causal.decoder_blocks(made)
     for at in range(depth):
-        blocks[at] = copy.deepcopy(causal.layers(model)[at])
+        blocks[at] = copy.deepcopy(causal.decoder_blocks(model)[at])
     return made

@@ -59,7 +59,7 @@ class KnowledgeNeurons:
             raise ConfigError(f"positions={self.positions!r}: known are {', '.join(get_args(Positions))}")
 
     def apply(self, context: Context) -> Selected:
-        mlps = [MLP.of(block) for block in causal.layers(context.model)]
+        mlps = [MLP.of(block) for block in causal.decoder_blocks(context.model)]
         scores = self.scores(context, mlps)
         flat = torch.cat(scores)
         chosen = torch.zeros_like(flat)

@@ -26,7 +26,7 @@ class Layers:
 
     def apply(self, context: Context) -> Selected:
         model = context.model
-        blocks = causal.layers(model)
+        blocks = causal.decoder_blocks(model)
         outside = [i for i in self.layers if not -len(blocks) <= i < len(blocks)]
         if outside:
             raise ConfigError(
