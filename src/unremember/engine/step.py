@@ -29,6 +29,7 @@ class StepContext:
         roles: The roles of the terms, in their order.
         forget_roles: Those that are to be forgotten.
         retain_roles: The others.
+        position: The number of steps taken before this one.
         lr: The scheduled learning rate of this step.
         figures: The loss of each term, by role and name; logged.
         notes: What the blend says of itself; logged.
@@ -46,7 +47,7 @@ class StepContext:
         seed: int,
     ) -> None:
         self.job, self.weights, self.optimizer, self.states = job, weights, optimizer, states
-        self.batch, self.seed = batch, seed
+        self.batch, self.position, self.seed = batch, position, seed
         self.parameters, self.roles = weights.parameters, job.seams.roles
         self.forget_roles = tuple(role for role in self.roles if role in job.seams.forgets)
         self.retain_roles = tuple(role for role in self.roles if role not in job.seams.forgets)
