@@ -57,7 +57,8 @@ def scores(texts: int, repeats: int) -> list[Figure]:
         ),
         lambda: timed(
             lambda: neurons.scores(
-                context(texts // (1 + neurons.mismatched)), [MLP.of(block) for block in causal.decoder_blocks(model)]
+                context(texts // (1 + neurons.mismatched)),
+                [MLP.of(block) for block in causal.decoder_blocks(model)],
             )
         ),
         epoch,

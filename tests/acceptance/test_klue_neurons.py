@@ -116,7 +116,8 @@ def ranked(model: Any, task: LanguageTask, split: Split, roles: Sequence[str] = 
     part = KnowledgeNeurons(**more)
     return torch.cat(
         part.scores(
-            context(model, task, split, roles=roles), [MLP.of(block) for block in causal.decoder_blocks(model)]
+            context(model, task, split, roles=roles),
+            [MLP.of(block) for block in causal.decoder_blocks(model)],
         )
     )
 

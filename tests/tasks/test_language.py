@@ -351,11 +351,11 @@ def test_the_originals_logits_are_made_of_its_states_and_stay(
             LOGITS
         )
         need, finish = task.compact(double, LOGITS)
-        made = reference.cache(double, task, texts, "forget", need, every, tmp_path, "key", finish)
+        made = reference.cache_reference(double, task, texts, "forget", need, every, tmp_path, "key", finish)
         for p in double.parameters():
             p.add_(0.1)
         drawn = every[::-1].copy()
-        seen = reference.views({"forget": {LOGITS: made}}, {"forget": drawn}, torch.device("cpu"))[
+        seen = reference.reference_views({"forget": {LOGITS: made}}, {"forget": drawn}, torch.device("cpu"))[
             "forget"
         ].read(LOGITS)
     assert made.values.shape == (len(expected.values), 32)

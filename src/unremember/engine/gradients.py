@@ -82,7 +82,7 @@ def term_losses(
     job: Job, model: Any, rows: Mapping[str, np.ndarray], states: dict[str, Any], device: torch.device
 ) -> dict[int, Tensor]:
     """Return Tensor[B] by term: the loss of each of its role's ``rows``. The losses' states move on."""
-    references = reference.views(job.cached, rows, device)
+    references = reference.reference_views(job.cached, rows, device)
     with torch.autocast(device.type, torch.bfloat16, enabled=job.settings.precision == "bf16"):
         views = job.task.forward(
             model,

@@ -19,7 +19,7 @@ import torch
 from unremember import processes
 from unremember.data.split import Split
 from unremember.engine import checkpoint
-from unremember.engine.job import prepare
+from unremember.engine.job import count_rounds, prepare
 from unremember.engine.probe import GradientProbe
 from unremember.engine.seams import MatchedForgetting, Phase, Seams
 from unremember.engine.settings import Settings
@@ -56,7 +56,7 @@ def train_phases(
     task: Task,
     split: Split,
     phases: Sequence[Phase],
-    rounds: int,
+    rounds: int | None,
     settings: Settings,
     folder: Path | None = None,
     watch: Watch | None = None,
@@ -69,6 +69,7 @@ def train_phases(
 
     Args:
         phases: Gradient methods, and how long each runs in a round.
+        rounds: How often all phases are met; None: until the first phase took the steps that the settings say.
         folder: The run folder for ``log.jsonl`` and checkpoints; a run that was stopped carries on there, and its final
             weights equal an undisturbed run's bit for bit on CPU. None: nothing is kept.
         watch: ``watch(model, step)`` is called after ``every`` steps and at the end, and first where a stopped run
@@ -86,14 +87,18 @@ def train_phases(
     torch.manual_seed(settings.seed)
     with tempfile.TemporaryDirectory() as scratch:
         accelerator, home = start(model), folder or same(Path(scratch))
+        of_phases = [dataclasses.replace(settings, **phase.settings) for phase in phases]
+        rounds = rounds or count_rounds(model, task, split, phases[0], of_phases[0])
         jobs = [
-            prepare(model, task, split, phase, dataclasses.replace(settings, **phase.settings), home, rounds)
-            for phase in phases
+            prepare(model, task, split, phase, changed, home, rounds)
+            for phase, changed in zip(phases, of_phases)
         ]
         processes.agree([job.identity for job in jobs])
         torch.manual_seed(settings.seed)
-        stages = []
+        stages, movable = [], [p for p in model.parameters() if p.requires_grad]
         for job in jobs:
+            for p in movable:  # no phase sees what an earlier one's selection froze
+                p.requires_grad_(True)
             selected = job.selection.apply(job.context)
             stages.append(Stage(job, hold(accelerator, model, selected), selected))
         check_phases(stages)
@@ -139,7 +144,7 @@ def loop(
         checkpoint_blocks(weights)
     course = Course(stages, phases, rounds)
     if keep:
-        resume(home / "checkpoint", stages, course)
+        resume_phases(home / "checkpoint", stages, course)
     total = sum(stage.job.total for stage in stages)
     log = Log(home / "log.jsonl", course.position) if keep and processes.main() else None
     saved = time.monotonic()
@@ -170,14 +175,14 @@ def loop(
                 evaluate()
                 if keep and processes.anywhere(time.monotonic() - saved > settings.checkpoint_seconds):
                     with undivided():
-                        save(home / "checkpoint", stages, course)
+                        save_phases(home / "checkpoint", stages, course)
                     saved = time.monotonic()
         except KeyboardInterrupt:
             if keep:
-                save(home / "checkpoint", stages, course)
+                save_phases(home / "checkpoint", stages, course)
             raise
     if keep:
-        save(home / "checkpoint", stages, course)
+        save_phases(home / "checkpoint", stages, course)
     with weights.whole():
         processes.wait()
 
@@ -288,7 +293,7 @@ def denormals_flushed() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
-def save(folder: Path, stages: Sequence[Stage], course: Course) -> None:
+def save_phases(folder: Path, stages: Sequence[Stage], course: Course) -> None:
     """Write a checkpoint of all phases."""
     tree = {
         "position": course.position,
@@ -298,21 +303,21 @@ def save(folder: Path, stages: Sequence[Stage], course: Course) -> None:
         "rng": torch.get_rng_state(),
     }
     if processes.main():
-        checkpoint.save(folder, tree, course.position)
+        checkpoint.save_checkpoint(folder, tree, course.position)
 
 
-def resume(folder: Path, stages: Sequence[Stage], course: Course) -> None:
+def resume_phases(folder: Path, stages: Sequence[Stage], course: Course) -> None:
     """Carry on from the newest checkpoint, where there is one. Raises DataError where another run wrote it."""
-    flat = checkpoint.latest(folder)
+    flat = checkpoint.latest_checkpoint(folder)
     if flat is None:
         return
     for i, stage in enumerate(stages):
-        stage.restore(checkpoint.under(flat, f"phases/{i}"), folder)
+        stage.restore(checkpoint.entries_under(flat, f"phases/{i}"), folder)
     with torch.no_grad():
         for name, tensor in buffers(stages[0].job.model).items():
             tensor.copy_(flat[f"buffers/{name}"])
     course.position = int(flat["position"])
-    course.restore(checkpoint.under(flat, "course"))
+    course.restore(checkpoint.entries_under(flat, "course"))
     torch.set_rng_state(flat["rng"])
 
 

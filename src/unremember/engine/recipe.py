@@ -75,11 +75,11 @@ class Recipe(Seams):
 class Phases:
     """Several gradient methods in turn, ``rounds`` times over. All of them read the same original as reference.
 
-    Each phase keeps its own optimiser from round to round; with one step a phase they alternate.
+    With ``rounds=None`` there are as many as the first phase needs to take the steps of the settings. Each phase keeps its own optimiser from round to round; with one step a phase they alternate.
     """
 
     phases: tuple[Phase, ...]
-    rounds: int = 1
+    rounds: int | None = 1
 
     @property
     def recipes(self) -> tuple[Seams, ...]:

@@ -15,12 +15,15 @@ import numpy as np
 
 from unremember.data.split import Split
 from unremember.engine.optimizers import AdamW, Milestones, Optimizer
-from unremember.engine.probe import GradientProbe
+from unremember.engine.settings import Settings
+from unremember.errors import ConfigError, nearest
 from unremember.tasks.protocol import Need, Task, View
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from unremember.engine.probe import GradientProbe
 
 State = dict[str, Any]
 
@@ -52,6 +55,10 @@ class Context:
     @property
     def probe(self) -> GradientProbe:
         """Losses and gradients of any rows of the split, with the weights as they are when it is asked."""
+        from unremember.engine.probe import (
+            GradientProbe,
+        )  # torch is slow to import, and lists of methods do without it
+
         return GradientProbe(self.model, self.task, self.split)
 
 
@@ -186,6 +193,13 @@ class Phase:
     recipe: Seams
     until: int | Literal["epoch"] | MatchedForgetting | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.settings:
+            if name not in Settings.__dataclass_fields__:
+                raise ConfigError(
+                    f"unknown setting {name!r} of a phase: {nearest(name, Settings.__dataclass_fields__)}"
+                )
 
     def steps(self, run_steps: int, per_epoch: int) -> int:
         """Return the most steps that the phase takes in a round."""

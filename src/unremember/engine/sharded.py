@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from unremember.engine.probe import Whole
+from unremember.engine.probe import ModelReader
 from unremember.engine.seams import Selected
 from unremember.engine.weights import Weights
 from unremember.errors import ConfigError, ModelError
@@ -40,7 +40,7 @@ class Sharded(Weights):
         mesh = init_device_mesh(world().device.type, (world().num_processes,))
         for block in blocks(self.model):
             fully_shard(block, mesh=mesh, reshard_after_forward=True)
-        self.root = Whole(self.model)
+        self.root = ModelReader(self.model)
         fully_shard(self.root, mesh=mesh, reshard_after_forward=True)
         for module in self.root.modules():
             if isinstance(module, FSDPModule):

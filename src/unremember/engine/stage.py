@@ -74,7 +74,7 @@ class Stage:
         """Return the phase's part of a checkpoint; it holds everything whole, however many processes the run has."""
         weights = self.weights
         moments = {
-            i: {name: weights.full(int(i), value) for name, value in state.items()}
+            i: {name: weights.full(int(i), v) if isinstance(v, Tensor) else v for name, v in state.items()}
             for i, state in checkpoint.optimizer_tree(self.optimizer).items()
         }
         blend = {
@@ -94,7 +94,7 @@ class Stage:
 
     def restore(self, flat: Mapping[str, Any], folder: Any) -> None:
         """Take over the phase's part of a checkpoint. Raises DataError where another run wrote it, naming what differs."""
-        recorded = checkpoint.under(flat, "identity")
+        recorded = checkpoint.entries_under(flat, "identity")
         different = [part for part, digest in self.job.identity.items() if recorded.get(part) != digest]
         if different:
             raise DataError(
@@ -104,19 +104,22 @@ class Stage:
         with torch.no_grad():
             for i, (name, p) in enumerate(zip(weights.names, weights.parameters)):
                 p.copy_(weights.own(i, flat[f"weights/{name}"]))
-        moments = checkpoint.under(flat, "optimizer")
+        moments = checkpoint.entries_under(flat, "optimizer")
         checkpoint.restore_optimizer(
             self.optimizer,
-            {name: weights.own(int(name.partition("/")[0]), value) for name, value in moments.items()},
+            {
+                name: weights.own(int(name.partition("/")[0]), value) if isinstance(value, Tensor) else value
+                for name, value in moments.items()
+            },
         )
         for part in ("sampling", "blend", "run"):
-            self.states[part] = checkpoint.under(flat, f"states/{part}")
+            self.states[part] = checkpoint.entries_under(flat, f"states/{part}")
         self.states["blend"] = {
             name: weights.own_vector(value) if self.is_vector(name, value) else value
             for name, value in self.states["blend"].items()
         }
         for i in self.states["loss"]:
-            self.states["loss"][i] = checkpoint.under(flat, f"states/loss/{i}")
+            self.states["loss"][i] = checkpoint.entries_under(flat, f"states/loss/{i}")
         self.position = int(flat["position"])
 
     def is_vector(self, name: str, value: Any) -> bool:

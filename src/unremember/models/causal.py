@@ -175,7 +175,9 @@ class _Reached(Exception):
     """Ends a forward at the deepest block that is read."""
 
 
-def hidden_after(model: Any, ids: Tensor, layers: Sequence[int | None], **inputs: Any) -> dict[int | None, Tensor]:
+def hidden_after(
+    model: Any, ids: Tensor, layers: Sequence[int | None], **inputs: Any
+) -> dict[int | None, Tensor]:
     """Compute hidden states after some blocks, in one forward that stops at the deepest.
 
     Args:

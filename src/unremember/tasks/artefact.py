@@ -24,6 +24,9 @@ RECORD = "task.json"
 class Artefact:
     """What is forgotten from, audited, attacked and certified.
 
+    Whatever changes the model's output is part of its digest: it lies in the weights and buffers, in the configuration,
+    in the task or in the guard. A forward hook or a plain attribute of a module is not seen: make it a buffer.
+
     Args:
         model: Any ``nn.Module`` that the task can run.
         task: How rows become forwards of the model, and what decides its figures beside the weights.
@@ -60,7 +63,14 @@ class Artefact:
         return Artefact(copy.deepcopy(self.model), self.task, self.guard)
 
     def save(self, folder: Path) -> None:
-        """Write model and task to ``folder``, which is replaced only once the new one is whole."""
+        """Write model and task to ``folder``, which is replaced only once the new one is whole.
+
+        Raises ModelError for a guarded model: a folder holds a bare one.
+        """
+        if self.guard is not None:
+            raise ModelError(
+                "a guard is not saved with its model: save Artefact(model, task) and keep the guard beside it"
+            )
         self.task.save(self.model, folder)
 
 

@@ -76,6 +76,11 @@ class ImageTask:
             )
         save_model(model, None, folder, {"task.json": json.dumps({"task": self.name})})
 
+    def describe(self, model: Any) -> str:
+        """Say how many classes a model of transformers knows; other modules do not say."""
+        labels = getattr(getattr(model, "config", None), "num_labels", "an unknown number of")
+        return f"{labels} classes"
+
     def encode(self, split: Split, role: str, texts: Sequence[str]) -> Images:
         """Stack a role's images. Raises ConfigError where another column than ``input`` is asked for."""
         refuse([Need(text, "logits") for text in texts])

@@ -100,6 +100,10 @@ class LanguageTask:
         ]
         return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
 
+    def describe(self, model: Any) -> str:
+        """Say how many tokens a model knows."""
+        return f"{model.config.get_text_config().vocab_size} tokens"
+
     @property
     def end(self) -> int:
         """The id of the token that ends a text."""

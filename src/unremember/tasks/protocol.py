@@ -79,6 +79,10 @@ class Task(Protocol):
         """Return the need that is stored in place of a large one, and what rebuilds the large one (None: nothing)."""
         ...
 
+    def describe(self, model: Any) -> str:
+        """Say how many tokens or classes a model knows: two models of the same description can be compared."""
+        ...
+
     def save(self, model: Any, folder: Any) -> None:
         """Write the model and the task to a folder that appears whole or not at all."""
         ...

@@ -12,6 +12,7 @@ from unremember.engine.samplings import Batch, Draw
 from unremember.engine.seams import Context, State
 from unremember.errors import Collapsed, ConfigError, above_zero, nearest
 from unremember.registry import samplings
+from unremember.tasks.protocol import Need
 
 Score = Literal["dot", "cosine"]
 Form = Literal["softmax", "reciprocal"]
@@ -141,7 +142,10 @@ def entanglement(context: Context, guard: Guard = Guard()) -> list[dict[str, Any
     anchor, retain = context.split[context.roles[0]], context.split["retain"]
     scores = guard.scores(context)
     z = (scores - scores.mean()) / (scores.std() or 1.0)
-    mine, theirs = (context.probe.states(role.name, np.arange(len(role))) for role in (anchor, retain))
+    mine, theirs = (
+        context.probe.read(role.name, np.arange(len(role)), Need("answer", "hidden", -1)).mean()
+        for role in (anchor, retain)
+    )
     alike = (mine / mine.norm(dim=1, keepdim=True)) @ (theirs / theirs.norm(dim=1, keepdim=True)).T
     return [
         {
