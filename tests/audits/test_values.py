@@ -474,7 +474,7 @@ def test_one_example_has_a_value_and_no_interval(audit: Any) -> None:
 def test_a_column_that_some_rows_lack_is_an_error_and_not_another_figure(
     tokenizer: Any, tiny_llama: Any
 ) -> None:
-    from unremember.tasks.text import Template, encode
+    from unremember.tasks.text import Template, encode_texts
 
     half = [
         {"question": "?", "answer": "a", "paraphrased_answer": "b", "perturbed_answers": ["c"]},
@@ -484,7 +484,7 @@ def test_a_column_that_some_rows_lack_is_an_error_and_not_another_figure(
     assert {want.text for want in TruthRatio().wants(split)} == {"paraphrased_answer", "perturbed_answers"}
     for text in ("paraphrased_answer", "perturbed_answers"):
         with pytest.raises(DataError, match=f"has no '{text}' in 1 of 2 rows"):
-            encode(split["forget"], text, tokenizer, Template())
+            encode_texts(split["forget"], text, tokenizer, Template())
 
 
 def test_an_audit_that_lacks_its_roles_wants_nothing() -> None:

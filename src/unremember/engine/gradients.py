@@ -41,8 +41,8 @@ def forward(
 ) -> tuple[dict[int, float], int]:
     """Compute the losses of some roles' terms.
 
-    A term is divided by the examples of the step, or by their answer tokens: never by the sum of weights. Each process
-    takes its share of the micro-batches; the losses returned are those of all processes.
+    A term is divided by the examples of the step, or by their answer tokens: never by the sum of weights.
+    Each process takes its share of the micro-batches; the losses returned are those of all processes.
 
     Args:
         each: Called with the weighted objective of every micro-batch.
@@ -74,7 +74,7 @@ def forward(
 
 
 def divisor(job: Job, term: int, rows: np.ndarray) -> int:
-    """Return what the sum of a term's losses is divided by: the examples of the step, or their answer tokens."""
+    """Return what a term's summed losses are divided by: the step's examples or their answer tokens."""
     return len(rows) if job.losses[term].per == "example" else max(1, int(job.counts[term][rows].sum()))
 
 
@@ -112,10 +112,10 @@ def loss_name(loss: Any) -> str:
 def micro_batches(
     job: Job, batch: Batch, roles: Sequence[str], processes: int = 1
 ) -> list[dict[str, np.ndarray] | None]:
-    """Cut a step into forwards of about ``micro_tokens`` tokens each, equally large, similar lengths together.
+    """Cut a step into equally large forwards of about ``micro_tokens`` tokens, similar lengths together.
 
-    Roles that read the same depth share forwards; a role that reads only an inner layer gets its own, which stop there.
-    Every process gets equally many forwards of each depth: None fills up.
+    Roles that read the same depth share forwards; a role that reads only an inner layer gets its own, which
+    stop there. Every process gets equally many forwards of each depth: None fills up.
 
     Returns:
         By forward and role, the positions in the role's draw.
@@ -138,7 +138,7 @@ def micro_batches(
 
 
 def cuts(work: np.ndarray, most: int, processes: int = 1) -> np.ndarray:
-    """Return where rows of this much work are cut: as few equal shares as keep each at ``most``, give or take a row.
+    """Return where rows of this much work are cut, into as few equal shares as keep each near ``most``.
 
     The number of shares is a multiple of ``processes``.
     """

@@ -23,9 +23,9 @@ from unremember.engine.job import count_rounds, prepare
 from unremember.engine.probe import GradientProbe
 from unremember.engine.seams import MatchedForgetting, Phase, Seams
 from unremember.engine.settings import Settings
-from unremember.engine.sharded import hold
+from unremember.engine.sharded import hold_weights
 from unremember.engine.stage import Stage
-from unremember.engine.weights import Weights, start
+from unremember.engine.weights import Weights, join_processes
 from unremember.errors import ConfigError
 from unremember.files import disk_errors, write_text
 from unremember.models.causal import PACKED, attending
@@ -47,7 +47,7 @@ def train(
     every: int = 0,
     quiet: bool = False,
 ) -> Any:
-    """Run one gradient method on ``model``, which is changed in place: :func:`train_phases` with a single phase."""
+    """Run one gradient method on ``model``, in place: :func:`train_phases` with a single phase."""
     return train_phases(model, task, split, (Phase(recipe),), 1, settings, folder, watch, every, quiet)
 
 
@@ -65,15 +65,17 @@ def train_phases(
 ) -> Any:
     """Run phases in turn, ``rounds`` times, on ``model``, which is changed in place.
 
-    All phases read the same frozen original: what ``model`` is when the run begins. Each keeps its own optimiser.
+    All phases read the same frozen original: what ``model`` is when the run begins. Each keeps its own
+    optimiser.
 
     Args:
         phases: Gradient methods, and how long each runs in a round.
-        rounds: How often all phases are met; None: until the first phase took the steps that the settings say.
-        folder: The run folder for ``log.jsonl`` and checkpoints; a run that was stopped carries on there, and its final
-            weights equal an undisturbed run's bit for bit on CPU. None: nothing is kept.
-        watch: ``watch(model, step)`` is called after ``every`` steps and at the end, and first where a stopped run
-            carries on. Where it returns True, the run ends.
+        rounds: How often all phases are met; None: until the first phase took the steps that the settings
+            say.
+        folder: The run folder for ``log.jsonl`` and checkpoints; a run that was stopped carries on there, and
+            its final weights equal an undisturbed run's bit for bit on CPU. None: nothing is kept.
+        watch: ``watch(model, step)`` is called after ``every`` steps and at the end, and first where a
+            stopped run carries on. Where it returns True, the run ends.
         every: Steps between two calls of ``watch``; 0: an epoch of the first phase.
 
     Returns:
@@ -86,7 +88,7 @@ def train_phases(
     """
     torch.manual_seed(settings.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        accelerator, home = start(model), folder or same(Path(scratch))
+        accelerator, home = join_processes(model), folder or same(Path(scratch))
         of_phases = [dataclasses.replace(settings, **phase.settings) for phase in phases]
         rounds = rounds or count_rounds(model, task, split, phases[0], of_phases[0])
         jobs = [
@@ -100,7 +102,7 @@ def train_phases(
             for p in movable:  # no phase sees what an earlier one's selection froze
                 p.requires_grad_(True)
             selected = job.selection.apply(job.context)
-            stages.append(Stage(job, hold(accelerator, model, selected), selected))
+            stages.append(Stage(job, hold_weights(accelerator, model, selected), selected))
         check_phases(stages)
         try:
             loop(stages, phases, rounds, home, folder is not None, watch, every or jobs[0].per_epoch, quiet)
@@ -183,7 +185,7 @@ def loop(
             raise
     if keep:
         save_phases(home / "checkpoint", stages, course)
-    with weights.whole():
+    with weights.whole_model():
         processes.wait()
 
 
@@ -227,7 +229,7 @@ class Course:
         until, stage = self.phases[self.phase].until, self.stage
         if not isinstance(until, MatchedForgetting) or stage.position % (until.every or stage.job.per_epoch):
             return False
-        with stage.weights.whole() as model:
+        with stage.weights.whole_model() as model:
             probe = GradientProbe(model, stage.job.task, stage.job.context.split)
             losses = probe.losses(until.role, np.arange(len(probe.split[until.role])))
         return same(bool(np.exp(-losses).mean() <= until.score))
@@ -245,9 +247,12 @@ class Course:
 
 
 def ends(watch: Watch, weights: Weights, position: int) -> bool:
-    """Return whether the watcher ends the run. Several processes hold Ctrl-C back meanwhile: they can only stop together."""
+    """Return whether the watcher ends the run.
+
+    Several processes hold Ctrl-C back meanwhile: they can only stop together.
+    """
     several = processes.world().num_processes > 1
-    with undivided() if several else contextlib.nullcontext(), weights.whole() as model:
+    with undivided() if several else contextlib.nullcontext(), weights.whole_model() as model:
         return same(bool(watch(model, position)))
 
 
@@ -283,7 +288,8 @@ def undivided() -> Iterator[None]:
 def denormals_flushed() -> Iterator[None]:
     """Let a CPU take numbers below the least normal one (1e-38 in float32) for 0 within the block.
 
-    They move no weight, and a model that gives an answer no chance is full of them, each a hundred times as slow.
+    They move no weight, and a model that gives an answer no chance is full of them, each a hundred times as
+    slow.
     """
     before = torch.tensor(1e-310, dtype=torch.float64).mul(1.0).item() == 0
     torch.set_flush_denormal(True)
@@ -307,7 +313,10 @@ def save_phases(folder: Path, stages: Sequence[Stage], course: Course) -> None:
 
 
 def resume_phases(folder: Path, stages: Sequence[Stage], course: Course) -> None:
-    """Carry on from the newest checkpoint, where there is one. Raises DataError where another run wrote it."""
+    """Carry on from the newest checkpoint, where there is one.
+
+    Raises DataError where another run wrote it.
+    """
     flat = checkpoint.latest_checkpoint(folder)
     if flat is None:
         return

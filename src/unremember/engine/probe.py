@@ -1,4 +1,4 @@
-"""The gradient probe: losses of any rows of any role outside a step, their gradient, and their slopes along a direction."""
+"""The gradient probe: losses of any rows outside a step, their gradient, their slopes along a direction."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ RowLosses = Callable[[Any], Tensor]
 class GradientProbe:
     """Read a model as its weights are now.
 
-    ``rows`` are int64[n] of a role, and results are in their order. ``loss`` is any loss that reads no reference; None is the
-    training loss of the task. A loss that is summed over tokens is divided by the row's own answer tokens: one mean a row,
-    whatever its length. Only weights that may move (``requires_grad``) count.
+    ``rows`` are int64[n] of a role, and results are in their order. ``loss`` is any loss that reads no
+    reference; None is the training loss of the task. A loss that is summed over tokens is divided by the
+    row's own answer tokens: one mean a row, whatever its length. Only weights that may move
+    (``requires_grad``) count.
     """
 
     model: Any
@@ -59,7 +60,7 @@ class GradientProbe:
         return total
 
     def slopes(self, direction: Direction, role: str, rows: np.ndarray, loss: Any = None) -> np.ndarray:
-        """Return float64[n], ⟨gradient of each row's loss, direction⟩, from one forward-mode pass over the rows.
+        """Return float64[n], ⟨gradient of each row's loss, direction⟩, from one forward-mode pass.
 
         Where the model's parts have no forward mode, central differences take two plain forwards.
         """
@@ -77,7 +78,7 @@ class GradientProbe:
         return self.evaluate(role, rows, loss, lambda row_losses: row_losses(self.model))
 
     def mean_logprobs(self, rows: Sequence[Row]) -> np.ndarray:
-        """Return float64[n], the mean log-probability of an answer token of each row; the rows need not be of the split."""
+        """Return float64[n], the mean log-probability of an answer token of each row, of the split or not."""
         probe = dataclasses.replace(self, split=Split({"probed": Role("probed", rows)}))
         return -probe.losses("probed", np.arange(len(rows)))
 
@@ -104,7 +105,7 @@ class GradientProbe:
 
     @torch.no_grad()
     def read(self, role: str, rows: np.ndarray, need: Need) -> Any:
-        """Return one quantity of some rows: Ragged over answer tokens, or Tensor[n, …], as the task's views give it."""
+        """Return one quantity of some rows: Ragged over answer tokens, or Tensor[n, …]."""
         data = self.task.encode(self.split, role, [need.text])
         batches = np.split(rows, range(_FORWARD_ROWS, len(rows), _FORWARD_ROWS))
         parts = [
@@ -126,7 +127,7 @@ class GradientProbe:
         return values
 
     def batches(self, role: str, rows: np.ndarray, loss: Any) -> Iterator[tuple[np.ndarray, RowLosses]]:
-        """Yield (positions in ``rows``, the losses of these rows as a function of the model), rows of similar size together."""
+        """Yield positions in ``rows`` and the losses of these rows as a function of the model, by size."""
         built = losses.make(loss or self.task.training_loss)
         data = self.task.encode(self.split, role, sorted({need.text for need in built.needs}))
         work, counts = self.task.sizes(data, built.needs[0].text)
@@ -142,7 +143,7 @@ class GradientProbe:
 
 
 class ModelReader(nn.Module):
-    """A module whose forward is any function of a model: its weights can be swapped or sharded for that call."""
+    """A module whose forward is any function of a model, whose weights a caller may swap or shard."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -161,8 +162,8 @@ def forward_mode_derivative(model: Any, direction: Direction, row_losses: RowLos
     weights = dict(model.named_parameters())
     with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
         duals = {
-            f"model.{name}": forward_ad.make_dual(weights[name].detach(), tangent)
-            for name, tangent in direction.items()
+            f"model.{name}": forward_ad.make_dual(weights[name].detach(), forward_mode_derivative)
+            for name, forward_mode_derivative in direction.items()
         }
         values = forward_ad.unpack_dual(torch.func.functional_call(ModelReader(model), duals, (row_losses,)))
         return torch.zeros_like(values.primal) if values.tangent is None else values.tangent

@@ -33,7 +33,8 @@ class CachedReference:
     """One quantity of one role of n rows.
 
     Args:
-        values: float32[N, …], memory-mapped: one entry an answer token, or one a row where there are no offsets.
+        values: float32[N, …], memory-mapped: one entry an answer token, or one a row where there are no
+            offsets.
         offsets: int64[n + 1]: the entries of row i are ``offsets[i]:offsets[i + 1]``. None: one entry a row.
         rebuild: Makes the quantity of what is stored for it; None where it is stored itself.
     """
@@ -140,7 +141,8 @@ def cache_reference(
     Args:
         rows: int64[m], the rows of ``role`` that training will draw; other rows get no entry.
         key: Digests of model, data and task. A file that was written under another key is never read.
-        rebuild: Turns what is stored into the quantity itself (final states into logits); None if they are the same.
+        rebuild: Turns what is stored into the quantity itself (final states into logits); None if they are
+            the same.
 
     Raises:
         RunError: The folder cannot be written; nothing is left half-written.

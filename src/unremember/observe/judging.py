@@ -11,7 +11,7 @@ from unremember.data.split import Role
 from unremember.errors import ModelError
 from unremember.models.load import check_weights, files_of, first_line, load_model
 from unremember.observe.scoring import score
-from unremember.tasks.text import Template, encode
+from unremember.tasks.text import Template, encode_texts
 
 
 def judge(
@@ -33,7 +33,7 @@ def likely(name: str, prompts: Sequence[str], texts: Sequence[str], quiet: bool)
     if there:
         said = Role("said", [{"prompt": prompts[i], "answer": texts[i]} for i in there])
         columns = {
-            "answer": encode(
+            "answer": encode_texts(
                 said, "answer", tokenizer, Template(), getattr(model.config, "max_position_embeddings", None)
             )
         }

@@ -1,4 +1,7 @@
-"""An artefact: a model, the task it is used for and what guards it. Every figure is bound to the digest of one."""
+"""An artefact: a model, the task it is used for and what guards it.
+
+Every figure is bound to the digest of one.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,9 @@ RECORD = "task.json"
 class Artefact:
     """What is forgotten from, audited, attacked and certified.
 
-    Whatever changes the model's output is part of its digest: it lies in the weights and buffers, in the configuration,
-    in the task or in the guard. A forward hook or a plain attribute of a module is not seen: make it a buffer.
+    Whatever changes the model's output is part of its digest: it lies in the weights and buffers, in the
+    configuration, in the task or in the guard. A forward hook or a plain attribute of a module is not seen:
+    make it a buffer.
 
     Args:
         model: Any ``nn.Module`` that the task can run.
@@ -53,8 +57,8 @@ class Artefact:
         """Return the digest. Raises ModelError where the weights are no longer those that it was taken of."""
         if "weights" in self.__dict__ and weights_digest(self.model) != self.weights:
             raise ModelError(
-                f"the model changed since its digest was taken ({self.weights[:12]}): its earlier figures are not its own; "
-                "make a new Artefact(model, task), or keep a copy of the one that was measured"
+                f"the model changed since its digest was taken ({self.weights[:12]}): its earlier figures "
+                "are not its own; make a new Artefact(model, task), or keep a copy of the one that was measured"
             )
         return self.digest
 
@@ -92,7 +96,8 @@ def load_artefact(name: str | Path, template: str | None = None) -> Artefact:
 def task_name(name: str) -> str:
     """Return the name of the task that a model folder or hub name is of.
 
-    A folder that was saved as an artefact says so in ``task.json``; else the architecture in ``config.json`` decides.
+    A folder that was saved as an artefact says so in ``task.json``; else the architecture in ``config.json``
+    decides.
     """
     record, config = Path(name) / RECORD, Path(name) / "config.json"
     if record.is_file():

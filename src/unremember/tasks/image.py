@@ -47,7 +47,8 @@ def refuse(needs: Sequence[Need]) -> None:
             raise ConfigError(f"images have no text {need.text!r}: choose a loss for images (cross_entropy)")
         if need.what not in ("logits", "labels"):
             raise ConfigError(
-                f"an image classifier gives class scores (logits) and labels, not {need.what}: choose another loss"
+                f"an image classifier gives class scores (logits) and labels, not {need.what}: "
+                "choose another loss"
             )
 
 

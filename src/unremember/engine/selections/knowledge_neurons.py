@@ -117,7 +117,7 @@ class KnowledgeNeurons:
                 )
                 for total, h, gradient in zip(totals, hidden, gradients):
                     each = reduce(
-                        causal.by_row((h.detach() * gradient).float(), work[at].tolist()),
+                        causal.unpacked((h.detach() * gradient).float(), work[at].tolist()),
                         ends,
                         logprobs.counts,
                         self.positions,
