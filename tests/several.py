@@ -53,7 +53,7 @@ WORDS = [
 ]
 NAMES = ["Ida", "Osk", "Velin"]
 PAIR = (Term("forget", "npo"), Term("retain", "nll"))
-LOOP = loop.loop
+LOOP = loop.run_stages
 QUICK = {"epochs": 1, "batch_size": 5, "micro_tokens": 60, "lr": 2e-3, "warmup": 0, "max_steps": 2, "seed": 3}
 STATISTICAL = ("random_labels",)
 """Draws labels by the number of forwards so far, of which a process has a share."""

@@ -75,8 +75,8 @@ def method_of(
     Raises:
         ConfigError: A name or parameter is unknown, or the method owns or lacks the seam.
     """
-    made: Method = methods.make(method)
-    return made.override(blend=blend, sampling=sampling, selection=selection, retain_loss=retain_loss)
+    built: Method = methods.make(method)
+    return built.override(blend=blend, sampling=sampling, selection=selection, retain_loss=retain_loss)
 
 
 def forget(
@@ -186,10 +186,10 @@ def audit(
     requests = controls.requests_of(chosen, rows)
     observations = Store(store)
 
-    def observe(one: Artefact) -> Observations:
-        return observations.observe(one, rows, requests, quiet)
+    def observe(artefact: Artefact) -> Observations:
+        return observations.observe(artefact, rows, requests, quiet)
 
-    retrained = [observe(one) for one in as_list(oracle)]
+    retrained = [observe(control) for control in as_list(oracle)]
     before = observe(original) if original else None
     return controls.card(chosen, observe(artefact), retrained, before)
 
@@ -231,21 +231,22 @@ def attack(
     attacked = [artefact, *as_list(oracle), *([original] if original else [])]
     curves: list[list[tuple[float, Observations]]] = []
     with Progress("attacking", len(attacked), quiet=quiet) as progress:
-        for one in attacked:
+        for subject in attacked:
             curve: list[tuple[float, Observations]] = []
 
             def observe(point: AttackPoint, curve: list[tuple[float, Observations]] = curve) -> None:
                 requests = controls.requests_of(chosen, point.split)
-                observed = observations.observe(point.artefact, point.split, requests, quiet=True)
-                curve.append((point.amount, observed))
+                curve.append(
+                    (point.amount, observations.observe(point.artefact, point.split, requests, quiet=True))
+                )
 
-            attacker.run(Subject(one, rows, original or one), observe)
+            attacker.run(Subject(subject, rows, original or subject), observe)
             curves.append(curve)
             progress.advance(1, 0)
-    recognise = artefact.digest in {one.digest for one in attacked[1:]}
+    recognise = artefact.digest in {control.digest for control in attacked[1:]}
     points = []
-    for (amount, observed), *others in zip(*curves, strict=True):
-        beside = [observations for _, observations in others]
+    for (amount, observed), *control_points in zip(*curves, strict=True):
+        beside = [control for _, control in control_points]
         retrained, before = (beside[:-1], beside[-1]) if original else (beside, None)
         points.append(RecoveryPoint(amount, controls.card(chosen, observed, retrained, before, recognise)))
     return points

@@ -93,7 +93,7 @@ def unlearn(
             **more,
         }
     )
-    net = loop.train(
+    net = loop.run_recipe(
         copy.deepcopy(net), ImageTask(), split, recipe, settings, watch=watch, every=1, quiet=True
     )
     return net, world, taken
@@ -202,7 +202,7 @@ def passes(blend: Any, steps: int = 4) -> tuple[float, float]:
 
     net.register_forward_hook(hook)
     settings = Settings(lr=1e-3, batch_size=24, max_steps=steps)
-    loop.train(net, ImageTask(), split, Recipe(UNLEARN, blend, Paired(), All()), settings, quiet=True)
+    loop.run_recipe(net, ImageTask(), split, Recipe(UNLEARN, blend, Paired(), All()), settings, quiet=True)
     return count["forward"] / steps, count["backward"] / steps
 
 
@@ -217,7 +217,7 @@ def goes_on_exactly(blend: Any, folder: Path, lr: float) -> bool:
 
     def run(where: Path, watch: Any = None) -> nn.Module:
         recipe = Recipe(UNLEARN, blend, Paired(), All())
-        return loop.train(
+        return loop.run_recipe(
             copy.deepcopy(net), ImageTask(), split, recipe, settings, where, watch, every=1, quiet=True
         )
 

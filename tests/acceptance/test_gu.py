@@ -377,7 +377,7 @@ def test_a_language_model_in_single_precision(selection: Any, tiny_llama: Any, t
         recipe = dataclasses.replace(
             gu(base={"name": "npo", "beta": 0.2}), blend=(watched := Watched(blend)), selection=selection
         )
-        loop.train(
+        loop.run_recipe(
             copy.deepcopy(tiny_llama),
             LanguageTask(tokenizer),
             split,

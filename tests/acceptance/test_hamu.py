@@ -478,7 +478,7 @@ def test_a_language_model_in_single_precision(tiny_llama: Any, tokenizer: Any) -
 
     blend = Checked()
     recipe = dataclasses.replace(hamu(), blend=blend)
-    loop.train(
+    loop.run_recipe(
         copy.deepcopy(tiny_llama),
         LanguageTask(tokenizer),
         split,

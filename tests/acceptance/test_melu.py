@@ -389,7 +389,7 @@ def outcome(name: str, loss: str, seed: int, count: int = 240) -> tuple[float, f
     settings = Settings(
         max_steps=count, batch_size=8, lr=1e-3, weight_decay=0.0, warmup=0.0, schedule="constant", seed=seed
     )
-    done = loop.train(copy.deepcopy(net), RowTask(), split, recipe, settings, quiet=True)
+    done = loop.run_recipe(copy.deepcopy(net), RowTask(), split, recipe, settings, quiet=True)
     right = {}
     for role in ("forget", "retain"):
         data = ImageTask().encode(split, role, ["input"])
@@ -479,7 +479,7 @@ def test_the_method_runs_any_forget_loss_on_one_forward_and_one_backward_a_step(
         ("retain", "nll"),
     ] and melu().terms[0].loss == "npo"
     before = copy.deepcopy(model)
-    loop.train(
+    loop.run_recipe(
         model, LanguageTask(tokenizer), many, recipe, Settings(max_steps=5, batch_size=4, lr=1e-3), quiet=True
     )
     assert count == {"forward": 5, "backward": 5}, "the pair is packed into one forward"
@@ -491,4 +491,4 @@ def test_the_method_runs_any_forget_loss_on_one_forward_and_one_backward_a_step(
 def test_a_missing_alternate_is_an_error(many: Split, model: Any, tokenizer: Any) -> None:
     """The published table has rows whose refusal is the text "nan"."""
     with pytest.raises(DataError, match="'forget' has no 'alternate' in 21 of 21 rows"):
-        loop.train(model, LanguageTask(tokenizer), many, melu("dpo"), Settings(max_steps=1), quiet=True)
+        loop.run_recipe(model, LanguageTask(tokenizer), many, melu("dpo"), Settings(max_steps=1), quiet=True)

@@ -393,7 +393,7 @@ def test_a_run_killed_inside_a_round_goes_on_exactly(tmp_path: Path) -> None:
     settings = Settings(
         max_steps=4, batch_size=24, lr=0.02, schedule="constant", warmup=0, checkpoint_seconds=0
     )
-    go = lambda net, folder: loop.train(
+    go = lambda net, folder: loop.run_recipe(
         net, ImageTask(), split, Recipe(UNLEARN, OFMU()), settings, folder, quiet=True
     )  # noqa: E731
     whole = go(copy.deepcopy(net), tmp_path / "whole")
@@ -432,7 +432,7 @@ def test_a_round_costs_what_it_says(blend: OFMU, passes: int) -> None:
     net, counts = copy.deepcopy(net), [0, 0]
     net.register_forward_hook(lambda *_: counts.__setitem__(0, counts[0] + 1))
     net[0].weight.register_hook(lambda _: counts.__setitem__(1, counts[1] + 1))
-    loop.train(
+    loop.run_recipe(
         net,
         ImageTask(),
         split,
@@ -459,7 +459,7 @@ def test_the_method_forgets_on_a_language_model(
         copy.deepcopy(tiny_llama),
         Settings(max_steps=4, batch_size=4, lr=0.02, schedule="constant", warmup=0),
     )
-    loop.train(
+    loop.run_recipe(
         model,
         LanguageTask(tokenizer),
         split,
@@ -480,7 +480,7 @@ def test_a_further_batch_has_its_reference(tiny_llama: Any, tokenizer: Any, spli
     blend = OFMU(inner_steps=1, beta=0, rho=0)
     model = copy.deepcopy(tiny_llama)
     recipe = Recipe((Term("forget", "ascent"), held), blend)
-    loop.train(
+    loop.run_recipe(
         model,
         LanguageTask(tokenizer),
         split,

@@ -57,7 +57,7 @@ def split() -> Split:
 def trained(model: Any, tokenizer: Any, split: Split, recipe: Recipe, **changes: Any) -> Any:
     settings = Settings(**{"max_steps": 3, "batch_size": 4, "lr": 1e-3, **changes})
     made = recipe.derive(split) if recipe.derive else split
-    return loop.train(
+    return loop.run_recipe(
         copy.deepcopy(model), LanguageTask(tokenizer, PLAIN), made, recipe, settings, quiet=True
     )
 
@@ -149,7 +149,7 @@ def test_the_scope_gradient_is_eta_times_the_nll_of_the_pairs(
 
     rows: list[int] = []
     task = LanguageTask(tokenizer, PLAIN)
-    loop.train(
+    loop.run_recipe(
         copy.deepcopy(model),
         task,
         made,
@@ -201,7 +201,7 @@ def test_each_row_goes_forward_and_back_once(
         return step, after
 
     monkeypatch.setattr(Paired, "apply", draw)
-    loop.train(
+    loop.run_recipe(
         model, task, made, scope_aware("gradient_difference"), Settings(max_steps=4, batch_size=4), quiet=True
     )
     assert (
@@ -347,7 +347,7 @@ def make_toy(seed: int) -> Toy:
     return Toy(
         split,
         tokenizer,
-        loop.train(model, LanguageTask(tokenizer, PLAIN), split, recipe, settings, quiet=True),
+        loop.run_recipe(model, LanguageTask(tokenizer, PLAIN), split, recipe, settings, quiet=True),
     )
 
 

@@ -159,7 +159,7 @@ def run(
 ) -> Any:
     task = LanguageTask(tokenizer, Template("{question}\n"))
     settings = Settings(**{"epochs": 2, "batch_size": 3, "lr": 1e-4, **changes})
-    return loop.train(copy.deepcopy(model), task, split, recipe, settings, folder, quiet=True)
+    return loop.run_recipe(copy.deepcopy(model), task, split, recipe, settings, folder, quiet=True)
 
 
 def distance(left: Any, right: Any) -> float:

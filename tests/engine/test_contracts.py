@@ -358,7 +358,7 @@ def test_any_cell_of_the_product_runs_and_resumes(
 
     def run(folder: Path, watch: Any = None) -> Any:
         settings = Settings(max_steps=3, batch_size=3, lr=1e-3)
-        return loop.train(
+        return loop.run_recipe(
             copy.deepcopy(tiny_llama),
             LanguageTask(tokenizer),
             data,

@@ -91,7 +91,7 @@ def run(tiny_llama: Any, task: LanguageTask, split: Split) -> Run:
         **changes: Any,
     ) -> Any:
         made = copy.deepcopy(tiny_llama) if model is None else model
-        return loop.train(
+        return loop.run_recipe(
             made, task, data, recipe, Settings(**{**SHORT, **changes}), folder, watch, quiet=True
         )
 
@@ -272,7 +272,7 @@ def level(model: Any, task: LanguageTask, split: Split, role: str) -> float:
 def learned(tiny_llama: Any, task: LanguageTask, split: Split) -> Any:
     """The tiny model after it learned both roles."""
     recipe = Recipe((Term("forget", "nll"), Term("retain", "nll")), sampling="cyclic")
-    return loop.train(
+    return loop.run_recipe(
         copy.deepcopy(tiny_llama), task, split, recipe, Settings(epochs=40, batch_size=8, lr=1e-2), quiet=True
     )
 
@@ -818,7 +818,7 @@ def test_other_weights_rows_or_templates_are_read_anew(
     run(methods.make("npo"), tmp_path, model=model, data=changed)
     assert sum(seen) == 9
     seen.clear()
-    loop.train(
+    loop.run_recipe(
         model,
         LanguageTask(task.tokenizer, Template("{question}?\n")),
         split,

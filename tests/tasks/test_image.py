@@ -41,7 +41,9 @@ def train(
     **changes: Any,
 ) -> Any:
     settings = Settings(**{"epochs": 6, "batch_size": 12, "lr": 3e-3, "weight_decay": 0.0, **changes})
-    return loop.train(copy.deepcopy(model), ImageTask(), split, recipe, settings, folder, watch, quiet=True)
+    return loop.run_recipe(
+        copy.deepcopy(model), ImageTask(), split, recipe, settings, folder, watch, quiet=True
+    )
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from unremember.engine.weights import Weights
 from unremember.processes import share, total, world
 
 
-def backward(
+def accumulate_gradients(
     job: Job, weights: Weights, batch: Batch, roles: Sequence[str], states: dict[str, Any]
 ) -> tuple[dict[str, float], int]:
     """Add the gradients of some roles' weighted terms to the weights.
@@ -26,12 +26,12 @@ def backward(
     Returns:
         Each term's loss by role and name, and the number of tokens used.
     """
-    figures, tokens = forward(job, weights, batch, roles, states, weights.accelerator.backward)
+    figures, tokens = accumulate_losses(job, weights, batch, roles, states, weights.accelerator.backward)
     terms = job.seams.terms
     return {f"{terms[i].role}/{loss_name(terms[i].loss)}": value for i, value in figures.items()}, tokens
 
 
-def forward(
+def accumulate_losses(
     job: Job,
     weights: Weights,
     batch: Batch,
@@ -130,14 +130,14 @@ def micro_batches(
         positions = np.concatenate([np.arange(len(batch[role].rows)) for role in together])
         work = np.concatenate([job.work[role][batch[role].rows] for role in together])
         order = np.argsort(work, kind="stable")
-        for chosen in np.split(order, cuts(work[order], job.settings.micro_tokens, processes)):
+        for chosen in np.split(order, equal_cuts(work[order], job.settings.micro_tokens, processes)):
             by_role = {role: positions[chosen[owner[chosen] == i]] for i, role in enumerate(together)}
             parts.append({role: drawn for role, drawn in by_role.items() if len(drawn)})
         parts += [None] * (-len(parts) % processes)
     return parts
 
 
-def cuts(work: np.ndarray, most: int, processes: int = 1) -> np.ndarray:
+def equal_cuts(work: np.ndarray, most: int, processes: int = 1) -> np.ndarray:
     """Return where rows of this much work are cut, into as few equal shares as keep each near ``most``.
 
     The number of shares is a multiple of ``processes``.

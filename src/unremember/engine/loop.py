@@ -36,7 +36,7 @@ from unremember.tasks.protocol import Task
 Watch = Callable[[Any, int], bool | None]
 
 
-def train(
+def run_recipe(
     model: Any,
     task: Task,
     split: Split,
@@ -47,11 +47,11 @@ def train(
     every: int = 0,
     quiet: bool = False,
 ) -> Any:
-    """Run one gradient method on ``model``, in place: :func:`train_phases` with a single phase."""
-    return train_phases(model, task, split, (Phase(recipe),), 1, settings, folder, watch, every, quiet)
+    """Run one gradient method on ``model``, in place: :func:`run_phases` with a single phase."""
+    return run_phases(model, task, split, (Phase(recipe),), 1, settings, folder, watch, every, quiet)
 
 
-def train_phases(
+def run_phases(
     model: Any,
     task: Task,
     split: Split,
@@ -105,7 +105,9 @@ def train_phases(
             stages.append(Stage(job, hold_weights(accelerator, model, selected), selected))
         check_phases(stages)
         try:
-            loop(stages, phases, rounds, home, folder is not None, watch, every or jobs[0].per_epoch, quiet)
+            run_stages(
+                stages, phases, rounds, home, folder is not None, watch, every or jobs[0].per_epoch, quiet
+            )
         finally:
             model.eval()
         for stage in stages:
@@ -130,7 +132,7 @@ def check_phases(stages: Sequence[Stage]) -> None:
         )
 
 
-def loop(
+def run_stages(
     stages: Sequence[Stage],
     phases: Sequence[Phase],
     rounds: int,
@@ -148,12 +150,12 @@ def loop(
     if keep:
         resume_phases(home / "checkpoint", stages, course)
     total = sum(stage.job.total for stage in stages)
-    log = Log(home / "log.jsonl", course.position) if keep and processes.main() else None
+    log = StepLog(home / "log.jsonl", course.position) if keep and processes.main() else None
     saved = time.monotonic()
 
     def evaluate() -> None:
         if watch and (course.position % every == 0 or course.position == total):
-            course.ended |= ends(watch, weights, course.position)
+            course.ended |= watcher_ends(watch, weights, course.position)
 
     if course.position and not course.finished:
         evaluate()  # a run that was stopped during an evaluation has not seen its result
@@ -246,7 +248,7 @@ class Course:
             self.stage.freeze_others()
 
 
-def ends(watch: Watch, weights: Weights, position: int) -> bool:
+def watcher_ends(watch: Watch, weights: Weights, position: int) -> bool:
     """Return whether the watcher ends the run.
 
     Several processes hold Ctrl-C back meanwhile: they can only stop together.
@@ -336,14 +338,14 @@ def buffers(model: Any) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name not in weights}
 
 
-class Log:
+class StepLog:
     """``log.jsonl``: one line a step. A resumed run first drops the lines after its checkpoint."""
 
     def __init__(self, path: Path, position: int) -> None:
         self.path = path
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= position]
-        write_text(path, "".join(f"{line}\n" for line in kept))
+        whole = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= position]
+        write_text(path, "".join(f"{line}\n" for line in whole))
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append one line."""

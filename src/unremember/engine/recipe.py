@@ -32,7 +32,7 @@ class Recipe(Seams):
         """Train ``start.model``, which is changed in place, and return the artefact that comes of it."""
         from unremember.engine import loop  # torch is slow to import, and lists of methods do without it
 
-        model = loop.train(
+        model = loop.run_recipe(
             start.model,
             start.task,
             self.derived(split),
@@ -102,7 +102,7 @@ class Phases:
         """Train ``start.model``, which is changed in place, and return the artefact that comes of it."""
         from unremember.engine import loop  # torch is slow to import, and lists of methods do without it
 
-        model = loop.train_phases(
+        model = loop.run_phases(
             start.model,
             start.task,
             self.derived(split),

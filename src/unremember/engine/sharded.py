@@ -6,7 +6,7 @@ import contextlib
 import copy
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -17,12 +17,11 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from unremember.engine.probe import ModelReader
 from unremember.engine.seams import Selected
-from unremember.engine.weights import Weights
+from unremember.engine.weights import Read, Weights
 from unremember.errors import ConfigError, ModelError
 from unremember.models import causal
 from unremember.processes import main, total, world
 
-Read = TypeVar("Read")
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unremember.engine.gradients import backward, forward
+from unremember.engine.gradients import accumulate_gradients, accumulate_losses
 from unremember.engine.job import Job
 from unremember.engine.samplings import Batch
 from unremember.engine.weights import Weights
@@ -70,7 +70,7 @@ class StepContext:
         losses = {}
         for role in roles or self.roles:
             with self.displaced(displacement), torch.no_grad():
-                figures, tokens = forward(
+                figures, tokens = accumulate_losses(
                     self.job, self.weights, self.batch, (role,), dict(self.states["loss"])
                 )
             self.tokens += tokens
@@ -124,7 +124,7 @@ class StepContext:
         states = self.states["loss"] if displacement is None else dict(self.states["loss"])
         self.optimizer.zero_grad(set_to_none=True)
         with self.displaced(displacement):
-            figures, tokens = backward(self.job, self.weights, self.batch, roles, states)
+            figures, tokens = accumulate_gradients(self.job, self.weights, self.batch, roles, states)
         self.tokens += tokens
         if displacement is None:
             self.figures = {**figures, **self.figures}

@@ -78,7 +78,7 @@ class Store:
         """A number an example (the norms of gradients, a metric of a task of lm-eval, what another model makes of what is said), or the
         states at the end of its prompt."""
         if want.kind == "judged":  # not kept: a name does not say which weights judged
-            prompts = [task.template.render(row, task.tokenizer) for row in split[want.role].rows]
+            prompts = [task.prompt(row) for row in split[want.role].rows]
             said = self.observe(
                 Artefact(model, task), split, [Want("generations", want.role)], quiet
             ).generations(want.role)

@@ -101,10 +101,12 @@ def task_name(name: str) -> str:
     """
     record, config = Path(name) / RECORD, Path(name) / "config.json"
     if record.is_file():
-        found = read_json(record).get("task")
-        if found not in tasks.names():
-            raise ConfigError(f"{record} names the task {found!r}: {nearest(str(found), tasks.names())}")
-        return str(found)
+        recorded = read_json(record).get("task")
+        if recorded not in tasks.names():
+            raise ConfigError(
+                f"{record} names the task {recorded!r}: {nearest(str(recorded), tasks.names())}"
+            )
+        return str(recorded)
     if not Path(name).is_dir():
         files_of(name)
         return task_of_architectures(hub_architectures(name))
