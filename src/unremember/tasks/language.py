@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unremember.data.split import Row, Split
-from unremember.errors import ConfigError, DataError
+from unremember.errors import ConfigError, DataError, ModelError
 from unremember.models import causal
 from unremember.models.load import load_model, save_model
 from unremember.registry import tasks
@@ -89,7 +89,16 @@ class LanguageTask:
         return model, cls.of(model, tokenizer, template)
 
     def save(self, model: Any, folder: Path) -> None:
-        """Write model, tokenizer and prompt template to a folder that transformers loads."""
+        """Write model, tokenizer and prompt template to a folder that transformers loads.
+
+        Raises:
+            ModelError: Adapters are still in the model: what is saved could not be loaded again.
+        """
+        if hasattr(model, "peft_config"):
+            raise ModelError(
+                "adapters are still in the model, which cannot be saved with them: "
+                "train with selection.keep=false, so that they are merged into the weights"
+            )
         record = json.dumps({"task": self.name, "template": self.template.prompt})
         save_model(model, self.tokenizer, folder, {"task.json": record})
 
