@@ -76,7 +76,7 @@ SHARDED = (
     "wga",
     "flat",
     "scope_aware",
-    "guard",
+    "guard_attribution",
     "melu",
     "klue",
     "pdu",
@@ -85,7 +85,7 @@ SHARDED = (
     *SEAMS,
 )
 """What is run sharded where not everything is: every way of reading a model, every sampling, blend and selection."""
-WHOLE = ("kl", "rmu", "guard", "klue", "pcgrad-lora", "gu-finite-lora", "hamu-layer")
+WHOLE = ("kl", "rmu", "guard_attribution", "klue", "pcgrad-lora", "gu-finite-lora", "hamu-layer")
 CUT = Recipe(PAIR, "gu")
 """The blend with the most to remember, for runs that are cut and go on with another number of processes."""
 

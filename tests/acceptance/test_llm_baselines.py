@@ -16,7 +16,7 @@ from transformers import LlamaConfig
 from unremember.data.split import Split, make_split
 from unremember.engine import loop
 from unremember.engine.losses import ALTERNATE, ANSWER, LABELS, LOGITS
-from unremember.engine.losses.whp import generic
+from unremember.engine.losses.whp import generic_logits
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Term
 from unremember.engine.settings import Settings
@@ -184,7 +184,7 @@ def whp(alpha: float, folder: str = "") -> dict[str, Any]:
 def test_whp_comes_to_rest_at_the_generic_distribution() -> None:
     """And with nothing reinforced there is nothing to forget."""
     found, further = seen(learned()[1], "forget", LOGITS, LABELS), seen(reinforced()[0], "forget", LOGITS)
-    wanted = generic(found.read(LOGITS).values, further.read(LOGITS).values, 5.0)
+    wanted = generic_logits(found.read(LOGITS).values, further.read(LOGITS).values, 5.0)
     teacher = -float(wanted.log_softmax(-1).gather(-1, found.read(LABELS).values[:, None]).mean())
     done = forget(whp(0.0), 120, 1e-3)
     with tempfile.TemporaryDirectory() as folder:

@@ -126,8 +126,8 @@ def test_combine_and_sum_work_parameter_by_parameter() -> None:
 class Apart(PlainBlend):
     """The same sum, role by role."""
 
-    def apply(self, measure: Any, state: State) -> tuple[list[Tensor], State]:
-        return combine(measure.gradients(), [1.0] * len(measure.roles)), state
+    def apply(self, step: Any, state: State) -> tuple[list[Tensor], State]:
+        return combine(step.gradients(), [1.0] * len(step.roles)), state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,10 +136,10 @@ class Watching(PCGrad):
 
     seen: list[Mapping[str, list[Tensor]]] = dataclasses.field(default_factory=list)
 
-    def apply(self, measure: Any, state: State) -> tuple[list[Tensor], State]:
-        gradients = measure.gradients()
+    def apply(self, step: Any, state: State) -> tuple[list[Tensor], State]:
+        gradients = step.gradients()
         self.seen.append({role: [part.clone() for part in parts] for role, parts in gradients.items()})
-        assert set(measure.figures) == {"forget/ascent", "retain/nll"}
+        assert set(step.figures) == {"forget/ascent", "retain/nll"}
         update, after = super().apply(Given(gradients), state)
         return update, after
 
