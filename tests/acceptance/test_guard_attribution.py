@@ -87,7 +87,7 @@ def learned(epochs: int = 30, seed: int = 0) -> Any:
     torch.set_num_threads(1)
     model = small_llama(len(task().tokenizer), hidden=64, layers=2, heads=4, context=16, spread=0.02)
     settings = Settings(epochs=epochs, batch_size=32, lr=3e-3, weight_decay=0.0, seed=seed)
-    return loop.train(model, task(), SPLIT, Recipe((Term("all", "nll"),)), settings, quiet=True)
+    return loop.run_recipe(model, task(), SPLIT, Recipe((Term("all", "nll"),)), settings, quiet=True)
 
 
 def context(model: Any, split: Split = SPLIT, part: Any = None) -> Context:
@@ -350,7 +350,7 @@ def forget(
         }
     )
     recipe = Recipe((Term("forget", base),), sampling=sampling)
-    return loop.train(
+    return loop.run_recipe(
         copy.deepcopy(original or learned()),
         task(),
         split,
@@ -449,7 +449,7 @@ def test_a_reading_costs_one_backward_and_one_forward_mode_pass() -> None:
 
     model.base_model.register_forward_hook(hook)
     recipe = dataclasses.replace(guard_attribution("ascent"), sampling=GuardAttribution(per_epoch=1.5))
-    loop.train(model, task(), SPLIT, recipe, Settings(max_steps=5, batch_size=16, lr=1e-4), quiet=True)
+    loop.run_recipe(model, task(), SPLIT, recipe, Settings(max_steps=5, batch_size=16, lr=1e-4), quiet=True)
     assert count == {"forward": 5 + 3 * (5 + 1), "backward": 5 + 3 * 5}
     assert (
         guard_attribution().terms[0].loss == "npo"

@@ -27,7 +27,7 @@ from unremember.data.split import Split, make_split
 from unremember.engine import checkpoint, loop, reference, stage
 from unremember.engine.losses import ALTERNATE, ANSWER, PlainLoss
 from unremember.engine.recipe import Recipe
-from unremember.engine.samplings import Batch, Draw, Steady
+from unremember.engine.samplings import Batch, Draw, PlainSampling
 from unremember.engine.seams import State, Term
 from unremember.engine.settings import Settings
 from unremember.errors import Collapsed, ConfigError, DataError, RunError
@@ -157,7 +157,7 @@ def test_the_log_holds_token_means_of_each_term(
 
 
 @dataclasses.dataclass(frozen=True)
-class Weighted(Steady):
+class Weighted(PlainSampling):
     """A sampling of one step: five rows out of order, each with a weight of its own."""
 
     def steps_per_epoch(self, context: Any) -> int:

@@ -70,7 +70,7 @@ class KnowledgeNeurons:
 
     def apply(self, context: Context) -> Selected:
         """Score all neurons and free the best ones."""
-        mlps = [MLP.of(block) for block in causal.layers(context.model)]
+        mlps = [MLP.of(block) for block in causal.decoder_blocks(context.model)]
         # 1. Score every neuron of every block; the best share of all of them may move.
         scores = self.scores(context, mlps)
         flat = torch.cat(scores)
@@ -138,7 +138,7 @@ class KnowledgeNeurons:
                 weight = torch.from_numpy(weights[batch]).to(chances) * chances
                 ends = torch.from_numpy(work[batch] - 1).to(logprobs.counts)
                 for total, h, gradient in zip(totals, hidden, gradients):
-                    products = causal.by_row((h.detach() * gradient).float(), work[batch].tolist())
+                    products = causal.unpacked((h.detach() * gradient).float(), work[batch].tolist())
                     reduced = reduce_positions(products, ends, logprobs.counts, self.positions)
                     total += weight.to(reduced) @ reduced
         return totals
