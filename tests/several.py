@@ -61,7 +61,7 @@ SEAMS: dict[str, tuple[Any, Any]] = {
     "pcgrad-lora": ("pcgrad", {"name": "lora", "rank": 1}),
     "pcgrad-neurons": ("pcgrad", {"name": "knowledge_neurons", "share": 0.2}),
     "gu-null-layers": ({"name": "gu", "rule": "null"}, {"name": "layers", "layers": [1]}),
-    "gu-paper": ({"name": "gu", "rule": "paper", "at": "gradient", "kappa_cap": 0.5}, "all"),
+    "gu-paper": ({"name": "gu", "rule": "paper", "project": "gradient", "kappa_cap": 0.5}, "all"),
     "gu-finite-lora": ({"name": "gu", "finite_step": 1e-5}, {"name": "lora", "rank": 3}),
     "hamu-layer": ({"name": "hamu", "granularity": "layer"}, "all"),
     "hamu-neurons": ("hamu", {"name": "knowledge_neurons", "share": 0.2}),

@@ -146,7 +146,7 @@ def test_whp(seen: TextView, logits: Tensor) -> None:
     old = TextView(
         {
             LOGITS: view(leaf(first), FORGET_LABELS).read(LOGITS),
-            loss.second: view(leaf(second), FORGET_LABELS).read(LOGITS),
+            loss.reinforced_need: view(leaf(second), FORGET_LABELS).read(LOGITS),
         }
     )
     values, _ = loss.apply(seen, old, {})

@@ -318,7 +318,7 @@ def test_a_methods_parameters_reach_its_recipe(entry: Entry) -> None:
 CORE = itertools.product(
     ("gradient_ascent", "npo", "simnpo", "dpo", "flat"),
     blends.names(),
-    ("paired", "melu", "guard"),
+    ("paired", "melu", "guard_attribution"),
     ("all", "lora", "knowledge_neurons"),
 )
 OWN = [(method, None, None, None) for method in methods.names()]
