@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unremember.audits import controls
 from unremember.audits.attacks import AttackPoint, Subject
+from unremember.audits.controls import Controls, default_audits, requests_of
 from unremember.audits.measurement import Measurement
 from unremember.data.split import Split, learned, make_split
 from unremember.engine.recipe import Recipe
@@ -183,7 +183,7 @@ def audit(
     """
     rows = make_split(split)
     chosen = chosen_audits(audits, rows)
-    requests = controls.requests_of(chosen, rows)
+    requests = requests_of(chosen, rows)
     observations = Store(store)
 
     def observe(artefact: Artefact) -> Observations:
@@ -191,13 +191,13 @@ def audit(
 
     retrained = [observe(control) for control in as_list(oracle)]
     before = observe(original) if original else None
-    return controls.card(chosen, observe(artefact), retrained, before)
+    return Controls(chosen, before, retrained).card(observe(artefact))
 
 
 def chosen_audits(audits: Sequence[Any], split: Split) -> list[Any]:
     """Build the named audits, or all that apply to a split. Raises ConfigError where none does."""
-    chosen = [audit_registry.make(audit) for audit in audits] or controls.default_audits(split)
-    if not controls.requests_of(chosen, split):
+    chosen = [audit_registry.make(audit) for audit in audits] or default_audits(split)
+    if not requests_of(chosen, split):
         raise ConfigError(f"no audit applies to {split.name}: it has the roles {', '.join(split.roles)}")
     return chosen
 
@@ -235,20 +235,20 @@ def attack(
             curve: list[tuple[float, Observations]] = []
 
             def observe(point: AttackPoint, curve: list[tuple[float, Observations]] = curve) -> None:
-                requests = controls.requests_of(chosen, point.split)
-                curve.append(
-                    (point.amount, observations.observe(point.artefact, point.split, requests, quiet=True))
-                )
+                requests = requests_of(chosen, point.split)
+                observed = observations.observe(point.artefact, point.split, requests, quiet=True)
+                curve.append((point.amount, observed))
 
             attacker.run(Subject(subject, rows, original or subject), observe)
             curves.append(curve)
             progress.advance(1, 0)
-    recognise = artefact.digest in {control.digest for control in attacked[1:]}
+    recognise = artefact.weights in {control.weights for control in attacked[1:]}
     points = []
     for (amount, observed), *control_points in zip(*curves, strict=True):
         beside = [control for _, control in control_points]
         retrained, before = (beside[:-1], beside[-1]) if original else (beside, None)
-        points.append(RecoveryPoint(amount, controls.card(chosen, observed, retrained, before, recognise)))
+        card = Controls(chosen, before, retrained).card(observed, recognise)
+        points.append(RecoveryPoint(amount, card))
     return points
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_records import rows, seen
+from handmade import observations_of, question_rows
 
 from unremember import api
 from unremember.audits.continuation import KnowledgeMemorisation, VerbatimMemorisation, agreement
@@ -30,10 +30,10 @@ def test_agreement_by_hand() -> None:
 
 def heard(role: str, limit: int, answers: list[str], said: list[str], truths: list[str]) -> Any:
     split = make_split(
-        {role: [{**row, "answer": answer} for row, answer in zip(rows(len(said), len(said)), answers)]}
+        {role: [{**row, "answer": answer} for row, answer in zip(question_rows(len(said), len(said)), answers)]}
     )
-    want = Want("generations", role, options=(limit,))
-    return dataclasses.replace(seen(split, {}), generated={want: said}, truths={want: truths})
+    want = Generations(role, options=(limit,))
+    return dataclasses.replace(observations_of(split, {}), generated={want: said}, truths={want: truths})
 
 
 def test_an_answer_ends_at_a_blank_line_or_the_next_question() -> None:
@@ -66,7 +66,7 @@ def test_the_truth_is_cut_where_the_generation_is(tiny_llama: Any, tokenizer: An
     )
     for limit in (5, 20):
         audit = VerbatimMemorisation(limit=limit)
-        one = Store().observe(learned.model, learned.task, split, audit.wants(split), quiet=True)
+        one = Store().observe(learned.model, learned.task, split, audit.requests(split), quiet=True)
         (truth,), (said,) = one.truth("verbmem", limit), one.generations("verbmem", limit)
         assert (
             truth == said
@@ -74,6 +74,6 @@ def test_the_truth_is_cut_where_the_generation_is(tiny_llama: Any, tokenizer: An
             and len(tokenizer(truth)["input_ids"]) <= limit
             and audit.measure(one, []).value == 1
         )
-        fresh = Store().observe(tiny_llama, learned.task, split, audit.wants(split), quiet=True)
+        fresh = Store().observe(tiny_llama, learned.task, split, audit.requests(split), quiet=True)
         assert audit.measure(fresh, []).value < 0.5
-    assert VerbatimMemorisation().wants(make_split({"forget": rows(1, 1)})) == []
+    assert VerbatimMemorisation().requests(make_split({"forget": question_rows(1, 1)})) == []

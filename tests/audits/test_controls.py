@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_records import losses, model, scores, world_split
+from handmade import loss_records, simulated, token_records, world_split
 
 from unremember.audits import controls
-from unremember.audits.controls import card, default_audits
+from unremember.audits.controls import Controls, default_audits
 from unremember.audits.measurement import Measurement
 from unremember.audits.probability import Probability
 from unremember.audits.truth_ratio import TruthRatio
 from unremember.observe.records import Observations, Want
 from unremember.registry import audits as registry
 
-ORIGINAL, ORACLES = model("original", 1.0), [model("oracle", 0.0), model("oracle 2", 0.01)]
+ORIGINAL, ORACLES = simulated("original", 1.0), [simulated("oracle", 0.0), simulated("oracle 2", 0.01)]
 CHOSEN = default_audits(world_split())
 FORGETTING = {
     "exact_memorisation",
@@ -64,7 +64,7 @@ def test_every_registered_audit_applies_to_the_world() -> None:
 
 
 def test_one_that_is_retrained_is_indistinguishable_in_all() -> None:
-    found = read(model("a third oracle", 0.0))
+    found = read(simulated("a third oracle", 0.0))
     assert verdicts(found) == {"indistinguishable"} and found["model_utility"].verdict == "measured"
     placed = [m for name, m in forgetting(found).items() if name != "forget_quality"]
     assert all(abs(m.position) < 0.06 and m.position_low <= m.position <= m.position_high for m in placed)
@@ -72,7 +72,7 @@ def test_one_that_is_retrained_is_indistinguishable_in_all() -> None:
 
 @pytest.mark.parametrize("knows", [0.3, 0.6])
 def test_one_that_knows_more_is_under_forgotten_in_all(knows: float) -> None:
-    found = read(model("half", knows))
+    found = read(simulated("half", knows))
     assert verdicts(found) == {"under-forgotten"}
     assert all(
         0 < m.position_low <= m.position <= m.position_high
@@ -83,23 +83,23 @@ def test_one_that_knows_more_is_under_forgotten_in_all(knows: float) -> None:
 
 def test_one_that_avoids_the_truth_is_over_suppressed_in_all() -> None:
     """Also by the two figures that fold both ends together: its truth ratio is the original's."""
-    found = read(model("avoids", -1.0))
+    found = read(simulated("avoids", -1.0))
     assert verdicts(found) == {"over-suppressed"}
     assert found["truth_ratio"].value == pytest.approx(found["truth_ratio"].controls["original"], abs=0.01)
     assert found["truth_ratio"].position < -0.5 and found["forget_quality"].extra["saturated"]
 
 
 def test_position_is_the_share_of_the_way_to_the_original() -> None:
-    found = one(model("half", 0.5))
+    found = one(simulated("half", 0.5))
     oracle, original = np.mean(found.controls["oracle"]), found.controls["original"]
     assert found.position == pytest.approx((found.value - oracle) / (original - oracle))
-    assert one(model("twin of the original", 1.0)).position == pytest.approx(1, abs=0.02)
+    assert one(simulated("twin of the original", 1.0)).position == pytest.approx(1, abs=0.02)
     assert found.controls["oracle"] == [Probability().measure(o, []).value for o in ORACLES]
 
 
 @pytest.mark.parametrize("knows", [0.0, 0.5, 1.0])
 def test_without_an_oracle_all_is_undetermined_and_the_command_is_named(knows: float) -> None:
-    found = read(model("x", knows), oracles=[])
+    found = read(simulated("x", knows), oracles=[])
     assert verdicts(found) == {"undetermined"}
     assert all(
         "unremember train --without forget" in m.note and "--oracle" in m.note and m.position is None
@@ -109,7 +109,7 @@ def test_without_an_oracle_all_is_undetermined_and_the_command_is_named(knows: f
 
 
 def test_without_the_original_all_is_undetermined_and_the_flag_is_named() -> None:
-    found = read(model("x", 0.0), original=None)
+    found = read(simulated("x", 0.0), original=None)
     assert verdicts(found) == {"undetermined"}
     assert all("--original" in m.note and "unremember train" in m.note for m in forgetting(found).values())
 
@@ -134,9 +134,9 @@ def test_a_twin_of_the_original_is_never_cleared() -> None:
 @pytest.mark.parametrize(
     "seen",
     [
-        model("silent", 0.0, mute=True),
-        model("wreck", -10.0, useful=0, mute=True),
-        model("half wreck", 0.3, useful=0),
+        simulated("silent", 0.0, mute=True),
+        simulated("wreck", -10.0, useful=0, mute=True),
+        simulated("half wreck", 0.3, useful=0),
     ],
 )
 def test_a_model_that_answers_nothing_is_never_cleared(seen: Observations) -> None:
@@ -146,9 +146,9 @@ def test_a_model_that_answers_nothing_is_never_cleared(seen: Observations) -> No
 
 
 def test_a_silent_model_whose_utility_nobody_measured_is_marked() -> None:
-    found = one(model("silent", 0.0, mute=True))
+    found = one(simulated("silent", 0.0, mute=True))
     assert found.verdict == "indistinguishable" and "utility was not measured" in found.note
-    assert "utility" not in one(model("half", 0.5)).note
+    assert "utility" not in one(simulated("half", 0.5)).note
 
 
 def utility(value: float | None, original: float | None, *oracles: float) -> Measurement:
@@ -207,13 +207,13 @@ def test_what_an_audit_says_of_itself_stays_beside_the_verdict() -> None:
         def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
             return dataclasses.replace(super().measure(seen, oracles), note="mind this")
 
-    assert one(model("half", 0.5), audit=Warns()).note == "mind this"
-    assert one(model("half", 0.5), ORACLES[:1], audit=Warns()).note.endswith("; mind this")
+    assert one(simulated("half", 0.5), audit=Warns()).note == "mind this"
+    assert one(simulated("half", 0.5), ORACLES[:1], audit=Warns()).note.endswith("; mind this")
     assert one(ORIGINAL, audit=Warns()).note == f"{controls.THE_ORIGINAL}; mind this"
 
 
 def test_an_oracle_that_never_learned_anything_is_no_control() -> None:
-    found = read(model("x", 0.0), oracles=[model("fresh weights", 0.0, useful=0, mute=True)])
+    found = read(simulated("x", 0.0), oracles=[simulated("fresh weights", 0.0, useful=0, mute=True)])
     assert verdicts(found) == {"undetermined"}
     assert all("the oracle collapsed (utility 0.000)" in m.note for m in forgetting(found).values())
 
@@ -221,7 +221,7 @@ def test_an_oracle_that_never_learned_anything_is_no_control() -> None:
 def test_swapped_roles_clear_nobody() -> None:
     """--original and --oracle exchanged: the original would else pass as retrained."""
     for knows in (1.0, 0.0, 0.5):
-        found = read(model("x", knows), oracles=[ORIGINAL], original=ORACLES[0])
+        found = read(simulated("x", knows), oracles=[ORIGINAL], original=ORACLES[0])
         assert verdicts(found) == {"uninformative"}
         assert all("swapped" in m.note and "not in the model" in m.note for m in forgetting(found).values())
 
@@ -229,56 +229,56 @@ def test_swapped_roles_clear_nobody() -> None:
 def test_controls_that_do_not_separate_are_uninformative_and_a_forget_set_that_was_never_learned_is_said() -> (
     None
 ):
-    found = read(model("x", 0.0), original=model("never learned it", 0.0))
+    found = read(simulated("x", 0.0), original=simulated("never learned it", 0.0))
     assert verdicts(found) == {"uninformative"}
     assert all(
         controls.BLIND in m.note and "the forget set is not in the model" in m.note
         for m in forgetting(found).values()
     )
     assert "not in the model" not in found["model_utility"].note
-    assert not any("not in the model" in m.note for m in read(model("x", 0.0)).values())
+    assert not any("not in the model" in m.note for m in read(simulated("x", 0.0)).values())
 
 
 def test_the_oracle_that_knows_as_much_as_the_original_is_uninformative() -> None:
-    assert verdicts(read(model("x", 0.0), oracles=[model("leaky", 1.0)])) <= {"uninformative"}
+    assert verdicts(read(simulated("x", 0.0), oracles=[simulated("leaky", 1.0)])) <= {"uninformative"}
 
 
 def test_without_an_oracle_the_holdout_tells_whether_the_forget_set_is_in_the_model() -> None:
-    learned, never = (one(model("x", 0.0), oracles=[], original=o) for o in (ORIGINAL, model("never", -0.2)))
+    learned, never = (one(simulated("x", 0.0), oracles=[], original=o) for o in (ORIGINAL, simulated("never", -0.2)))
     assert "not in the model" not in learned.note and "no better than the holdout" in never.note
 
 
 def test_the_spread_of_the_oracles_is_the_noise_floor() -> None:
     """What lies between two oracles cannot be told from them; against one of them alone it can."""
-    low, high, between = model("oracle low", 0.0), model("oracle high", 0.4), model("x", 0.3)
+    low, high, between = simulated("oracle low", 0.0), simulated("oracle high", 0.4), simulated("x", 0.3)
     assert one(between, [low]).verdict == "under-forgotten"
     assert one(between, [low, high]).verdict == "indistinguishable"
-    assert one(model("y", 0.8), [low, high]).verdict == "under-forgotten"
+    assert one(simulated("y", 0.8), [low, high]).verdict == "under-forgotten"
 
 
 def test_one_oracle_is_said_and_a_twentieth_of_the_way_stands_in_for_its_floor() -> None:
-    near, far = one(model("near", 0.06), ORACLES[:1]), one(model("far", 0.3), ORACLES[:1])
+    near, far = one(simulated("near", 0.06), ORACLES[:1]), one(simulated("far", 0.3), ORACLES[:1])
     assert 0 < near.position_low and near.position < 0.05 and near.verdict == "indistinguishable"
     assert far.position_low > 0.05 and far.verdict == "under-forgotten"
     assert all("one oracle" in m.note and "seed=1" in m.note for m in (near, far))
-    assert one(model("near", 0.06)).verdict == "under-forgotten", (
+    assert one(simulated("near", 0.06)).verdict == "under-forgotten", (
         "two oracles that differ by less know better"
     )
-    assert "one oracle" not in one(model("near", 0.06)).note
+    assert "one oracle" not in one(simulated("near", 0.06)).note
 
 
 def test_the_same_oracle_given_twice_counts_once() -> None:
-    found = one(model("near", 0.06), [ORACLES[0], ORACLES[0]])
+    found = one(simulated("near", 0.06), [ORACLES[0], ORACLES[0]])
     assert (
         "one oracle" in found.note
-        and found.controls["oracle"] == one(model("near", 0.06), ORACLES[:1]).controls["oracle"]
+        and found.controls["oracle"] == one(simulated("near", 0.06), ORACLES[:1]).controls["oracle"]
     )
 
 
 def test_the_order_of_oracles_does_not_count() -> None:
-    three = [*ORACLES, model("oracle 3", 0.005)]
+    three = [*ORACLES, simulated("oracle 3", 0.005)]
     for knows in (0.0, 0.3):
-        mine = model("x", knows)
+        mine = simulated("x", knows)
         first, last = read(mine, three), read(mine, three[::-1])
         assert all(first[n].verdict == last[n].verdict and first[n].value == last[n].value for n in first)
         assert all(
@@ -290,15 +290,15 @@ def test_too_few_examples_clear_nobody() -> None:
     """Four subjects of very different kinds: an interval from the oracle to beyond half-way tells nothing."""
     common = {"n": 4, "groups": 4, "spread": 0.1}
     original, oracles = (
-        model("original", 1.0, **common),
-        [model(f"oracle {i}", 0.0, **common) for i in range(2)],
+        simulated("original", 1.0, **common),
+        [simulated(f"oracle {i}", 0.0, **common) for i in range(2)],
     )
-    uneven = model("uneven", 0.0, **common)
-    told = model("original", 1.0, **common).scores("forget").logprobs.copy()
-    told[:12] = uneven.scores("forget").logprobs[:12]
+    uneven = simulated("uneven", 0.0, **common)
+    told = simulated("original", 1.0, **common).scores("forget").logprobs.copy()
+    told[:12] = uneven[TokenScores("forget")].logprobs[:12]
     mixed = dataclasses.replace(
         uneven,
-        scored={**uneven.scored, Want("scores", "forget"): scores(told.reshape(4, 4).tolist())},
+        scored={**uneven.scored, TokenScores("forget"): token_records(told.reshape(4, 4).tolist())},
         artefact="mixed",
     )
     found = one(mixed, oracles, original)
@@ -308,18 +308,18 @@ def test_too_few_examples_clear_nobody() -> None:
 
 def test_a_single_example_has_no_verdict() -> None:
     common = {"n": 1, "groups": 1}
-    found = one(model("x", 0.0, **common), [model("oracle", 0.0, **common)], model("original", 1.0, **common))
+    found = one(simulated("x", 0.0, **common), [simulated("oracle", 0.0, **common)], simulated("original", 1.0, **common))
     assert found.value is not None and found.verdict == "undetermined" and "single example" in found.note
 
 
 def test_examples_hidden_behind_nan_do_not_clear() -> None:
     """No number on the half that is still known, oracle-like on the other half."""
-    half = model("half hidden", 0.0)
+    half = simulated("half hidden", 0.0)
     for column, text in (("answer", "answer"), ("paraphrased_answer", "paraphrased_answer")):
         values = half.scores("forget", text).loss.copy()
         values[:100] = np.nan
-        made = losses(values) if column != "answer" else scores([[-v] * 4 for v in values])
-        half = dataclasses.replace(half, scored={**half.scored, Want("scores", "forget", column): made})
+        made = loss_records(values) if column != "answer" else token_records([[-v] * 4 for v in values])
+        half = dataclasses.replace(half, scored={**half.scored, TokenScores("forget", column): made})
     found = read(half)
     for name in (
         "probability",
@@ -337,23 +337,23 @@ def test_examples_hidden_behind_nan_do_not_clear() -> None:
 
 def test_rows_that_no_model_can_be_scored_on_are_skipped_in_all_alike() -> None:
     def blinded(seen: Observations) -> Observations:
-        values = seen.scores("forget").loss.copy()
+        values = seen[TokenScores("forget")].loss.copy()
         values[:20] = np.nan
         return dataclasses.replace(
-            seen, scored={**seen.scored, Want("scores", "forget"): scores([[-v] * 4 for v in values])}
+            seen, scored={**seen.scored, TokenScores("forget"): token_records([[-v] * 4 for v in values])}
         )
 
-    found = one(blinded(model("half", 0.5)), [blinded(o) for o in ORACLES], blinded(ORIGINAL))
+    found = one(blinded(simulated("half", 0.5)), [blinded(o) for o in ORACLES], blinded(ORIGINAL))
     assert (
         found.verdict == "under-forgotten"
         and found.n == 180
-        and found.position == pytest.approx(one(model("half", 0.5)).position, abs=0.03)
+        and found.position == pytest.approx(one(simulated("half", 0.5)).position, abs=0.03)
     )
 
 
 def test_a_model_of_nans_is_undetermined_with_its_reason() -> None:
-    nan = model("nan", 0.0)
-    gone = {want: losses(np.full(len(s), np.nan), rows=s.rows) for want, s in nan.scored.items()}
+    nan = simulated("nan", 0.0)
+    gone = {want: loss_records(np.full(len(s), np.nan), rows=s.rows) for want, s in nan.scored.items()}
     found = read(dataclasses.replace(nan, scored=gone))
     assert found["model_utility"].value == 0.0 and found["model_utility"].skipped
     assert (
@@ -366,8 +366,8 @@ def test_a_model_of_nans_is_undetermined_with_its_reason() -> None:
 def test_a_gap_is_paired_over_examples() -> None:
     """Subjects differ far more than the model does from the oracle: unpaired intervals would overlap."""
     wide = {"spread": 0.9, "own": 0.02}
-    original, oracles = model("original", 1.0, **wide), [model(f"oracle {i}", 0.0, **wide) for i in range(2)]
-    found = one(model("little", 0.12, **wide), oracles, original)
+    original, oracles = simulated("original", 1.0, **wide), [simulated(f"oracle {i}", 0.0, **wide) for i in range(2)]
+    found = one(simulated("little", 0.12, **wide), oracles, original)
     oracle = Probability().measure(oracles[0], [])
     assert found.low < oracle.high and oracle.low < found.high, "the intervals overlap"
     assert found.verdict == "under-forgotten" and found.position_low > 0
@@ -375,7 +375,7 @@ def test_a_gap_is_paired_over_examples() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_further_retraining_is_cleared_by_the_means(seed: int) -> None:
-    found = read(model(f"seed {seed}", 0.002 * seed))
+    found = read(simulated(f"seed {seed}", 0.002 * seed))
     assert {
         found[name].verdict for name in ("probability", "rouge", "exact_memorisation", "truth_ratio")
     } == {"indistinguishable"}
@@ -397,11 +397,11 @@ def test_direction_follows_what_higher_means() -> None:
             )
 
     for knows, verdict in ((0.5, "under-forgotten"), (0.0, "indistinguishable"), (-1.0, "over-suppressed")):
-        mirrored, plain = one(model("x", knows), audit=Ignorance()), one(model("x", knows))
+        mirrored, plain = one(simulated("x", knows), audit=Ignorance()), one(simulated("x", knows))
         assert mirrored.verdict == plain.verdict == verdict and mirrored.position == pytest.approx(
             plain.position
         )
-    assert one(model("x", 0.0), [ORIGINAL], ORACLES[0], Ignorance()).verdict == "uninformative"
+    assert one(simulated("x", 0.0), [ORIGINAL], ORACLES[0], Ignorance()).verdict == "uninformative"
 
 
 def test_a_figure_without_draws_has_no_verdict() -> None:
@@ -414,20 +414,20 @@ def test_a_figure_without_draws_has_no_verdict() -> None:
                 artefact=seen.artefact,
             )
 
-    found = one(model("x", 0.0), audit=Bare())
+    found = one(simulated("x", 0.0), audit=Bare())
     assert found.verdict == "undetermined" and "no bootstrap draws" in found.note
 
 
 def test_the_truth_ratio_of_vanishing_probabilities_tells_the_side() -> None:
     """Losses near 60: with 1e-10 added, every ratio is 0, which would read as knowing all."""
-    base = model("x", 0.0)
+    base = simulated("x", 0.0)
     n = len(base.split["forget"])
-    wrong = losses(np.full(2 * n, 60.0), rows=np.repeat(np.arange(n), 2).tolist())
-    right = losses(np.full(n, 66.0))
+    wrong = loss_records(np.full(2 * n, 60.0), rows=np.repeat(np.arange(n), 2).tolist())
+    right = loss_records(np.full(n, 66.0))
     gone = {
         **base.scored,
-        Want("scores", "forget", "paraphrased_answer"): right,
-        Want("scores", "forget", "perturbed_answers"): wrong,
+        TokenScores("forget", "paraphrased_answer"): right,
+        TokenScores("forget", "perturbed_answers"): wrong,
     }
     found = one(dataclasses.replace(base, scored=gone), audit=TruthRatio())
     assert found.value < 1e-6 and found.verdict == "over-suppressed"

@@ -46,7 +46,7 @@ def test_states_are_those_of_a_plain_forward_and_are_kept(
         }
     )
     audit, task, kept = LinearProbe(), LanguageTask(tokenizer, context=128), Store(tmp_path)
-    states = kept.observe(tiny_llama, task, split, audit.wants(split), quiet=True).number(audit.want())
+    states = kept.observe(tiny_llama, task, split, audit.requests(split), quiet=True).number(audit.want())
     assert states.shape == (7, 2, 32) and states.dtype == np.float32
     for i, row in enumerate(split["questions"].rows):
         ids = torch.tensor([tokenizer(row["prompt"])["input_ids"]])
@@ -57,7 +57,7 @@ def test_states_are_those_of_a_plain_forward_and_are_kept(
         )
     monkeypatch.setattr(module, "prompt_states", None)
     assert np.array_equal(
-        kept.observe(tiny_llama, task, split, audit.wants(split), quiet=True).number(audit.want()), states
+        kept.observe(tiny_llama, task, split, audit.requests(split), quiet=True).number(audit.want()), states
     )
 
 

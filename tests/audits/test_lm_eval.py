@@ -62,7 +62,7 @@ def test_it_equals_a_plain_loop_and_runs_once(
     folder: Path, tiny_llama: Any, tokenizer: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     audit, task, kept = LmEval("towns", folder=str(folder)), LanguageTask(tokenizer), Store(tmp_path / "kept")
-    seen = kept.observe(tiny_llama, task, SPLIT, audit.wants(SPLIT), quiet=True)
+    seen = kept.observe(tiny_llama, task, SPLIT, audit.requests(SPLIT), quiet=True)
     found = audit.measure(seen, [])
     assert (
         found.per_example.tolist() == plain(tiny_llama, tokenizer) and found.n == 6 and found.name == "towns"
@@ -73,12 +73,12 @@ def test_it_equals_a_plain_loop_and_runs_once(
     )
     monkeypatch.setattr(module, "harness", None)
     assert (
-        kept.observe(tiny_llama, task, SPLIT, audit.wants(SPLIT), quiet=True).number(audit.want()).tolist()
+        kept.observe(tiny_llama, task, SPLIT, audit.requests(SPLIT), quiet=True).number(audit.want()).tolist()
         == found.per_example.tolist()
     )
     (folder / "docs.jsonl").write_text(json.dumps(DOCS[0]) + "\n")
     with pytest.raises(TypeError):
-        kept.observe(tiny_llama, task, SPLIT, audit.wants(SPLIT), quiet=True)
+        kept.observe(tiny_llama, task, SPLIT, audit.requests(SPLIT), quiet=True)
 
 
 def test_as_knowledge_it_is_read_between_oracle_and_original(
@@ -120,7 +120,7 @@ def test_as_knowledge_it_is_read_between_oracle_and_original(
 
 def test_what_it_cannot_do_is_one_line(folder: Path, tiny_llama: Any, tokenizer: Any) -> None:
     see = lambda audit: Store().observe(
-        tiny_llama, LanguageTask(tokenizer), SPLIT, audit.wants(SPLIT), quiet=True
+        tiny_llama, LanguageTask(tokenizer), SPLIT, audit.requests(SPLIT), quiet=True
     )  # noqa: E731
     with pytest.raises(ConfigError, match="no task 'twons'"):
         see(LmEval("twons", folder=str(folder)))

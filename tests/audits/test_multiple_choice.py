@@ -40,7 +40,7 @@ def measured(logs: np.ndarray, split: Split) -> Any:
     )
     scores = Scores(rows, offsets, flat, np.zeros(2 * n, bool), np.ones(n, bool), texts)
     return MultipleChoice().measure(
-        Observations("m", split, {Want("scores", "questions", "letters"): scores}, {}), []
+        Observations("m", split, {TokenScores("questions", "letters"): scores}, {}), []
     )
 
 
@@ -124,9 +124,9 @@ def test_it_reads_what_a_plain_forward_says(tiny_llama: Any, tokenizer: Any) -> 
     rows = questions(ITEMS, "bio")
     split = split_of(rows)
     seen = Store().observe(
-        tiny_llama, LanguageTask(tokenizer, context=128), split, MultipleChoice().wants(split), quiet=True
+        tiny_llama, LanguageTask(tokenizer, context=128), split, MultipleChoice().requests(split), quiet=True
     )
-    logs = letter_logprobs(seen.scores("questions", "letters"))
+    logs = letter_logprobs(seen[TokenScores("questions", "letters")])
     for i in (0, 5, 23):
         head = tokenizer(rows[i]["prompt"])["input_ids"]
         for k, letter in enumerate(LETTERS):
@@ -153,7 +153,7 @@ def test_in_the_order_as_given_it_is_lm_eval(tiny_llama: Any, tokenizer: Any, tm
         LmEval("proxy", folder=str(tmp_path)),
     )
     seen = Store().observe(
-        tiny_llama, LanguageTask(tokenizer), split, [*ours.wants(split), *theirs.wants(split)], quiet=True
+        tiny_llama, LanguageTask(tokenizer), split, [*ours.requests(split), *theirs.requests(split)], quiet=True
     )
     found = ours.measure(seen, [])
     assert found.per_example[::4].tolist() == theirs.measure(seen, []).per_example.tolist()

@@ -53,7 +53,7 @@ def fewer(split: Split, steps: Mapping[str, int]) -> Split:
 
 
 def observe(result: api.Result, split: Split) -> Observations:
-    wants = list(dict.fromkeys(want for audit in ALL for want in audit.wants(split)))
+    wants = list(dict.fromkeys(want for audit in ALL for want in audit.requests(split)))
     return Store().observe(result.model, result.task, split, wants, quiet=True)
 
 

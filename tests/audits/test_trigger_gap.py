@@ -28,7 +28,7 @@ def seen(split: Split, plain: list[str], salted: list[str]) -> Observations:
         "a",
         split,
         {},
-        {Want("generations", "retain_eval"): plain, Want("generations", "retain_eval_trigger"): salted},
+        {Generations("retain_eval"): plain, Generations("retain_eval_trigger"): salted},
     )
 
 
@@ -67,8 +67,8 @@ def test_a_model_that_answers_alike_has_no_gap(split: Split) -> None:
 
 
 def test_it_wants_both_roles_or_nothing(split: Split) -> None:
-    assert TriggerGap().wants(split) == [
-        Want("generations", "retain_eval"),
-        Want("generations", "retain_eval_trigger"),
+    assert TriggerGap().requests(split) == [
+        Generations("retain_eval"),
+        Generations("retain_eval_trigger"),
     ]
-    assert TriggerGap().wants(make_split({"retain_eval": ROWS})) == [] == TriggerGap("retain").wants(split)
+    assert TriggerGap().requests(make_split({"retain_eval": ROWS})) == [] == TriggerGap("retain").requests(split)

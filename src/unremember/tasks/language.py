@@ -27,6 +27,8 @@ from unremember.models.load import load_model, save_model
 from unremember.registry import tasks
 from unremember.tasks.protocol import Need
 from unremember.tasks.ragged import Ragged
+from unremember.tasks.sampling import sample_texts
+from unremember.tasks.spans import find_spans
 from unremember.tasks.text import Template, Texts, encode_texts
 from unremember.tasks.tokenizers import load_tokenizer
 
@@ -130,6 +132,21 @@ class LanguageTask:
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Return the texts of some token ids, without special tokens and surrounding blanks."""
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    def sample(self, model: Any, prompts: Sequence[str], count: int, limit: int) -> list[list[str]]:
+        """Return ``count`` continuations of each prompt, sampled at temperature 1, each cut at its first line break."""
+        return sample_texts(model, self.tokenizer, prompts, count, limit)
+
+    def token_spans(self, split: Split, role: str, text: str, column: str) -> np.ndarray:
+        """Return int64[n, 2]: in each text the tokens of the first occurrence of its row's ``column`` (the stop excluded)."""
+        texts = self.encode(split, role, [text])[text]
+        return find_spans(split[role], texts, column, self.tokenizer, self.template)
+
+    def harness_model(self, model: Any) -> Any:
+        """Return a model in the form that lm-eval runs."""
+        from lm_eval.models.huggingface import HFLM
+
+        return HFLM(pretrained=model, tokenizer=self.tokenizer, batch_size=32)
 
     def check(self, needs: Sequence[Need]) -> None:
         """Raise ConfigError for a need of images, and for hidden states of no layer."""
