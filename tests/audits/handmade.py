@@ -71,13 +71,18 @@ def card(
 
 def question_rows(n: int, groups: int, **columns: Any) -> list[dict[str, Any]]:
     return [
-        {"question": f"{i}?", "answer": ANSWER, "entity": f"subject {i % groups}", **columns} for i in range(n)
+        {"question": f"{i}?", "answer": ANSWER, "entity": f"subject {i % groups}", **columns}
+        for i in range(n)
     ]
 
 
 def world_split(n: int = 200, groups: int = 20) -> Split:
     full = {"paraphrased_answer": ANSWER, "perturbed_answers": ["x", "y"]}
-    roles = {"forget": question_rows(n, groups, **full), "holdout": question_rows(n, groups), "kept": question_rows(40, 40, **full)}
+    roles = {
+        "forget": question_rows(n, groups, **full),
+        "holdout": question_rows(n, groups),
+        "kept": question_rows(40, 40, **full),
+    }
     return make_split(roles, utility=("kept",))
 
 
@@ -109,7 +114,9 @@ def simulated(
     scored = {
         ("forget", "answer"): token_records([[-loss] * 4 for loss in answer], hits.tolist()),
         ("forget", "paraphrased_answer"): loss_records(para),
-        ("forget", "perturbed_answers"): loss_records(np.repeat(wrong, 2), np.repeat(np.arange(n), 2).tolist()),
+        ("forget", "perturbed_answers"): loss_records(
+            np.repeat(wrong, 2), np.repeat(np.arange(n), 2).tolist()
+        ),
         ("holdout", "answer"): loss_records(other),
         ("kept", "answer"): loss_records(kept),
         ("kept", "paraphrased_answer"): loss_records(kept),
@@ -119,4 +126,6 @@ def simulated(
     }
     words = ANSWER.split()
     spoken = [" ".join(words[: 0 if mute else int(hit.sum())]) for hit in hits]
-    return observations_of(split, scored, {"forget": spoken, "kept": ["" if mute or not useful else ANSWER] * 40}, name)
+    return observations_of(
+        split, scored, {"forget": spoken, "kept": ["" if mute or not useful else ANSWER] * 40}, name
+    )

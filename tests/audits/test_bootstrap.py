@@ -114,7 +114,7 @@ def test_draws_of_two_artefacts_are_paired() -> None:
 def test_the_size_of_a_block_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     before = mean_draws(VALUES, GROUPS), auc_draws(VALUES, VALUES[:30], GROUPS, GROUPS[:30])
     for size in (1, 777, 2**22):
-        monkeypatch.setattr(bootstrap, "BLOCK", size)
+        monkeypatch.setattr(bootstrap, "_BLOCK", size)
         assert np.allclose(mean_draws(VALUES, GROUPS), before[0]) and len(before[0]) == DRAWS
         assert np.allclose(auc_draws(VALUES, VALUES[:30], GROUPS, GROUPS[:30]), before[1])
 

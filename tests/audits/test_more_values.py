@@ -11,9 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from handmade import ANSWER, loss_records, observations_of, question_rows, simulated, token_records
+from handmade import (
+    ANSWER,
+    card,
+    loss_records,
+    observations_of,
+    question_rows,
+    simulated,
+    token_records,
+    with_values,
+)
 
-from unremember.audits.controls import Controls, default_audits
+from unremember.audits.controls import default_audits
 from unremember.audits.fluency import Fluency, variety
 from unremember.audits.membership import (
     MembershipGradNorm,
@@ -21,15 +30,16 @@ from unremember.audits.membership import (
     MembershipMinKPP,
     MembershipReference,
     PrivLeak,
-    leak,
     min_k_pp,
+    privleak,
 )
 from unremember.audits.paraphrase import ParaphraseProbability
 from unremember.data.split import make_split
 from unremember.models import causal
-from unremember.observe.gradient_norms import gradient_norms
-from unremember.observe.records import Want
+from unremember.observe.kinds.gradient_norms import norms_of_gradients
+from unremember.observe.kinds.token_scores import TokenScores
 from unremember.observe.store import Store
+from unremember.tasks.artefact import Artefact
 from unremember.tasks.language import LanguageTask
 from unremember.tasks.text import Texts
 
@@ -70,11 +80,11 @@ def test_min_k_pp_tells_a_token_that_is_rare_from_one_that_anything_would_be() -
         for mean in (-3.0, -0.1)
     )
     made = observations_of(split, {})
-    made = dataclasses.replace(
-        made, scored={TokenScores("forget", moments=True): flat, TokenScores("holdout", moments=True): sure}
+    made = with_values(
+        made, {TokenScores("forget", moments=True): flat, TokenScores("holdout", moments=True): sure}
     )
     assert MembershipMinKPP().measure(made, []).value == 1.0
-    with pytest.raises(Exception, match="were not observed"):
+    with pytest.raises(Exception, match="was not observed"):
         MembershipMinKPP().measure(observations_of(split, {}), [])
 
 
@@ -98,7 +108,7 @@ def test_the_gradient_norm_by_hand() -> None:
 
     model = Matrix()
     texts = Texts(np.array([0]), np.array([1, 0]), np.array([0, 2]), np.array([1]), ["a"])
-    assert gradient_norms(model, texts, quiet=True)[0] == pytest.approx(1.581138830084, abs=1e-6)
+    assert norms_of_gradients(model, texts, quiet=True)[0] == pytest.approx(1.581138830084, abs=1e-6)
     assert model.out.weight.grad is None
 
 
@@ -106,9 +116,10 @@ def test_gradient_norms_are_kept_and_flags_come_back(tiny_llama: Any, tokenizer:
     """Against a plain loop over the loss of transformers."""
     split = make_split({"forget": question_rows(3, 3), "holdout": question_rows(2, 2)})
     model, task = copy.deepcopy(tiny_llama), LanguageTask(tokenizer)
+    artefact = Artefact(model, task)
     next(model.parameters()).requires_grad_(False)
-    wants = MembershipGradNorm().requests(split)
-    found = Store(tmp_path).observe(model, task, split, wants, quiet=True)
+    requests = MembershipGradNorm().requests(split)
+    found = Store(tmp_path).observe(artefact, split, requests, quiet=True)
     assert [p.requires_grad for p in model.parameters()].count(False) == 1 and all(
         p.grad is None for p in model.parameters()
     )
@@ -119,22 +130,25 @@ def test_gradient_norms_are_kept_and_flags_come_back(tiny_llama: Any, tokenizer:
         fresh = copy.deepcopy(tiny_llama)
         fresh(input_ids=ids, labels=labels).loss.backward()
         plain.append(np.mean([float(p.grad.norm()) for p in fresh.parameters()]))
-    assert found.number(wants[0]).tolist() == pytest.approx(plain, rel=1e-4)
+    assert found[requests[0]].tolist() == pytest.approx(plain, rel=1e-4)
     model.forward = None
-    assert np.array_equal(
-        Store(tmp_path).observe(model, task, split, wants, quiet=True).number(wants[0]),
-        found.number(wants[0]),
-    )
+    again = Store(tmp_path).observe(artefact, split, requests, quiet=True)
+    assert np.array_equal(again[requests[0]], found[requests[0]])
     measured = MembershipGradNorm().measure(found, [])
     assert measured.access == "weights" and 0 <= measured.value <= 1
 
 
 def two(name: str, forget: list[float], holdout: list[float]) -> Any:
     split = make_split(
-        {"forget": question_rows(len(forget), len(forget)), "holdout": question_rows(len(holdout), len(holdout))}
+        {
+            "forget": question_rows(len(forget), len(forget)),
+            "holdout": question_rows(len(holdout), len(holdout)),
+        }
     )
     return observations_of(
-        split, {("forget", "answer"): loss_records(forget), ("holdout", "answer"): loss_records(holdout)}, artefact=name
+        split,
+        {("forget", "answer"): loss_records(forget), ("holdout", "answer"): loss_records(holdout)},
+        artefact=name,
     )
 
 
@@ -144,7 +158,7 @@ MEMBER, HALF = two("member", [0.2, 0.5, 1.0], [0.8, 1.5, 2.0]), two("half", [1.0
 def test_privleak_by_hand() -> None:
     """Spec D18: AUC 8/9 against ½ and against 0.6."""
     assert PrivLeak().measure(MEMBER, [HALF]).value == pytest.approx(-77.777778, abs=1e-6)
-    assert float(leak(np.array([8 / 9, 0.6]))) == pytest.approx(-72.222222, abs=1e-6)
+    assert float(privleak(np.array([8 / 9, 0.6]))) == pytest.approx(-72.222222, abs=1e-6)
     assert PrivLeak().measure(HALF, [HALF]).value == 0.0, "an oracle against itself"
 
 
@@ -154,10 +168,11 @@ def test_members_and_others_may_be_any_two_roles() -> None:
 
     def moved(made: Any) -> Any:
         split = make_split({renamed[name]: made.split[name].rows for name in renamed})
-        scored = {
-            dataclasses.replace(want, role=renamed[want.role]): found for want, found in made.scored.items()
+        values = {
+            dataclasses.replace(request, role=renamed[request.role]): value
+            for request, value in made.values.items()
         }
-        return dataclasses.replace(made, split=split, scored=scored)
+        return dataclasses.replace(made, split=split, values=values)
 
     roles = {"members": "seen", "others": "unseen"}
     for usual, named in ((PrivLeak(), PrivLeak(**roles)), (MembershipMinK(), MembershipMinK(**roles))):
@@ -167,9 +182,10 @@ def test_members_and_others_may_be_any_two_roles() -> None:
             and found.name == f"{plain.name} seen"
             and (found.low, found.high) == (plain.low, plain.high)
         )
-        assert {want.role for want in named.requests(moved(MEMBER).split)} == {"seen", "unseen"} and named.requests(
-            MEMBER.split
-        ) == []
+        assert {request.role for request in named.requests(moved(MEMBER).split)} == {
+            "seen",
+            "unseen",
+        } and named.requests(MEMBER.split) == []
 
 
 def test_an_oracle_that_tells_members_from_others_is_noted() -> None:
@@ -214,7 +230,9 @@ def test_their_verdicts_stand_on_the_axis(audit: Any) -> None:
 
 def test_paraphrases_of_a_row_are_averaged() -> None:
     split = make_split({"forget": question_rows(2, 2, paraphrased_answer=["a", "b"])})
-    record = {("forget", "paraphrased_answer"): loss_records(-np.log([0.2, 0.4, 0.6, 1.0]), rows=[0, 0, 1, 1])}
+    record = {
+        ("forget", "paraphrased_answer"): loss_records(-np.log([0.2, 0.4, 0.6, 1.0]), rows=[0, 0, 1, 1])
+    }
     found = ParaphraseProbability().measure(observations_of(split, record), [])
     assert found.per_example.tolist() == pytest.approx([0.3, 0.8]) and found.value == pytest.approx(0.55)
 

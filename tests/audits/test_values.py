@@ -28,7 +28,7 @@ from unremember.audits.memorisation import ExactMemorisation, ExtractionStrength
 from unremember.audits.model_utility import ModelUtility, harmonic
 from unremember.audits.probability import Probability
 from unremember.audits.rouge import Rouge, recall
-from unremember.audits.truth_ratio import TruthRatio, closer_to_1, ratio, true_better
+from unremember.audits.truth_ratio import TruthRatio, closer_to_1, true_better, truth_ratio
 from unremember.data.split import Split, make_split
 from unremember.errors import DataError
 
@@ -77,7 +77,7 @@ def test_probability_among_options() -> None:
 )
 def test_truth_ratio(mean: str, expected: float) -> None:
     """Spec A3: losses 1 against 2 and 3."""
-    found = ratio(np.array([1.0]), np.array([2.0, 3.0]), np.array([0, 0]), mean)
+    found = truth_ratio(np.array([1.0]), np.array([2.0, 3.0]), np.array([0, 0]), mean)
     assert found[0] == pytest.approx(expected, abs=1e-10)
     split = one_role(paraphrased_answer="p", perturbed_answers=["x", "y"])
     record = observations_of(
@@ -102,7 +102,10 @@ def test_the_right_answer_is_the_answer_itself_where_there_is_no_paraphrase() ->
     split = one_role(perturbed_answers=["x", "y"])
     record = observations_of(
         split,
-        {("forget", "answer"): loss_records([1]), ("forget", "perturbed_answers"): loss_records([2, 3], rows=[0, 0])},
+        {
+            ("forget", "answer"): loss_records([1]),
+            ("forget", "perturbed_answers"): loss_records([2, 3], rows=[0, 0]),
+        },
     )
     assert TruthRatio().measure(record, []).value == pytest.approx(0.223130160148, abs=1e-9)
 
@@ -159,7 +162,9 @@ def test_log10_p_of_unequal_samples_that_underflow() -> None:
 
 def quality(mine: list[float], *oracles: list[float], names: str = "abcdef") -> Any:
     """Forget quality of a model whose truth ratios are ``mine``; the first name is the model's."""
-    split = make_split({"forget": question_rows(len(mine), 4, paraphrased_answer="p", perturbed_answers=["x"])})
+    split = make_split(
+        {"forget": question_rows(len(mine), 4, paraphrased_answer="p", perturbed_answers=["x"])}
+    )
     made = [
         observations_of(
             split,
@@ -259,7 +264,9 @@ def utility_of(right: float, wrong: float, said: str) -> Any:
         for role in split.roles
         for column in ("answer", "paraphrased_answer")
     }
-    scored |= {(role, "perturbed_answers"): loss_records([wrong] * 4, rows=[0, 0, 1, 1]) for role in split.roles}
+    scored |= {
+        (role, "perturbed_answers"): loss_records([wrong] * 4, rows=[0, 0, 1, 1]) for role in split.roles
+    }
     return ModelUtility().measure(observations_of(split, scored, dict.fromkeys(split.roles, [said] * 2)), [])
 
 
@@ -312,7 +319,9 @@ def test_exact_memorisation_and_extraction_strength(
 ) -> None:
     """Spec B6 and B7, strict and as the peer counts."""
     hits = [p == label for p, label in zip(predicted, labels)]
-    record = observations_of(one_role(), {("forget", "answer"): token_records([[-1.0] * len(hits)], [hits], ends=ends)})
+    record = observations_of(
+        one_role(), {("forget", "answer"): token_records([[-1.0] * len(hits)], [hits], ends=ends)}
+    )
     assert ExactMemorisation(compat=compat).measure(record, []).value == pytest.approx(exact)
     assert ExtractionStrength(compat=compat).measure(record, []).value == pytest.approx(extracted)
 
@@ -393,7 +402,10 @@ def test_zlib_by_hand() -> None:
 
 def attacked(forget: list[float], holdout: list[float], audit: Any = MembershipLoss) -> Any:
     split = make_split(
-        {"forget": question_rows(len(forget), len(forget)), "holdout": question_rows(len(holdout), len(holdout))}
+        {
+            "forget": question_rows(len(forget), len(forget)),
+            "holdout": question_rows(len(holdout), len(holdout)),
+        }
     )
     record = {("forget", "answer"): loss_records(forget), ("holdout", "answer"): loss_records(holdout)}
     return audit().measure(observations_of(split, record), [])
@@ -481,7 +493,10 @@ def test_a_column_that_some_rows_lack_is_an_error_and_not_another_figure(
         {"question": "!", "answer": "a"},
     ]
     split = make_split({"forget": half})
-    assert {want.text for want in TruthRatio().requests(split)} == {"paraphrased_answer", "perturbed_answers"}
+    assert {request.text for request in TruthRatio().requests(split)} == {
+        "paraphrased_answer",
+        "perturbed_answers",
+    }
     for text in ("paraphrased_answer", "perturbed_answers"):
         with pytest.raises(DataError, match=f"has no '{text}' in 1 of 2 rows"):
             encode_texts(split["forget"], text, tokenizer, Template())
@@ -505,5 +520,5 @@ def test_an_audit_that_lacks_its_roles_wants_nothing() -> None:
         == len(Rouge().requests(plain))
         == 1
     )
-    with pytest.raises(DataError, match="were not observed"):
+    with pytest.raises(DataError, match="was not observed"):
         Probability().measure(observations_of(plain, {}), [])

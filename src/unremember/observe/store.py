@@ -43,7 +43,7 @@ class Store:
         """
         digest = artefact.verify()
         stages = stages_of(requests)
-        check_task(artefact, (request for stage in stages for request in stage))
+        check_task(artefact, [*requests, *(request for stage in stages for request in stage)])
         place(artefact.model).eval()
         keys = {request: request.key(split) for stage in stages for request in stage}
         values: dict[Request, Any] = {}
