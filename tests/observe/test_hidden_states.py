@@ -48,7 +48,7 @@ def artefact(tokenizer: Any) -> Artefact:
 def calls(artefact: Artefact) -> Iterator[Counter[str]]:
     """How often each block of the model, and its output layer, ran."""
     counted: Counter[str] = Counter()
-    modules = {str(i): block for i, block in enumerate(causal.layers(artefact.model))}
+    modules = {str(i): block for i, block in enumerate(causal.decoder_blocks(artefact.model))}
     modules["output"] = artefact.model.get_output_embeddings()
     hooks = [
         module.register_forward_pre_hook(lambda *_, name=name: counted.update([name]))
@@ -66,7 +66,7 @@ def plain(artefact: Artefact, ids: np.ndarray) -> np.ndarray:
         block.register_forward_hook(
             lambda _module, _args, output: outputs.append(output[0] if isinstance(output, tuple) else output)
         )
-        for block in causal.layers(artefact.model)
+        for block in causal.decoder_blocks(artefact.model)
     ]
     with torch.no_grad():
         artefact.model(input_ids=torch.from_numpy(ids)[None])

@@ -38,9 +38,12 @@ class Store:
         Reads from disk what is there, and computes the rest in as few passes as possible.
 
         Raises:
-            ConfigError: The artefact's task cannot give a requested observation.
+            ConfigError: The artefact's task cannot give a requested observation, or the artefact is guarded: what is
+                observed here is the bare model.
             ModelError: The model changed since the artefact's digest was taken.
         """
+        if artefact.guard is not None:
+            raise ConfigError("a guarded model is not observed yet: observe the bare one, Artefact(model, task)")
         digest = artefact.verify()
         stages = stages_of(requests)
         check_task(artefact, [*requests, *(request for stage in stages for request in stage)])
