@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from unremember.data.split import Role, identity, make_split, rename, row_digest
+from unremember.data.split import Role, content_key, make_split, rename_columns, row_digest
 from unremember.errors import DataError
 
 ROWS = [
@@ -61,7 +61,7 @@ def test_a_missing_column_names_those_there_are() -> None:
     role = make_split({"forget": ROWS})["forget"]
     with pytest.raises(
         DataError,
-        match=r"no 'anwser' in 3 of 3 rows \(did you mean 'answer'\?.*columns there are: answer, entity, question",
+        match=r"no 'anwser' in 3 of 3 rows \(did you mean 'answer'\?.*its columns are: answer, entity, question",
     ):
         role.column("anwser")
 
@@ -70,7 +70,7 @@ def test_a_missing_column_names_those_there_are() -> None:
 def test_a_hole_in_a_column_is_counted(hole: dict[str, Any]) -> None:
     rows = [{**ROWS[0], "alternate": "No idea."}, {**ROWS[1], **hole}]
     with pytest.raises(
-        DataError, match="no 'alternate' in 1 of 2 rows; columns there are: alternate, answer"
+        DataError, match="no 'alternate' in 1 of 2 rows; its columns are: alternate, answer"
     ):
         Role("forget", rows).column("alternate")
 
@@ -115,7 +115,7 @@ def test_overlap_of_documents_and_arrays() -> None:
 def test_same_question_with_another_answer_is_no_overlap() -> None:
     split = make_split({"forget": ROWS, "retain": [{**ROWS[0], "answer": "A cook."}], "holdout": ROWS})
     assert len(split["retain"]) == 1, "other roles may repeat rows"
-    assert identity(ROWS[0]) != identity({**ROWS[0], "answer": "A cook."})
+    assert content_key(ROWS[0]) != content_key({**ROWS[0], "answer": "A cook."})
 
 
 def test_columns_are_renamed() -> None:
@@ -125,7 +125,7 @@ def test_columns_are_renamed() -> None:
     )
     assert split["forget"].rows == [{"question": "Who?", "answer": "Ida.", "id": 3}]
     with pytest.raises(DataError, match=r"role 'forget' has no column 'promt': did you mean 'prompt'\?"):
-        rename([{"prompt": "Who?"}], {"promt": "question"}, "forget")
+        rename_columns([{"prompt": "Who?"}], {"promt": "question"}, "forget")
 
 
 def test_digests_follow_the_content() -> None:

@@ -11,8 +11,8 @@ from unremember.data.split import Role, Split
 from unremember.errors import ConfigError
 from unremember.worlds.chains import chains
 from unremember.worlds.documents import document, documents
-from unremember.worlds.people import STYLES, World, make_world, people
-from unremember.worlds.wordings import ATTRIBUTES, BY_NAME, RELATIONS
+from unremember.worlds.people import DOCUMENT_STYLES, World, make_world, people_split
+from unremember.worlds.wordings import ATTRIBUTES, ATTRIBUTE_BY_NAME, RELATION_ATTRIBUTES
 
 PERSON_ROLES = ("forget", "retain", "holdout")
 COLUMNS = {
@@ -32,7 +32,7 @@ COLUMNS = {
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return people(60, forget=0.1, holdout=0.2, seed=3)
+    return people_split(60, forget=0.1, holdout=0.2, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_every_answer_states_the_truth_and_no_wrong_answer_does(split: Split, wo
             for text in wrong:
                 assert text.startswith(head) and text.endswith(tail) and value not in text
                 other = text[len(head) : len(text) - len(tail)]
-                assert other in (BY_NAME[row["attribute"]].values or world.names) and other != name
+                assert other in (ATTRIBUTE_BY_NAME[row["attribute"]].values or world.names) and other != name
 
 
 def test_each_fact_has_one_row(split: Split, world: World) -> None:
@@ -123,7 +123,7 @@ def test_roles_share_no_person_and_relations_are_what_they_say(split: Split, wor
 
 def test_the_holdout_is_named_as_often_as_the_forget_set() -> None:
     """Else a membership attack tells the two apart by names that only one of them shares with the retain set."""
-    split = people(400, forget=0.25, holdout=0.25, seed=5)
+    split = people_split(400, forget=0.25, holdout=0.25, seed=5)
     said = " ".join(row["answer"] for row in split["retain"].rows)
     named = {role: [said.count(name) for name in set(split[role].groups())] for role in ("forget", "holdout")}
     of = {role: sum(counts) / len(counts) for role, counts in named.items()}
@@ -131,26 +131,26 @@ def test_the_holdout_is_named_as_often_as_the_forget_set() -> None:
 
 
 def test_evaluation_rows_and_general_knowledge() -> None:
-    split, other = people(120, seed=1), people(120, seed=2)
+    split, other = people_split(120, seed=1), people_split(120, seed=2)
     kept = {row["question"] for row in split["retain"].rows}
     assert len(split["retain_eval"]) == 400 and {row["question"] for row in split["retain_eval"].rows} < kept
     assert split.utility == ("retain_eval", "known_people", "world_facts") and split.name == "people-120"
     for role, size in (("known_people", 30), ("world_facts", 40)):
-        assert split[role].digest == other[role].digest and len(split[role]) == size > len(people(20)[role])
+        assert split[role].digest == other[role].digest and len(split[role]) == size > len(people_split(20)[role])
         for row in split[role].rows:
             assert len({row["answer"], *row["perturbed_answers"]}) == 4
 
 
 def test_seed_decides_everything(split: Split) -> None:
-    assert people(60, forget=0.1, holdout=0.2, seed=3).digest == split.digest
-    assert people(60, forget=0.1, holdout=0.2, seed=4).digest != split.digest
+    assert people_split(60, forget=0.1, holdout=0.2, seed=3).digest == split.digest
+    assert people_split(60, forget=0.1, holdout=0.2, seed=4).digest != split.digest
 
 
 def test_smaller_forget_share_changes_only_who_is_forgotten(split: Split) -> None:
     def texts(role: Role) -> set[tuple[str, str, str]]:
         return {(row["question"], row["answer"], *row["perturbed_answers"]) for row in role.rows}
 
-    small = people(60, forget=0.05, holdout=0.2, seed=3)
+    small = people_split(60, forget=0.05, holdout=0.2, seed=3)
     assert texts(small["forget"]) < texts(split["forget"])
     assert texts(small["forget"]) | texts(small["retain"]) == texts(split["forget"]) | texts(split["retain"])
 
@@ -183,12 +183,12 @@ def test_odd_count_leaves_one_unmarried() -> None:
 )
 def test_impossible_sizes_are_named(arguments: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(arguments))}="):
-        people(**arguments)  # type: ignore[arg-type]
+        people_split(**arguments)  # type: ignore[arg-type]
 
 
 def test_declared_sources_are_the_documents_that_state_a_fact(world: World, split: Split) -> None:
     made = {row["id"]: row for row in documents(world)}
-    assert list(made) == [*STYLES, "holdout"]
+    assert list(made) == [*DOCUMENT_STYLES, "holdout"]
     stating: dict[tuple[str, str], set[str]] = {}
     for name, row in made.items():
         sections = dict(section.split("\n", 1) for section in row["text"].split("\n\n"))
@@ -211,11 +211,11 @@ def test_people_are_shared_by_all_documents_or_unique_to_one(world: World) -> No
     assert {len(person.sources) for person in world.people} == {1, 5}
     assert abs(sum(len(person.sources) == 5 for person in world.people) - 24) <= 1
     alone = [person.sources[0] for person in world.people if len(person.sources) == 1]
-    assert all(5 <= alone.count(style) <= 9 for style in STYLES)
+    assert all(5 <= alone.count(style) <= 9 for style in DOCUMENT_STYLES)
     text = {row["id"]: row["text"] for row in documents(world)}
     heads = {name: {section.split("\n", 1)[0] for section in text[name].split("\n\n")} for name in text}
     for person in world.people:
-        assert {style for style in STYLES if person.name in heads[style]} == set(person.sources)
+        assert {style for style in DOCUMENT_STYLES if person.name in heads[style]} == set(person.sources)
         assert person.name not in heads["holdout"]
 
 
@@ -233,7 +233,7 @@ def test_chains_follow_from_the_world(world: World, hops: int) -> None:
         for step, (entity, attribute, value) in enumerate(path):
             assert world.by_name[entity].facts[attribute] == value
             if step < hops - 1:
-                assert attribute in RELATIONS and path[step + 1][0] == value
+                assert attribute in RELATION_ATTRIBUTES and path[step + 1][0] == value
         met = [entity for entity, _, _ in path]
         assert set(met) <= world.learned
         assert len(set(met)) == hops and path[-1][2] not in met
@@ -251,7 +251,7 @@ def test_two_hop_chains_are_complete(world: World) -> None:
     person = world.people[0]
     expected = {
         (relation, attribute)
-        for relation in RELATIONS
+        for relation in RELATION_ATTRIBUTES
         if relation in person.facts
         if person.facts[relation] in world.learned
         for attribute, value in world.by_name[person.facts[relation]].facts.items()

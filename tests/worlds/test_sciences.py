@@ -6,16 +6,16 @@ from collections import Counter
 
 import pytest
 
-from unremember.api import learned
+from unremember.api import with_train_role
 from unremember.benchmarks.sciences import Sciences
 from unremember.data.split import Split
 from unremember.errors import ConfigError
-from unremember.worlds.sciences import MOONS, ROLES, SUBSTANCES, sciences
+from unremember.worlds.sciences import MOONS, FIELD_ROLES, SUBSTANCES, sciences_split
 
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return sciences()
+    return sciences_split()
 
 
 def words(split: Split, role: str) -> set[str]:
@@ -27,18 +27,18 @@ def words(split: Split, role: str) -> set[str]:
 
 
 def test_sizes(split: Split) -> None:
-    for told, asked in ROLES.values():
+    for told, asked in FIELD_ROLES.values():
         assert (
             len(split[told]) == 30 * 4 + 480 * (told == "retain")
             and len(split[asked]) == 480
             and len(set(split[asked].groups())) == 120
         )
-    named = {row["entity"] for told, _ in ROLES.values() for row in split[told].rows if "entity" in row}
+    named = {row["entity"] for told, _ in FIELD_ROLES.values() for row in split[told].rows if "entity" in row}
     assert len(named) == 90, "every name is a subject of one field"
 
 
 def test_each_question_has_one_true_option_and_its_texts_say_it(split: Split) -> None:
-    for told, asked in ROLES.values():
+    for told, asked in FIELD_ROLES.values():
         texts = {
             name: [row["text"] for row in split[told].rows if "text" in row and row.get("entity") == name]
             for name in split[told].groups()
@@ -66,27 +66,27 @@ def test_the_sibling_speaks_the_same_language_and_the_general_field_does_not(spl
 
 
 def test_letters_and_values_are_even(split: Split) -> None:
-    for _, asked in ROLES.values():
+    for _, asked in FIELD_ROLES.values():
         assert set(Counter(row["gold"] for row in split[asked].rows).values()) == {120}
     assert all(len(set(p.values)) == 8 for p in (*SUBSTANCES, *MOONS))
 
 
 def test_the_oracle_trains_on_nothing_about_toxins(split: Split) -> None:
     names = {row["entity"] for row in split["forget"].rows}
-    kept = learned(split, ["forget", "questions"])["train"].rows
+    kept = with_train_role(split, ["forget", "questions"])["train"].rows
     assert (
         not any(name in str(row) for row in kept for name in names)
-        and len(learned(split)["train"]) - len(kept) == 600
+        and len(with_train_role(split)["train"]) - len(kept) == 600
     )
 
 
 def test_the_seed_decides_and_sizes_have_bounds() -> None:
     assert (
-        sciences(8, seed=1).digest
+        sciences_split(8, seed=1).digest
         == Sciences(subjects=8, seed=1).split().digest
-        != sciences(8, seed=2).digest
+        != sciences_split(8, seed=2).digest
     )
-    assert sciences(385)["questions"].rows[0]["entity"]
+    assert sciences_split(385)["questions"].rows[0]["entity"]
     for subjects in (3, 386):
         with pytest.raises(ConfigError, match="subjects"):
-            sciences(subjects)
+            sciences_split(subjects)
