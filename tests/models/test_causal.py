@@ -14,7 +14,7 @@ from transformers import GPTNeoConfig, MambaConfig
 from architectures import configs
 from unremember.errors import ModelError
 from unremember.models import causal
-from unremember.models.presets import fresh
+from unremember.models.presets import fresh_model
 
 V, D, DEPTH = 61, 32, 3
 TINY = configs(V, D, inner=48, depth=DEPTH, heads=4, context=64)
@@ -28,7 +28,7 @@ NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
 @pytest.fixture(scope="module", params=CONFIGS)
 def net(request: pytest.FixtureRequest) -> Any:
     """A float64 model whose weights are large enough for every part to matter."""
-    model = fresh(CONFIGS[request.param](), 3).double().eval()
+    model = fresh_model(CONFIGS[request.param](), 3).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(
@@ -92,7 +92,7 @@ def test_packed_rows_are_what_each_is_alone(layer: int | None, net: Any) -> None
 )
 @torch.no_grad()
 def test_rows_that_cannot_be_packed_are_padded(config: Any) -> None:
-    model = fresh(config, 3).eval()
+    model = fresh_model(config, 3).eval()
     tokens = torch.randint(2, V, (sum(ROWS),), generator=torch.Generator().manual_seed(2))
     alone = torch.cat([causal.last_hidden(model, row[None])[0] for row in tokens.split(ROWS)])
     assert not causal.packs(model, max(ROWS))
@@ -214,7 +214,7 @@ def test_a_layer_that_is_not_there_is_named(net: Any, ids: Tensor, layer: int) -
 def test_gradients_of_token_logprobs_are_those_of_a_log_softmax(
     budget: int, net: Any, ids: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of hidden states and of all weights, whether logits are kept or made again, and three rows at a time."""
+    """Of hidden states and of all weights, whether logits are kept or made again, three rows at a time."""
     monkeypatch.setattr(causal, "LOGIT_BUDGET", budget)
     monkeypatch.setattr(causal, "READ_BUDGET", 3 * V)
     labels, weights = ids[0, 1:], torch.linspace(-1, 2, 8)

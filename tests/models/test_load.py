@@ -17,8 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from unremember.errors import ModelError, RunError
 from unremember.models import load
 from unremember.models.digest import weights_digest
-from unremember.models.load import load_model, load_tokenizer, save_model
+from unremember.models.load import load_model, save_model
 from unremember.models.presets import small_llama
+from unremember.tasks.tokenizers import load_tokenizer
 
 WEIGHTS = "model.safetensors"
 
@@ -75,7 +76,7 @@ def test_an_unknown_hub_name_without_a_network_is_one_line_at_once(
     read: Any, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(
-        ModelError, match=f"^no model folder {name}, and no such model could be had from the hub.*not known"
+        ModelError, match=f"^no model folder {name}, and no model of this name on the hub.*not known"
     ) as error:
         read(name)
     assert "\n" not in str(error.value) and "".join(capfd.readouterr()) == "", "no retries, no notices"
@@ -116,10 +117,10 @@ def test_the_stated_conversion_works(folder: Path, tiny_llama: Any, tokenizer: A
 
 
 def test_an_empty_folder_says_what_is_there(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"has no \.safetensors weights \(files there: none\)"):
+    with pytest.raises(ModelError, match=r"has no \.safetensors weights \(its files: none\)"):
         load_model(tmp_path)
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(ModelError, match=r"files there: notes\.txt"):
+    with pytest.raises(ModelError, match=r"its files: notes\.txt"):
         load_model(tmp_path)
     with pytest.raises(ModelError, match=r"notes\.txt is a file: give the folder"):
         load_model(tmp_path / "notes.txt")
@@ -170,7 +171,7 @@ def test_a_model_without_tokenizer_says_what_to_put_there(folder: Path) -> None:
 
 
 def killed_save(folder: Path, at: str, tokenizer: Any) -> None:
-    """Save another model in a process that dies: in the weights, before the tokenizer, or at the n-th rename."""
+    """Save a model in a process that dies in the weights, before the tokenizer or at the n-th rename."""
 
     def child() -> None:
         model = small_llama(300, hidden=32, layers=2, heads=2, seed=7)
@@ -235,7 +236,8 @@ class Full:
 def test_a_failing_write_keeps_the_old_model_and_says_what_to_do(folder: Path, tiny_llama: Any) -> None:
     with pytest.raises(
         RunError,
-        match=r"cannot save the model to .*No space left on device; \d+ MB free\): make room, run the same",
+        match=r"cannot save the model to .*No space left on device; \d+ MB free\): "
+        r"make room and run the same command",
     ):
         save_model(small_llama(300, hidden=32, layers=2, heads=2, seed=5), Full(), folder)
     assert weights_digest(load_model(folder)) == weights_digest(tiny_llama)
