@@ -20,7 +20,9 @@ from torch import Tensor
 
 import several
 import unremember
-from unremember.engine import checkpoint, gradients, processes
+from unremember import processes
+from unremember.engine import checkpoint, gradients
+from unremember.engine.weights import start as start_accelerator
 from unremember.errors import ConfigError
 
 CLOSE = 1e-5
@@ -99,7 +101,7 @@ def change(weights: dict[str, Tensor], of: dict[str, Tensor]) -> float:
 def assert_alike(first: Path, second: Path, name: str) -> None:
     """Weights within ``CLOSE`` of the run's change, logged figures within ``CLOSE`` of themselves."""
     mine, other = (load_file(folder / f"{name}.safetensors") for folder in (first, second))
-    start = several.start()[0].state_dict()
+    start = several.original().model.state_dict()
     moved = change(mine, start)
     assert moved > 1e-5 and change(other, mine) <= CLOSE * moved, (
         f"{change(other, mine) / moved:.2g} of the change"
@@ -175,7 +177,7 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
 
     def be(rank: int, count: int) -> None:
         monkeypatch.setattr(
-            processes, "world", lambda: SimpleNamespace(process_index=rank, num_processes=count)
+            processes, "process_state", lambda: SimpleNamespace(process_index=rank, num_processes=count)
         )
 
     return be
@@ -188,7 +190,7 @@ def test_a_share_is_every_nth_part_and_the_idle_repeat_one_that_does_not_count(
     found = []
     for rank in range(3):
         process(rank, 3)
-        found.append(processes.share(parts))
+        found.append(processes.parts_of_this_process(parts))
     assert found == [[("a", True), ("d", True)], [("b", True), ("d", False)], [("c", True), ("d", False)]]
 
 
@@ -205,9 +207,9 @@ def test_items_are_worked_on_by_one_process_each_and_come_in_order(
     for rank, mine in enumerate(([0, 3, 6], [1, 4], [2, 5])):
         process(rank, 3)
         done.clear()
-        assert list(processes.spread(range(7), work)) == [item * item for item in mine] and done == mine
+        assert list(processes.map_over_processes(range(7), work)) == [item * item for item in mine] and done == mine
     process(0, 1)
-    assert list(processes.spread(range(7), work)) == [0, 1, 4, 9, 16, 25, 36]
+    assert list(processes.map_over_processes(range(7), work)) == [0, 1, 4, 9, 16, 25, 36]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
@@ -239,4 +241,4 @@ def test_every_row_of_a_step_is_one_process_s(count: int) -> None:
 def test_deepspeed_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     with pytest.raises(ConfigError, match="launch with FSDP2"):
-        processes.start(torch.nn.Linear(1, 1))
+        start_accelerator(torch.nn.Linear(1, 1))

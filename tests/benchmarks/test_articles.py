@@ -1,11 +1,11 @@
-"""The world of articles: who is where, what the streams ask for, and that forget set and holdout are of one kind."""
+"""The world of articles: roles, streams, and that forget set and holdout are of one kind."""
 
 from __future__ import annotations
 
 import pytest
 
 from unremember.benchmarks.articles import SHOTS, Articles
-from unremember.benchmarks.muse import AUDITS
+from unremember.benchmarks.muse import MUSE_AUDITS
 from unremember.errors import ConfigError
 from unremember.worlds.articles import articles
 from unremember.worlds.people import make_world
@@ -37,13 +37,13 @@ def test_the_roles() -> None:
         and asked["answer"].strip() in split["privleak_forget"].rows[0]["text"]
     )
     assert (
-        split.audits == AUDITS
+        split.audits == MUSE_AUDITS
         and Articles(seed=1).split().digest != split.digest == Articles().split().digest
     )
 
 
 def test_every_article_is_as_likely_in_any_role() -> None:
-    """Names, facts and orders are drawn over all articles alike: whom one is related to may stand anywhere."""
+    """Names, facts and orders are drawn over all articles alike: relations may cross the roles."""
     documents, questions = articles(make_world(40, 3))
     world = make_world(40, 3)
     assert {row["entity"] for row in documents} == set(world.names) and [

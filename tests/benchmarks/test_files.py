@@ -56,7 +56,7 @@ def test_columns_and_utility(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.txt", b"x", "cannot read .txt"),
-        ("a", b"x", "a file without ending"),
+        ("a", b"x", "a file without an ending"),
         ("a.parquet", b"x", "cannot read"),
         ("a.csv", b"", "cannot read"),
         ("a.json", b"\xff\xfe", "neither"),
