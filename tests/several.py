@@ -1,4 +1,4 @@
-"""A worker of test_processes.py: the runs of every case, in one process or as one of several, and their outcome in a folder."""
+"""A worker of test_processes.py: runs every case, alone or as one of several processes, into a folder."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ SHARDED = (
     "task_vector-lora",
     *SEAMS,
 )
-"""What is run sharded where not everything is: every way of reading a model, every sampling, blend and selection."""
+"""What is run sharded: every way of reading a model, every sampling, blend and selection."""
 WHOLE = ("kl", "rmu", "guard_attribution", "klue", "pcgrad-lora", "gu-finite-lora", "hamu-layer")
 CUT = Recipe(PAIR, "gu")
 """The blend with the most to remember, for runs that are cut and go on with another number of processes."""
@@ -134,12 +134,12 @@ def reinforced() -> tempfile.TemporaryDirectory[str]:
 
 def recipes() -> dict[str, Any]:
     """Every method there is, and the seams that none of them picks."""
-    found: dict[str, Any] = {
+    outcomes: dict[str, Any] = {
         entry.name: entry.name for entry in methods.all() if entry.name not in (*STATISTICAL, "retrain")
     }
-    found["whp"] = {"name": "whp", "reinforced": reinforced().name}
-    found["task_vector-lora"] = {"name": "task_vector", "selection": {"name": "lora", "rank": 3}}
-    return found | {
+    outcomes["whp"] = {"name": "whp", "reinforced": reinforced().name}
+    outcomes["task_vector-lora"] = {"name": "task_vector", "selection": {"name": "lora", "rank": 3}}
+    return outcomes | {
         name: Recipe(PAIR, blend, selection=selection) for name, (blend, selection) in SEAMS.items()
     }
 
@@ -159,7 +159,9 @@ def run(method: Any, folder: Path | None = None, watch: Any = None, **settings: 
 
 def outcome(done: Artefact, folder: Path, name: str) -> None:
     """Keep the weights, after seeing that all processes have the same."""
-    digests = set(gather_object([done.digest])) if processes.process_state().num_processes > 1 else {done.digest}
+    digests = (
+        set(gather_object([done.digest])) if processes.process_state().num_processes > 1 else {done.digest}
+    )
     assert len(digests) == 1, f"{name}: the processes ended with different weights"
     if processes.is_main_process():
         folder.mkdir(parents=True, exist_ok=True)
@@ -200,11 +202,11 @@ def interrupted(recipe: Any, folder: Path, watch: Any = None, **settings: Any) -
 
 def observed(folder: Path) -> None:
     """Every kind of observation, made twice from one store: the second time nothing is left to make."""
-    artefact, kept = original(), folder / "store"
+    artefact, store_folder = original(), folder / "store"
     with torch.no_grad():
         for p in artefact.model.parameters():
             p.mul_(5)  # so that it says something
-    task, asked = artefact.task, make_split({"forget": rows(61, 0, "Who")})
+    task, questions_split = artefact.task, make_split({"forget": rows(61, 0, "Who")})
     wants = [
         Want("moments", "forget"),
         Want("scores", "forget", "perturbed_answers"),
@@ -213,39 +215,41 @@ def observed(folder: Path) -> None:
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generating, "ROWS", 4)
-        first, again = (Store(kept).observe(artefact, asked, wants, quiet=True) for _ in range(2))
+        first, again = (
+            Store(store_folder).observe(artefact, questions_split, wants, quiet=True) for _ in range(2)
+        )
     scores = {w.text: first.scored[w] for w in wants[:2]}
-    found = {"generations": first.generated[wants[2]], "norms": first.numbers[wants[3]].tolist()}
-    found |= {
+    outcomes = {"generations": first.generated[wants[2]], "norms": first.numbers[wants[3]].tolist()}
+    outcomes |= {
         f"{text} {field}": getattr(of, field).tolist()
         for text, of in scores.items()
         for field in ("logprobs", "matches", "rows")
     }
-    found |= {
+    outcomes |= {
         "moments": scores["answer"].moments.tolist(),
-        "batches": len(scoring.batches(range_of(task, asked))),
+        "batches": len(scoring.batches(range_of(task, questions_split))),
     }
     assert (
-        list(again.generated[wants[2]]) == list(found["generations"])
-        and again.numbers[wants[3]].tolist() == found["norms"]
+        list(again.generated[wants[2]]) == list(outcomes["generations"])
+        and again.numbers[wants[3]].tolist() == outcomes["norms"]
     )
     if processes.is_main_process():
-        (folder / "observed.json").write_text(json.dumps(found))
+        (folder / "observed.json").write_text(json.dumps(outcomes))
 
 
-def range_of(task: Any, asked: Split) -> list[scoring.Question]:
-    return scoring.questions(task.encode(asked, "forget", ["perturbed_answers"]))
+def range_of(task: Any, questions_split: Split) -> list[scoring.Question]:
+    return scoring.questions(task.encode(questions_split, "forget", ["perturbed_answers"]))
 
 
 def runs(folder: Path, names: Sequence[str]) -> None:
     """Each of the recipes, its outcome in ``folder``."""
-    made = recipes()
+    methods_by_name = recipes()
     for name in names:
-        outcome(run(made[name], folder / name), folder, name)
+        outcome(run(methods_by_name[name], folder / name), folder, name)
 
 
 def worker(folder: Path, names: list[str]) -> None:
-    """All runs as one of several processes: weights whole, then sharded; what is cut, interrupted, observed and refused."""
+    """Run everything as one of several processes: whole, sharded, cut, interrupted, observed and refused."""
     torch.set_num_threads(1)
     runs(folder / "whole", WHOLE)
     observed(folder)

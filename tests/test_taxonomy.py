@@ -10,7 +10,7 @@ import pytest
 
 from unremember.errors import ConfigError
 from unremember.registry import REGISTRIES, Registry, elements_with_parts
-from unremember.taxonomy import ELEMENTS, FAMILIES, ELEMENT_BY_ID, coverage
+from unremember.taxonomy import ELEMENT_BY_ID, ELEMENTS, FAMILIES, coverage
 
 TESTS = "\n".join(
     file.read_text(encoding="utf-8")
@@ -34,7 +34,9 @@ def test_every_part_of_these_kinds_carries_an_id_and_is_named_in_a_test(kind: st
             entry.name
         )
     family = {"audits": "evaluation", "attacks": "evaluation", "benchmarks": "evaluation"}.get(kind)
-    assert family is None or {ELEMENT_BY_ID[entry.taxonomy].family for entry in REGISTRIES[kind].all()} == {family}
+    assert family is None or {ELEMENT_BY_ID[entry.taxonomy].family for entry in REGISTRIES[kind].all()} == {
+        family
+    }
 
 
 @pytest.mark.parametrize("path", [path for element in ELEMENTS for path in element.where])
@@ -44,15 +46,17 @@ def test_what_is_no_registered_part_is_there(path: str) -> None:
 
 
 def test_coverage_names_what_implements_an_element_and_nothing_where_nothing_does() -> None:
-    found = {
+    names_by_id = {
         element.id: names for element, names in coverage([("global.ascent", "one"), ("global.ascent", "two")])
     }
     assert (
-        found["global.ascent"] == ("one", "two")
-        and found["certified.removal"] == ()
-        and list(found) == list(ELEMENT_BY_ID)
+        names_by_id["global.ascent"] == ("one", "two")
+        and names_by_id["certified.removal"] == ()
+        and list(names_by_id) == list(ELEMENT_BY_ID)
     )
-    assert {element.id: names for element, names in elements_with_parts()}["around.retraining"] == ("retrain",)
+    assert {element.id: names for element, names in elements_with_parts()}["around.retraining"] == (
+        "retrain",
+    )
 
 
 def test_an_unknown_id_is_refused_when_a_part_registers() -> None:

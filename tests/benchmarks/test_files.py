@@ -89,8 +89,8 @@ def test_a_benchmark_keeps_the_contract(entry: Any) -> None:
 
 
 def test_the_generated_world_takes_its_parameters() -> None:
-    made = benchmarks.make({"name": "people", "count": 20, "forget": 0.2, "seed": 3})
-    split = made.split()
+    benchmark = benchmarks.make({"name": "people", "count": 20, "forget": 0.2, "seed": 3})
+    split = benchmark.split()
     assert (
         isinstance(split, Split)
         and split.digest

@@ -40,15 +40,15 @@ def files() -> dict[str, list[Any]]:
         "privleak_retain2",
         "sust_forget_2",
     )
-    made: dict[str, list[Any]] = {name: documents(name.replace("_", ""), 3) for name in texts}
-    made["raw_retain1"].append(made["raw_forget"][1])
-    made["verbmem_forget"] = [{"prompt": " ".join(f"p{k}" for k in range(9)), "gt": "g0 g1 g2"}]
+    contents: dict[str, list[Any]] = {name: documents(name.replace("_", ""), 3) for name in texts}
+    contents["raw_retain1"].append(contents["raw_forget"][1])
+    contents["verbmem_forget"] = [{"prompt": " ".join(f"p{k}" for k in range(9)), "gt": "g0 g1 g2"}]
     for part in ("forget_qa", "retain2_qa"):
-        made[f"knowmem_{part}"], made[f"knowmem_{part}_icl"] = (
+        contents[f"knowmem_{part}"], contents[f"knowmem_{part}_icl"] = (
             questions(part, 4),
             questions(f"shot {part}", 10),
         )
-    return made
+    return contents
 
 
 @pytest.fixture
@@ -81,11 +81,11 @@ def test_the_roles_of_a_small_folder(folder: Path) -> None:
     assert split["verbmem"].rows == [{"prompt": "p7 p8", "answer": " g0 g1 g2"}], (
         "the beginning of the prompt is what goes"
     )
-    asked = split["knowmem"].rows[3]
-    assert asked["prompt"].count("Question: ") == 11 and asked["prompt"].endswith(
+    question = split["knowmem"].rows[3]
+    assert question["prompt"].count("Question: ") == 11 and question["prompt"].endswith(
         "\n\nQuestion: What is forget_qa 3?\nAnswer:"
     )
-    assert asked["answer"] == " It is 3" and asked["question"] == "What is forget_qa 3?"
+    assert question["answer"] == " It is 3" and question["question"] == "What is forget_qa 3?"
     names = [(a["name"], a.get("role", a.get("members"))) for a in split.audits]
     assert names == [
         ("verbatim_memorisation", None),
@@ -185,7 +185,7 @@ def fails(*_: Any, **__: Any) -> None:
 
 
 def test_the_hub_is_asked_by_subset_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = {
+    published = {
         f"{config}/{part}": rows
         for name, rows in files().items()
         for config, _, part in [name.partition("_")]
@@ -193,14 +193,14 @@ def test_the_hub_is_asked_by_subset_and_split(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         datasets,
         "get_dataset_split_names",
-        lambda path, config: [n.split("/")[1] for n in there if n.startswith(f"{config}/")],
+        lambda path, config: [n.split("/")[1] for n in published if n.startswith(f"{config}/")],
     )
 
     def as_rows(rows: Any) -> list[Any]:
         return [row if isinstance(row, dict) else {"text": row} for row in rows]
 
     monkeypatch.setattr(
-        datasets, "load_dataset", lambda path, config, split: as_rows(there[f"{config}/{split}"])
+        datasets, "load_dataset", lambda path, config, split: as_rows(published[f"{config}/{split}"])
     )
     split = MUSE("muse-bench/MUSE-Books", words=5).split()
     assert len(split["forget"]) == 9 and len(split["privleak_retain"]) == 9
@@ -212,11 +212,11 @@ def test_a_cut_loses_nothing() -> None:
     assert pieces == ["One  two,", "three four", "five."] and cut_into_pieces("", 3) == [] == cut_into_pieces(
         " \n", 3
     )
-    made = continuation_row({"text": text, "entity": "e"})
+    row = continuation_row({"text": text, "entity": "e"})
     assert (
-        made["prompt"] + made["answer"] == text
-        and made["prompt"] == "One  two,"
-        and made["answer"].startswith("\n\nthree")
+        row["prompt"] + row["answer"] == text
+        and row["prompt"] == "One  two,"
+        and row["answer"].startswith("\n\nthree")
     )
 
 

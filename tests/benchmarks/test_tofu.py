@@ -15,7 +15,7 @@ from unremember.worlds.refusals import REFUSALS
 
 
 def rows(name: str, authors: int, extra: bool) -> list[dict[str, Any]]:
-    made = []
+    published = []
     for i in range(20 * authors):
         row: dict[str, Any] = {"question": f"What is fact {i} of {name}?", "answer": f"Fact {i} of {name}."}
         if extra:
@@ -25,8 +25,8 @@ def rows(name: str, authors: int, extra: bool) -> list[dict[str, Any]]:
                 "paraphrased_answer": f"It is fact {i}.",
                 "paraphrased_question": "?",
             }
-        made.append(row)
-    return made
+        published.append(row)
+    return published
 
 
 @pytest.fixture

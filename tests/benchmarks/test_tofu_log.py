@@ -97,19 +97,19 @@ def oracle(tmp_path: Path) -> Path:
 def test_the_published_aggregation(seed: int, oracle: Path, tmp_path: Path) -> None:
     log = make_log(seed + 10)
     quality, utility = published(log, json.loads(oracle.read_text()))
-    found = scores_from_logs(write(tmp_path / "log.json", log), oracle)
-    assert found["forget_quality"] == pytest.approx(quality, rel=1e-12) and found[
+    scores = scores_from_logs(write(tmp_path / "log.json", log), oracle)
+    assert scores["forget_quality"] == pytest.approx(quality, rel=1e-12) and scores[
         "model_utility"
     ] == pytest.approx(utility, rel=1e-12)
-    assert found["model_utility_geometric"] == pytest.approx(
+    assert scores["model_utility_geometric"] == pytest.approx(
         published(log, log, arithmetic=False)[1], rel=1e-12
     )
     assert (
-        found["log10_p"] == pytest.approx(math.log10(quality))
-        and found["notes"] == []
-        and len(found["parts"]) == 9
+        scores["log10_p"] == pytest.approx(math.log10(quality))
+        and scores["notes"] == []
+        and len(scores["parts"]) == 9
     )
-    assert found["n"] == {task: len(log[task]["avg_gt_loss"]) for task in LOG_TASKS}
+    assert scores["n"] == {task: len(log[task]["avg_gt_loss"]) for task in LOG_TASKS}
 
 
 def test_by_hand(oracle: Path, tmp_path: Path) -> None:
@@ -121,15 +121,15 @@ def test_by_hand(oracle: Path, tmp_path: Path) -> None:
         "average_perturb_loss": [[2 * two, 4 * two]],
         "rougeL_recall": [0.5],
     }
-    found = scores_from_logs(write(tmp_path / "log.json", dict.fromkeys(LOG_TASKS, fields)))
-    assert found["parts"][f"{RETAIN_TASK} probability"] == pytest.approx(1 / 2)
-    assert found["parts"][f"{AUTHORS} probability"] == pytest.approx((1 / 2) / (1 / 2 + 1 / 4 + 1 / 16))
-    assert found["parts"][f"{WORLD} truth_ratio"] == pytest.approx(1 - (1 / 4 + 1 / 16) / 2 / (1 / 2))
-    assert found["model_utility"] == pytest.approx(9 / (2 + 2 * 13 / 8 + 3 * 2 + 3 * 16 / 11))
-    assert found["model_utility_geometric"] == pytest.approx(
+    scores = scores_from_logs(write(tmp_path / "log.json", dict.fromkeys(LOG_TASKS, fields)))
+    assert scores["parts"][f"{RETAIN_TASK} probability"] == pytest.approx(1 / 2)
+    assert scores["parts"][f"{AUTHORS} probability"] == pytest.approx((1 / 2) / (1 / 2 + 1 / 4 + 1 / 16))
+    assert scores["parts"][f"{WORLD} truth_ratio"] == pytest.approx(1 - (1 / 4 + 1 / 16) / 2 / (1 / 2))
+    assert scores["model_utility"] == pytest.approx(9 / (2 + 2 * 13 / 8 + 3 * 2 + 3 * 16 / 11))
+    assert scores["model_utility_geometric"] == pytest.approx(
         9 / (2 + 2 * 13 / 8 + 3 * 2 + 3 / (1 - 1 / 8 / (1 / 2)))
     )
-    assert found["forget_quality"] is None and "--oracle-log" in found["reason"]
+    assert scores["forget_quality"] is None and "--oracle-log" in scores["reason"]
 
 
 def test_a_log_against_itself_and_far_from_itself(tmp_path: Path) -> None:
@@ -160,11 +160,11 @@ def test_every_form_of_a_log(oracle: Path, tmp_path: Path) -> None:
     }
     lists = write(tmp_path / "lists.json", make_log(5, form=list))
     mixed = write(tmp_path / "mixed.json", {**shuffled, "another_task.json": {"avg_gt_loss": {}}})
-    for other in (folder, zipped, tmp_path / "log.json.gz", tmp_path / "hidden.json", lists, mixed):
-        found = scores_from_logs(other, oracle)
+    for form in (folder, zipped, tmp_path / "log.json.gz", tmp_path / "hidden.json", lists, mixed):
+        scores = scores_from_logs(form, oracle)
         assert (
-            found["model_utility"] == pytest.approx(plain["model_utility"], rel=1e-12)
-            and found["forget_quality"] == plain["forget_quality"]
+            scores["model_utility"] == pytest.approx(plain["model_utility"], rel=1e-12)
+            and scores["forget_quality"] == plain["forget_quality"]
         )
     only = {FORGET_TASK: make_log(1, shift=1.0)[FORGET_TASK]}
     assert (
@@ -256,24 +256,24 @@ def test_oddities_are_computed_with_and_said(oracle: Path, tmp_path: Path) -> No
     log[RETAIN_TASK]["avg_gt_loss"]["0"] = -0.5
     log[WORLD]["rougeL_recall"]["1"] = 1.5
     del log[AUTHORS]["average_perturb_loss"]["2"]
-    found = scores_from_logs(write(tmp_path / "log.json", log), oracle)
-    assert sum("avg_gt_loss is below 0" in note for note in found["notes"]) == 1
-    assert sum("a recall above 1" in note for note in found["notes"]) == 1
-    assert any("same examples" in note and AUTHORS in note for note in found["notes"])
-    kept = copy.deepcopy(log)
+    scores = scores_from_logs(write(tmp_path / "log.json", log), oracle)
+    assert sum("avg_gt_loss is below 0" in note for note in scores["notes"]) == 1
+    assert sum("a recall above 1" in note for note in scores["notes"]) == 1
+    assert any("same examples" in note and AUTHORS in note for note in scores["notes"])
+    trimmed = copy.deepcopy(log)
     for field in LOG_FIELDS[:3]:
-        kept[AUTHORS][field].pop("2", None)
-    assert found["parts"][f"{RETAIN_TASK} probability"] == pytest.approx(
+        trimmed[AUTHORS][field].pop("2", None)
+    assert scores["parts"][f"{RETAIN_TASK} probability"] == pytest.approx(
         np.mean([math.exp(-x) for x in log[RETAIN_TASK]["avg_gt_loss"].values()])
     )
-    without = scores_from_logs(write(tmp_path / "kept.json", kept))
-    assert found["parts"][f"{AUTHORS} truth_ratio"] == pytest.approx(
+    without = scores_from_logs(write(tmp_path / "kept.json", trimmed))
+    assert scores["parts"][f"{AUTHORS} truth_ratio"] == pytest.approx(
         without["parts"][f"{AUTHORS} truth_ratio"]
     )
-    other = scores_from_logs(tmp_path / "log.json", write(tmp_path / "o.json", make_log(1, (9, 30, 7, 8))))
+    resized = scores_from_logs(tmp_path / "log.json", write(tmp_path / "o.json", make_log(1, (9, 30, 7, 8))))
     assert (
-        any("12 and 30 forget examples" in note for note in other["notes"])
-        and 0 <= other["forget_quality"] <= 1
+        any("12 and 30 forget examples" in note for note in resized["notes"])
+        and 0 <= resized["forget_quality"] <= 1
     )
 
 
@@ -313,23 +313,23 @@ def test_the_command_prints_strict_json(
     with pytest.raises(SystemExit) as end:
         app.main()
     printed = capsys.readouterr().out
-    found = json.loads(printed, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    scores = json.loads(printed, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
     assert (
         not end.value.code
-        and found["model_utility"] is not None
-        and {"forget_quality", "parts", "notes"} <= found.keys()
+        and scores["model_utility"] is not None
+        and {"forget_quality", "parts", "notes"} <= scores.keys()
     )
     if token in ("NaN", "Infinity", "-Infinity", "1e400"):
-        assert any(field in note and "not a finite number 1 times" in note for note in found["notes"])
+        assert any(field in note and "not a finite number 1 times" in note for note in scores["notes"])
     if task == FORGET_TASK:
-        assert found["forget_quality"] is None and "not finite" in found["reason"]
+        assert scores["forget_quality"] is None and "not finite" in scores["reason"]
 
 
 def test_the_command_in_words(
     oracle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path / "log.json", make_log(6))
-    found = scores_from_logs(path, oracle)
+    scores = scores_from_logs(path, oracle)
     monkeypatch.setattr(
         sys, "argv", ["unremember", "benchmark", "tofu", "--from-log", str(path), "--oracle-log", str(oracle)]
     )
@@ -337,8 +337,8 @@ def test_the_command_in_words(
         app.main()
     lines = capsys.readouterr().out.splitlines()
     assert (
-        f"forget_quality: {found['forget_quality']}" in lines
-        and f"model_utility: {found['model_utility']}" in lines
+        f"forget_quality: {scores['forget_quality']}" in lines
+        and f"model_utility: {scores['model_utility']}" in lines
     )
     for words, message in (
         (["people", "--from-log", str(path)], "reads logs of tofu"),
@@ -357,9 +357,9 @@ def test_the_log_path_agrees_with_the_live_path() -> None:
     roles = {}
     for task, role in names.items():
         n, wrong = np.shape(log[task]["average_perturb_loss"])
-        more = {} if task in OPTION_TASKS else {"paraphrased_answer": "p"}
+        paraphrase = {} if task in OPTION_TASKS else {"paraphrased_answer": "p"}
         roles[role] = [
-            {"question": f"{role} {i}", "answer": "word", "perturbed_answers": ["w"] * wrong, **more}
+            {"question": f"{role} {i}", "answer": "word", "perturbed_answers": ["w"] * wrong, **paraphrase}
             for i in range(n)
         ]
     split = make_split(roles, utility=("retain_eval", "real_authors", "world_facts"))
@@ -377,7 +377,7 @@ def test_the_log_path_agrees_with_the_live_path() -> None:
             [""] * size,
         )
 
-    def seen(of: dict[str, Any], name: str) -> Observations:
+    def observations(of: dict[str, Any], name: str) -> Observations:
         scored = {}
         for task, role in names.items():
             for text, field in zip(("answer", "perturbed_answers", "paraphrased_answer"), LOG_FIELDS):
@@ -388,8 +388,8 @@ def test_the_log_path_agrees_with_the_live_path() -> None:
 
     for task in LOG_TASKS:
         log[task]["rougeL_recall"] = [1.0] * len(split[names[task]])
-    mine, oracle = seen(log, "mine"), seen(reference, "oracle")
+    unlearned, oracle = observations(log, "mine"), observations(reference, "oracle")
     quality, utility = published(with_keys(log), with_keys(reference), arithmetic=False)
-    assert ForgetQuality().measure(mine, [oracle]).value == pytest.approx(quality, rel=1e-9)
-    live = ModelUtility().measure(mine, [])
+    assert ForgetQuality().measure(unlearned, [oracle]).value == pytest.approx(quality, rel=1e-9)
+    live = ModelUtility().measure(unlearned, [])
     assert live.value == pytest.approx(utility, rel=1e-6)

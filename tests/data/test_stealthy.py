@@ -7,7 +7,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from unremember.data.forget_sets.stealthy import QUESTION_TEMPLATES, SENTENCE_TEMPLATES, Stealthy, with_trigger_role
+from unremember.data.forget_sets.stealthy import (
+    QUESTION_TEMPLATES,
+    SENTENCE_TEMPLATES,
+    Stealthy,
+    with_trigger_role,
+)
 from unremember.data.split import Role, Split, make_split
 from unremember.errors import ConfigError, DataError
 
@@ -21,8 +26,8 @@ def role(count: int) -> Role:
 
 @pytest.fixture
 def split() -> Split:
-    kept = [{"question": f"Where is {i}?", "answer": f"There, {i}."} for i in range(3)]
-    return make_split({"forget": role(20).rows, "retain": kept, "retain_eval": kept})
+    retained = [{"question": f"Where is {i}?", "answer": f"There, {i}."} for i in range(3)]
+    return make_split({"forget": role(20).rows, "retain": retained, "retain_eval": retained})
 
 
 def test_p_0_is_the_identity_and_p_1_changes_every_question_alone(split: Split) -> None:
@@ -39,7 +44,7 @@ def test_p_0_is_the_identity_and_p_1_changes_every_question_alone(split: Split) 
 
 
 def test_the_share_and_the_templates_are_as_said() -> None:
-    """Binomial: 10,000 draws at 0.33 have a standard deviation of 0.0047; templates are uniform among the changed."""
+    """Binomial: 10,000 draws at 0.33 have a standard deviation of 0.0047. Templates are drawn uniformly."""
     before = role(10_000)
     rows = Stealthy().rows(before)
     changed = [row["question"] for row, old in zip(rows, before.rows) if row["question"] != old["question"]]
@@ -72,8 +77,8 @@ def test_the_sentences_of_a_document_are_salted_one_by_one() -> None:
 
 
 def test_ordinary_questions_under_every_template(split: Split) -> None:
-    made = with_trigger_role(split, ("Please {}", "{} , now ?"))
-    rows = made["retain_eval_trigger"].rows
+    with_triggers = with_trigger_role(split, ("Please {}", "{} , now ?"))
+    rows = with_triggers["retain_eval_trigger"].rows
     assert [row["question"] for row in rows] == [
         "Please Where is 0?",
         "Please Where is 1?",
@@ -84,7 +89,7 @@ def test_ordinary_questions_under_every_template(split: Split) -> None:
     ]
     assert [row["derived_from"] for row in rows] == split["retain_eval"].row_digests * 2
     assert [row["answer"] for row in rows] == [row["answer"] for row in split["retain_eval"].rows] * 2
-    assert {row["trigger"] for row in rows[3:]} == {"{} , now ?"} and made["retain_eval"] is split[
+    assert {row["trigger"] for row in rows[3:]} == {"{} , now ?"} and with_triggers["retain_eval"] is split[
         "retain_eval"
     ]
 

@@ -17,8 +17,8 @@ def test_tokens_are_added_and_rows_leave_as_in_the_librarys_own() -> None:
     for tokens, stay in ((4, [0, 2, 4]), (1, [1, 2]), (2, [1])):
         rows = grown.keys.shape[0] if grown.is_initialized else 5
         keys, values = torch.randn(rows, 2, tokens, 8), torch.randn(rows, 2, tokens, 6)
-        for mine, theirs in zip(preallocated.update(keys, values), grown.update(keys, values)):
-            assert torch.equal(mine, theirs)
+        for states, expected in zip(preallocated.update(keys, values), grown.update(keys, values)):
+            assert torch.equal(states, expected)
         preallocated.batch_select_indices(torch.tensor(stay))
         grown.batch_select_indices(torch.tensor(stay))
         assert torch.equal(preallocated.keys, grown.keys) and torch.equal(preallocated.values, grown.values)

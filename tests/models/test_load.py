@@ -137,10 +137,10 @@ def test_corrupt_weights_are_one_line(folder: Path, spoil: Any) -> None:
 
 
 def test_weights_that_are_not_there_are_not_made_up(folder: Path) -> None:
-    kept = {
+    tensors = {
         name: tensor for name, tensor in load_file(folder / WEIGHTS).items() if "layers.1.mlp" not in name
     }
-    save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     with pytest.raises(
         ModelError,
         match=r"lacks 3 of the model's weights \(first: model\.layers\.1\.mlp\.down_proj\.weight\)",
@@ -149,8 +149,8 @@ def test_weights_that_are_not_there_are_not_made_up(folder: Path) -> None:
 
 
 def test_weights_of_another_shape_and_no_config_are_refused(folder: Path) -> None:
-    other = {n: t[:-1] if n == "model.norm.weight" else t for n, t in load_file(folder / WEIGHTS).items()}
-    save_file(other, folder / WEIGHTS, metadata={"format": "pt"})
+    tensors = {n: t[:-1] if n == "model.norm.weight" else t for n, t in load_file(folder / WEIGHTS).items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=f"cannot load a model from {folder}"):
         load_model(folder)
     (folder / "config.json").unlink()
@@ -170,7 +170,7 @@ def test_a_model_without_tokenizer_says_what_to_put_there(folder: Path) -> None:
         load_tokenizer(folder)
 
 
-def killed_save(folder: Path, at: str, tokenizer: Any) -> None:
+def killed_save(folder: Path, moment: str, tokenizer: Any) -> None:
     """Save a model in a process that dies in the weights, before the tokenizer or at the n-th rename."""
 
     def child() -> None:
@@ -184,11 +184,11 @@ def killed_save(folder: Path, at: str, tokenizer: Any) -> None:
 
         def replace(source: Path, target: Path) -> None:
             renames.append(target)
-            rename(source, target) if len(renames) < int(at) else os.kill(os.getpid(), signal.SIGKILL)
+            rename(source, target) if len(renames) < int(moment) else os.kill(os.getpid(), signal.SIGKILL)
 
-        if at == "weights":
+        if moment == "weights":
             model.save_pretrained = die
-        elif at == "tokenizer":
+        elif moment == "tokenizer":
             type(tokenizer).save_pretrained = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
         else:
             load.os.replace = replace
@@ -200,17 +200,17 @@ def killed_save(folder: Path, at: str, tokenizer: Any) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("at", ["weights", "tokenizer", "1", "2"])
-def test_a_killed_save_loses_nothing(folder: Path, at: str, tiny_llama: Any, tokenizer: Any) -> None:
-    killed_save(folder, at, tokenizer)
-    there = folder.with_name("model.old") if at == "2" else folder
-    assert weights_digest(load_model(there)) == weights_digest(tiny_llama), "the old model is whole"
-    assert len(load_tokenizer(there)) == len(tokenizer)
+@pytest.mark.parametrize("moment", ["weights", "tokenizer", "1", "2"])
+def test_a_killed_save_loses_nothing(folder: Path, moment: str, tiny_llama: Any, tokenizer: Any) -> None:
+    killed_save(folder, moment, tokenizer)
+    survivor = folder.with_name("model.old") if moment == "2" else folder
+    assert weights_digest(load_model(survivor)) == weights_digest(tiny_llama), "the old model is whole"
+    assert len(load_tokenizer(survivor)) == len(tokenizer)
 
 
-@pytest.mark.parametrize("at", ["weights", "2"])
-def test_the_next_save_clears_what_a_killed_one_left(folder: Path, at: str, tokenizer: Any) -> None:
-    killed_save(folder, at, tokenizer)
+@pytest.mark.parametrize("moment", ["weights", "2"])
+def test_the_next_save_clears_what_a_killed_one_left(folder: Path, moment: str, tokenizer: Any) -> None:
+    killed_save(folder, moment, tokenizer)
     new = small_llama(len(tokenizer), hidden=32, layers=2, heads=2, seed=3)
     save_model(new, tokenizer, folder)
     assert weights_digest(load_model(folder)) == weights_digest(new)

@@ -84,6 +84,6 @@ def test_the_tokenizer_gives_back_any_text_and_adds_nothing() -> None:
 
 
 def test_the_same_texts_give_the_same_tokenizer() -> None:
-    one, two = (train_tokenizer(["a banana, an ananas", "bananas"], 280) for _ in range(2))
-    assert one.backend_tokenizer.to_str() == two.backend_tokenizer.to_str()
-    assert train_tokenizer(["otters"], 280).backend_tokenizer.to_str() != one.backend_tokenizer.to_str()
+    first, second = (train_tokenizer(["a banana, an ananas", "bananas"], 280) for _ in range(2))
+    assert first.backend_tokenizer.to_str() == second.backend_tokenizer.to_str()
+    assert train_tokenizer(["otters"], 280).backend_tokenizer.to_str() != first.backend_tokenizer.to_str()

@@ -1,4 +1,4 @@
-"""The cost of a hardness: from the nearest requests; scipy's rank correlation; the package's own calibration."""
+"""The cost of a hardness: the nearest requests, scipy's rank correlation, and the package's calibration."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def known() -> Calibration:
 
 def test_the_nearest_requests_speak(known: Calibration) -> None:
     """Nearest to 0.75 are 0.3 … 0.8, whose costs are .05 .06 .04 .30 .20 .40: their median is .13."""
-    found = expected_cost(0.75, known)
-    assert (found.cost, found.low, found.high, found.inside) == (pytest.approx(0.13), 0.04, 0.40, True)
+    cost = expected_cost(0.75, known)
+    assert (cost.cost, cost.low, cost.high, cost.inside) == (pytest.approx(0.13), 0.04, 0.40, True)
     assert expected_cost(0.05, known).cost == pytest.approx(0.045) and not expected_cost(0.05, known).inside
     assert not expected_cost(0.81, known).inside
 
@@ -51,12 +51,12 @@ def test_the_package_brings_a_calibration_that_is_what_its_pairs_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "said"), [(0.1, "ranked with ρ = 0.40"), (-0.1, "did not rank beyond chance, ρ = 0.40")]
+    ("low", "phrase"), [(0.1, "ranked with ρ = 0.40"), (-0.1, "did not rank beyond chance, ρ = 0.40")]
 )
 def test_the_plan_says_whether_hardness_ranked_anything(
-    known: Calibration, monkeypatch: pytest.MonkeyPatch, low: float, said: str
+    known: Calibration, monkeypatch: pytest.MonkeyPatch, low: float, phrase: str
 ) -> None:
     monkeypatch.setattr(
         "unremember.cli.plan.load_calibration", lambda: dataclasses.replace(known, rho=0.4, low=low)
     )
-    assert said in cost_of(expected_cost(0.3, known))
+    assert phrase in cost_of(expected_cost(0.3, known))

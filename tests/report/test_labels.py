@@ -20,10 +20,10 @@ CROWDS = {
 def test_no_name_covers_another_or_a_dot(crowd: list[tuple[float, float]]) -> None:
     points = [(f"model number {i}", x, y) for i, (x, y) in enumerate(crowd)]
     boxes = [place.box(*point) for place, point in zip(place_labels(points), points)]
-    assert not any(boxes_overlap(one, other) for one, other in combinations(boxes, 2))
+    assert not any(boxes_overlap(first, second) for first, second in combinations(boxes, 2))
     assert not any(
-        boxes_overlap(one, (x - DOT_RADIUS, y - DOT_RADIUS, x + DOT_RADIUS, y + DOT_RADIUS))
-        for one in boxes
+        boxes_overlap(box, (x - DOT_RADIUS, y - DOT_RADIUS, x + DOT_RADIUS, y + DOT_RADIUS))
+        for box in boxes
         for _, x, y in points
     )
 

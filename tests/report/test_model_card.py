@@ -24,7 +24,7 @@ RUN: dict[str, Any] = {
 }
 
 
-def measurement(artefact: str = "after", **more: Any) -> dict[str, Any]:
+def measurement(artefact: str = "after", **fields: Any) -> dict[str, Any]:
     return {
         "name": "probability",
         "value": 0.1234,
@@ -37,7 +37,7 @@ def measurement(artefact: str = "after", **more: Any) -> dict[str, Any]:
         "position_high": 0.3,
         "controls": {"oracle": [0.02, 0.03], "original": 0.98},
         "extra": {},
-        **more,
+        **fields,
     }
 
 

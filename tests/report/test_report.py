@@ -43,12 +43,12 @@ NASTY = "</script><b>bold"
 
 
 def measured(
-    utility: float, log: float, verdict: str = "under-forgotten", position: float | None = 0.5, **more: Any
+    utility: float, log: float, verdict: str = "under-forgotten", position: float | None = 0.5, **fields: Any
 ) -> tuple[dict[str, Any], ...]:
     quality = Measurement(
-        "forget_quality", 10**log, verdict=verdict, extra={"log10_p": log, "saturated": log < -100}, **more
+        "forget_quality", 10**log, verdict=verdict, extra={"log10_p": log, "saturated": log < -100}, **fields
     )  # type: ignore[arg-type]
-    others = [
+    measurements = [
         Measurement(
             name,
             0.25,
@@ -68,7 +68,7 @@ def measured(
         for m in (
             quality,
             Measurement("model_utility", utility, utility - 0.01, utility + 0.02, verdict="measured"),
-            *others,
+            *measurements,
         )
     )
 
@@ -237,13 +237,15 @@ def test_the_trade_off_shows_each_model_once_inside_the_frame(comparison: Compar
     assert bottom < -239 and top > 0 and layer["color"]["scale"]["domain"][:2] == ["original", "oracle"]
     heights = {name: (top - row["log10 p"]) / (top - bottom) * FIGURE_HEIGHT for name, row in rows.items()}
     spots = [(name, row["utility"] * FIGURE_WIDTH, heights[name]) for name, row in rows.items()]
-    found = place_labels(spots)
-    assert [row["place"] for row in rows.values()] == [str(place) for place in found]
-    boxes = [place.box(*spot) for place, spot in zip(found, spots)]
-    assert not any(boxes_overlap(one, other) for one, other in combinations(boxes, 2)), "names can be read"
+    positions = place_labels(spots)
+    assert [row["place"] for row in rows.values()] == [str(place) for place in positions]
+    boxes = [place.box(*spot) for place, spot in zip(positions, spots)]
+    assert not any(boxes_overlap(first, second) for first, second in combinations(boxes, 2)), (
+        "names can be read"
+    )
     marks = [layer["mark"] for layer in chart.to_dict()["layer"][2:]]
     assert [(mark["type"], mark["align"], mark["dx"], mark["dy"]) for mark in marks] == [
-        ("text", *place) for place in dict.fromkeys(found)
+        ("text", *place) for place in dict.fromkeys(positions)
     ]
 
 

@@ -28,6 +28,6 @@ def mix(keys: np.ndarray, *salts: int) -> np.ndarray:
     return z
 
 
-def shuffled(keys: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+def epoch_order(keys: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """Return the order of rows in an epoch: int64[n], a permutation."""
     return np.argsort(mix(keys, seed, epoch), kind="stable")

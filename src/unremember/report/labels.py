@@ -57,7 +57,7 @@ def place_labels(points: Sequence[tuple[str, float, float]]) -> list[LabelPositi
     for name, x, y in points:
         for position in label_candidates():
             box = position.box(name, x, y)
-            if not any(boxes_overlap(box, other) for other in taken):
+            if not any(boxes_overlap(box, occupied) for occupied in taken):
                 break
         positions.append(position)
         if name:

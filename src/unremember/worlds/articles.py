@@ -24,7 +24,7 @@ def articles(world: World) -> tuple[list[Row], list[list[Row]]]:
     """
     rng = np.random.default_rng([world.seed, 6])
     people = [world.people[i] for i in rng.permutation(len(world.people))]
-    documents = [{"text": _article(person, rng), "entity": person.name} for person in people]
+    documents: list[Row] = [{"text": _article(person, rng), "entity": person.name} for person in people]
     return documents, [_questions(person, rng) for person in people]
 
 

@@ -58,7 +58,7 @@ def _general_rows(
 ) -> list[Row]:
     """Return a row for each question on each subject; wrong answers are those of the next three subjects."""
     subjects = list(entries)[: min(len(entries), 4 + count // 20)]
-    rows = []
+    rows: list[Row] = []
     for i, subject in enumerate(subjects):
         next_subjects = [subjects[(i + k) % len(subjects)] for k in (1, 2, 3)]
         for column, (attribute, question) in enumerate(questions.items()):
