@@ -134,12 +134,12 @@ def reinforced() -> tempfile.TemporaryDirectory[str]:
 
 def recipes() -> dict[str, Any]:
     """Every method there is, and the seams that none of them picks."""
-    outcomes: dict[str, Any] = {
+    by_name: dict[str, Any] = {
         entry.name: entry.name for entry in methods.all() if entry.name not in (*STATISTICAL, "retrain")
     }
-    outcomes["whp"] = {"name": "whp", "reinforced": reinforced().name}
-    outcomes["task_vector-lora"] = {"name": "task_vector", "selection": {"name": "lora", "rank": 3}}
-    return outcomes | {
+    by_name["whp"] = {"name": "whp", "reinforced": reinforced().name}
+    by_name["task_vector-lora"] = {"name": "task_vector", "selection": {"name": "lora", "rank": 3}}
+    return by_name | {
         name: Recipe(PAIR, blend, selection=selection) for name, (blend, selection) in SEAMS.items()
     }
 

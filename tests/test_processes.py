@@ -100,11 +100,11 @@ def change(weights: dict[str, Tensor], of: dict[str, Tensor]) -> float:
 
 def assert_alike(first: Path, second: Path, name: str) -> None:
     """Weights within ``CLOSE`` of the run's change, logged figures within ``CLOSE`` of themselves."""
-    own, second = (load_file(folder / f"{name}.safetensors") for folder in (first, second))
+    first_weights, second_weights = (load_file(folder / f"{name}.safetensors") for folder in (first, second))
     start = several.original().model.state_dict()
-    moved = change(own, start)
-    assert moved > 1e-5 and change(second, own) <= CLOSE * moved, (
-        f"{change(second, own) / moved:.2g} of the change"
+    moved = change(first_weights, start)
+    assert moved > 1e-5 and change(second_weights, first_weights) <= CLOSE * moved, (
+        f"{change(second_weights, first_weights) / moved:.2g} of the change"
     )
     rows = [
         [json.loads(line) for line in (folder / name / "log.jsonl").read_text().splitlines()]
