@@ -23,7 +23,7 @@ ABSTAINS = "the four letters hold less than half of the probability: the model w
 
 
 def letter_logprobs(records: TokenRecords) -> np.ndarray:
-    """Return float64[n, 4], log p of each letter after its prompt: the sum over its tokens, without the one that ends it."""
+    """Return float64[n, 4], log p of each letter after its prompt, summed over its tokens without the end."""
     inside = np.ones(len(records.logprobs), dtype=bool)
     inside[records.offsets[1:][records.ends] - 1] = False
     owner = np.repeat(np.arange(len(records)), records.lengths)
@@ -41,11 +41,12 @@ def letter_logprobs(records: TokenRecords) -> np.ndarray:
 )
 @dataclasses.dataclass(frozen=True)
 class MultipleChoice:
-    """Accuracy of the likeliest of four letters after "Answer:", averaged over the four cyclic orders of the options.
+    """Accuracy of the likeliest of four letters after "Answer:", over four cyclic orders of the options.
 
-    ``unremember.data.choices`` makes a role of such prompts. ``extra`` holds ``as_given``, the accuracy in the order
-    that the question came with; ``option_mass``, the probability of all four letters; and ``gold_share``, that of the
-    right one among the four. A note says where the accuracy is below chance, and where the letters are hardly ever said.
+    ``unremember.data.choices`` makes a role of such prompts. ``extra`` holds ``as_given``, the accuracy in
+    the order that the question came with; ``option_mass``, the probability of all four letters; and
+    ``gold_share``, that of the right one among the four. A note says where the accuracy is below chance, and
+    where the letters are hardly ever said.
     """
 
     role: str = "questions"

@@ -61,7 +61,7 @@ class Store:
     def arrays_of(
         self, stage: Sequence[Request], keys: dict[Request, str], digest: str, context: ObservationContext
     ) -> dict[str, Arrays]:
-        """Return the arrays of requests of one kind, by key: read from disk, else computed together and written."""
+        """Return the arrays of requests of one kind, by key; what is not on disk is computed in one go."""
         arrays: dict[str, Arrays] = {}
         missing: dict[str, Request] = {}
         for request in stage:
@@ -105,7 +105,7 @@ class Store:
 
 
 def stages_of(requests: Iterable[Request]) -> list[list[Request]]:
-    """Return the requests and all that they require, grouped by kind; what a group requires comes in earlier groups."""
+    """Return the requests and all that they require, by kind; a group requires only earlier groups."""
     stages: dict[tuple[int, str], list[Request]] = {}
     depths: dict[Request, int] = {}
 

@@ -1,4 +1,4 @@
-"""Gradient norms: how far one text would move the weights. A text that is well remembered hardly moves them."""
+"""Gradient norms: how far one text would move the weights. A remembered text hardly moves them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from unremember.tasks.text import Texts
 @observations.register("gradient_norms", needs=("gradients",))
 @dataclasses.dataclass(frozen=True)
 class GradientNorms(RoleRequest):
-    """The size of the gradient of each text's mean loss: float64[n], the mean over the weight tensors of its 2-norm.
+    """The size of the gradient of each text's mean loss: float64[n], its mean 2-norm over the weight tensors.
 
     Args:
         role: The role whose rows are read.

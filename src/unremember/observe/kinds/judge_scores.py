@@ -27,8 +27,8 @@ class JudgeScores(RoleRequest):
     Args:
         role: The role whose prompts are answered.
         judge: The folder or hub name of a language model, or of a classifier.
-        label: The class whose probability a classifier gives; "" for a language model, which gives the probability
-            per token of the text behind its prompt.
+        label: The class whose probability a classifier gives; "" for a language model, which gives the
+            probability per token of the text behind its prompt.
     """
 
     judge: str
@@ -71,7 +71,7 @@ def text_probabilities(
 
 
 def label_probabilities(name: str, label: str, texts: Sequence[str]) -> np.ndarray:
-    """Return float64[n]: the probability of a class for each text, which the classifier reads without its prompt.
+    """Return float64[n]: the probability of a class for each text, read without its prompt.
 
     Raises ModelError where the classifier cannot be loaded or has no such class.
     """
