@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Callable
 
 import typer
 
@@ -23,7 +24,7 @@ from unremember.cli.sweep import sweep_command
 from unremember.cli.train import train_command
 from unremember.errors import UnrememberError, plain_warnings
 
-_COMMANDS = {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
     "train": train_command,
     "plan": plan_command,

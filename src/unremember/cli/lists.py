@@ -16,6 +16,7 @@ _KINDS = (
     "blends",
     "samplings",
     "selections",
+    "observations",
     "audits",
     "attacks",
     "benchmarks",

@@ -126,6 +126,5 @@ def invented_answers(arena: Arena, folder: Path) -> Path:
     original, role = arena.original, arena.split["forget"]
     file = folder / f"alternates-{original.weights[:12]}.jsonl"
     if not file.exists():
-        task: Any = original.task
-        write_invented(file, role, invent(original.model, task.tokenizer, role, task.template))
+        write_invented(file, role, invent(original, role))
     return file

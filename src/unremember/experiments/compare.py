@@ -182,7 +182,7 @@ def every_method() -> dict[str, tuple[Any, Mapping[str, Any]]]:
 
 def crossed_recipes(loss: Any) -> dict[str, tuple[Any, Mapping[str, Any]]]:
     """Return one method's loss with every blend, sampling and selection."""
-    recipes = {}
+    recipes: dict[str, tuple[Any, Mapping[str, Any]]] = {}
     for blend in CROSSED_BLENDS:
         for sampling in CROSSED_SAMPLINGS:
             for selection in CROSSED_SELECTIONS:

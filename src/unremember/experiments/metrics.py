@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from unremember import api
-from unremember.audits import controls
 from unremember.audits.attacks import Attack, AttackPoint, Subject
 from unremember.audits.attacks.quantisation import Quantisation
 from unremember.audits.attacks.relearning import Relearning
+from unremember.audits.controls import requests_of
 from unremember.audits.measurement import Measurement
 from unremember.data.split import Split
 from unremember.errors import Collapsed, UnrememberError
@@ -55,7 +55,7 @@ def applicable_audits(split: Split) -> list[Any]:
     """Build every registered audit that needs no argument and finds what it measures in the split."""
     empty = inspect.Parameter.empty
     built = [entry.make() for entry in audits.all() if empty not in entry.parameters().values()]
-    return [audit for audit in built if audit.wants(split)]
+    return [audit for audit in built if audit.requests(split)]
 
 
 def oriented_value(measurement: Measurement) -> float | None:
@@ -97,7 +97,7 @@ def metric_values(
 
 def observe_for_metrics(artefact: Artefact, split: Split, home: Path) -> Observations:
     """Observe what the metrics read of a model, kept in its folder."""
-    requests = controls.requests_of(applicable_audits(split), split)
+    requests = requests_of(applicable_audits(split), split)
     return Store(home / "observations").observe(artefact, split, requests, quiet=True)
 
 

@@ -93,7 +93,7 @@ def forget_set_forms(split: Split) -> dict[str, list[Row]]:
     names = sorted({str(row["entity"]) for row in rows})
     elsewhere = make_world(max(SMALLEST, 2 * len(names)), world.seed + 1)
     strangers = [person for person in elsewhere.people if person.name not in world.by_name]
-    paraphrased = [
+    paraphrased: list[Row] = [
         {**row, "question": row["paraphrased_question"], "answer": row["paraphrased_answer"]} for row in rows
     ]
     return {

@@ -221,7 +221,7 @@ def known_as_by_oracles(stream: Stream, split: Split, folder: Path) -> Callable[
     store = Store(folder / "observations")
 
     def level(artefact: Artefact) -> float:
-        observations = store.observe(artefact, split, audit.wants(split), quiet=True)
+        observations = store.observe(artefact, split, audit.requests(split), quiet=True)
         return float(audit.measure(observations, []).value)
 
     bound = sum(level(oracle) for oracle in stream.oracles) / len(stream.oracles)

@@ -26,7 +26,6 @@ def run_alternates(
     artefact = artefact_of(model, config.template)
     if not isinstance(artefact.task, LanguageTask):
         raise ConfigError(f"{model} is no language model, and only those invent answers")
-    tokenizer, template = artefact.task.tokenizer, artefact.task.template
-    answers = invent(artefact.model, tokenizer, role, template, count, seed=seed)
+    answers = invent(artefact, role, count, seed=seed)
     write_invented(file, role, answers)
     return answers

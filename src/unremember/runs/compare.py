@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from unremember import api
-from unremember.audits import controls
+from unremember.audits.controls import Controls, requests_of
 from unremember.audits.probability import has
 from unremember.data.budget import Budget, check_budgets
 from unremember.data.split import Row, Split
 from unremember.errors import ConfigError
-from unremember.observe.records import Observations, Want
+from unremember.observe.kinds.generations import Generations
+from unremember.observe.protocol import ObservationRequest
+from unremember.observe.records import Observations
 from unremember.observe.store import Store
 from unremember.report.comparison import Artefact, Comparison
 from unremember.report.page import write_report
@@ -63,37 +65,27 @@ def run_comparison(
     """
     split = split_of(config.data)
     chosen = api.chosen_audits(audits, split)
-    candidates = named_candidates(original, oracles, models)
-    questions = sampled_questions(split)
-    requests = controls.requests_of(chosen, split)
-    if questions:
-        split_asked = split.with_rows(**{_SAMPLED: [row for _, row in questions]})
-        requests = [*requests, Want("generations", _SAMPLED)]
-    else:
-        split_asked = split
+    candidates, questions = named_candidates(original, oracles, models), sampled_questions(split)
+    requests = requests_of(chosen, split)
     with tempfile.TemporaryDirectory() as scratch:
-        observations = [
-            observe_model(one.path, config.template, split_asked, requests, store or Path(scratch))
-            for one in candidates
+        kept = Store(store or Path(scratch))
+        observed = [
+            observe_model(candidate.path, config.template, split, requests, questions, kept)
+            for candidate in candidates
         ]
-    observed = list(zip(candidates, observations, strict=True))
-    before = next((seen for one, seen in observed if one.kind == "original"), None)
-    retrained = [seen for one, seen in observed if one.kind == "oracle"]
-    artefacts = [
-        Artefact(
-            one.name,
-            one.kind,
-            method_of_run(one.path),
-            seen.artefact,
-            tuple(m.row() for m in controls.card(chosen, seen, retrained, before)),
-        )
-        for one, seen in observed
-    ]
-    answers = {one.name: seen.generations(_SAMPLED) for one, seen in observed} if questions else {}
+    by_kind = list(zip([candidate.kind for candidate in candidates], observed, strict=True))
+    before = next((observations for kind, (observations, _) in by_kind if kind == "original"), None)
+    retrained = [observations for kind, (observations, _) in by_kind if kind == "oracle"]
+    controls = Controls(chosen, before, retrained)
+    artefacts, answers = [], {}
+    for candidate, (observations, texts) in zip(candidates, observed, strict=True):
+        rows = tuple(measurement.row() for measurement in controls.card(observations))
+        method = method_of_run(candidate.path)
+        artefacts.append(Artefact(candidate.name, candidate.kind, method, observations.artefact, rows))
+        answers[candidate.name] = texts
     facts = {"data": f"{split.name} · {split.digest[:16]}", **api.versions()}
-    return Comparison(
-        title or f"Forgetting on {split.name}", tuple(artefacts), facts, samples(questions, answers)
-    )
+    heading = title or f"Forgetting on {split.name}"
+    return Comparison(heading, tuple(artefacts), facts, samples(questions, answers))
 
 
 def named_candidates(original: str, oracles: Sequence[str], models: Sequence[str]) -> list[Candidate]:
@@ -117,10 +109,20 @@ def short_names(paths: Sequence[str]) -> list[str]:
 
 
 def observe_model(
-    name: str, template: str, split: Split, requests: Sequence[Want], store: Path
-) -> Observations:
-    """Load a model, observe it, and drop it."""
-    return Store(store).observe(artefact_of(name, template), split, requests)
+    name: str,
+    template: str,
+    split: Split,
+    requests: Sequence[ObservationRequest[Any]],
+    questions: Sequence[tuple[str, Row]],
+    store: Store,
+) -> tuple[Observations, Sequence[str]]:
+    """Load a model, observe it and its answers to some questions in one pass, and drop it."""
+    artefact = artefact_of(name, template)
+    if not questions:
+        return store.observe(artefact, split, requests), []
+    asked, answers = split.with_rows(**{_SAMPLED: [row for _, row in questions]}), Generations(_SAMPLED)
+    observations = store.observe(artefact, asked, [*requests, answers])
+    return dataclasses.replace(observations, split=split), observations[answers]
 
 
 def sampled_questions(split: Split) -> list[tuple[str, Row]]:
