@@ -173,7 +173,7 @@ def check_template(template: str) -> None:
         template.format(question="")
     except (LookupError, ValueError) as error:
         raise ConfigError(
-            f"template {template!r}: {{question}} is its only field; double a brace that stands for itself"
+            f"template {template!r}: {{question}} is the only field; double a brace that stands for itself"
         ) from error
 
 
