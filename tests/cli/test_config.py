@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from unremember.runs.config import RunConfig, part_parameters, read_config
 from unremember.errors import ConfigError
+from unremember.runs.config import RunConfig, part_parameters, read_config
 
 FULL = {
     "model": "m",

@@ -157,9 +157,7 @@ def test_a_comparison(runs: Path, forgotten: Path, split: Split, tmp_path: Path)
     truth = {row["question"]: row["answer"] for role in ("forget", "retain") for row in split[role].rows}
     assert all(s["answer"] == truth[s["question"]] for s in tree["samples"])
     model = artefact_of(str(forgotten))
-    said = (
-        Store().observe(model, split, [Generations("forget")], quiet=True)[Generations("forget")]
-    )
+    said = Store().observe(model, split, [Generations("forget")], quiet=True)[Generations("forget")]
     questions = [row["question"] for row in split["forget"].rows]
     for sample in tree["samples"][:3]:
         assert sample["said"]["npo"] == said[questions.index(sample["question"])] and list(sample["said"])[

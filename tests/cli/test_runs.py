@@ -36,9 +36,7 @@ def test_a_model_from_scratch(tmp_path: Path, split: Split) -> None:
     outcome = ran("train", "-o", tmp_path / "run", WORLD, "max_steps=1")
     assert "shards" not in outcome.err + outcome.out and outcome.out == ""
     model, tokenizer = load_model(tmp_path / "run" / "model"), load_tokenizer(tmp_path / "run" / "model")
-    assert model.config.vocab_size == len(tokenizer) and weights(
-        tmp_path / "run"
-    ) == weights_digest(model)
+    assert model.config.vocab_size == len(tokenizer) and weights(tmp_path / "run") == weights_digest(model)
     question = split["forget"].rows[0]["question"]
     assert tokenizer.decode(tokenizer(question)["input_ids"]) == question
 
@@ -62,7 +60,9 @@ def test_what_a_run_folder_holds(runs: Path, tiny: Path, split: Split) -> None:
     rows = len(learned(split)["train"])
     assert [row["step"] for row in log_of(folder)] == list(range(1, 2 * math.ceil(rows / 32) + 1))
     flat = checkpoint.latest(folder / "checkpoint")
-    assert flat is not None and torch.equal(flat["phases/0/weights/model.norm.weight"], model.model.norm.weight)
+    assert flat is not None and torch.equal(
+        flat["phases/0/weights/model.norm.weight"], model.model.norm.weight
+    )
     assert not list(folder.rglob("*.partial")) and not list((folder / "model").glob("*.bin"))
 
 
@@ -151,7 +151,8 @@ def test_every_method_runs_and_equals_the_python_face(
         *keys,
     )
     parts: dict[str, Any] = {
-        flag.removeprefix("--").replace("-", "_"): {"name": name} for flag, name in zip(flags[::2], flags[1::2])
+        flag.removeprefix("--").replace("-", "_"): {"name": name}
+        for flag, name in zip(flags[::2], flags[1::2])
     }
     parts |= {"selection": {**parts["selection"], "rank": 2}} if "selection.rank=2" in seams else {}
     parts |= {"selection": {**parts["selection"], "layers": [0]}} if "selection.layers=[0]" in seams else {}
@@ -167,9 +168,7 @@ def test_every_method_runs_and_equals_the_python_face(
         **parts,
     )
     assert (
-        weights(tmp_path / "run")
-        == by_hand.weights
-        == weights_digest(load_model(tmp_path / "run" / "model"))
+        weights(tmp_path / "run") == by_hand.weights == weights_digest(load_model(tmp_path / "run" / "model"))
     )
     assert by_hand.weights != weights(runs / "original") and len(log_of(tmp_path / "run")) == 2
 
@@ -219,7 +218,10 @@ def test_a_file_flags_and_keys_make_one_run(runs: Path, tmp_path: Path) -> None:
     ran("forget", *words, "-o", tmp_path / "keys", "method.beta=0.2")
     ran("forget", *words, "-o", tmp_path / "other", "method.beta=0.9")
     by_file, by_keys, other = (run_json(tmp_path / name) for name in ("file", "keys", "other"))
-    assert by_file["digests"] == by_keys["digests"] and by_keys["digests"]["weights"] != other["digests"]["weights"], "the parameter reaches the loss"
+    assert (
+        by_file["digests"] == by_keys["digests"]
+        and by_keys["digests"]["weights"] != other["digests"]["weights"]
+    ), "the parameter reaches the loss"
     assert (
         by_file["config"]["settings"] == by_keys["config"]["settings"]
         and by_file["config"]["method"] == by_keys["config"]["method"]
