@@ -6,8 +6,8 @@ import re
 import sys
 from pathlib import Path
 
-from unremember.registry import ALL, Entry, covered, methods
-from unremember.taxonomy import FAMILIES, counted
+from unremember.registry import REGISTRIES, Entry, elements_with_parts, methods
+from unremember.taxonomy import FAMILIES, count_covered
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD, END = "<!-- head -->", "<!-- /head -->"
@@ -40,7 +40,7 @@ def systems() -> str:
         "# Systems",
         "What is registered, by kind. `unremember methods --json` and the like print the same.",
     ]
-    for kind, registry in ALL.items():
+    for kind, registry in REGISTRIES.items():
         cost = {e.name: str(e.facts["cost"]) for e in registry.all() if "cost" in e.facts}
         parts += [
             f"## {kind.capitalize()}",
@@ -51,8 +51,8 @@ def systems() -> str:
 
 def taxonomy() -> str:
     """What of the field's taxonomy is here, by its families."""
-    found = covered()
-    here, asked = counted(found)
+    found = elements_with_parts()
+    here, asked = count_covered(found)
     parts = [
         "The elements of two surveys ([arXiv 2404.02062](https://arxiv.org/abs/2404.02062), [2511.09855](https://arxiv.org/abs/2511.09855)). "
         f"Of the {asked} that code or a library can bring {here} are here; the others are yet to come."

@@ -238,7 +238,7 @@ def observed(folder: Path) -> None:
 
 
 def range_of(task: Any, questions_split: Split) -> list[scoring.Question]:
-    return scoring.questions(task.encode(questions_split, "forget", ["perturbed_answers"]))
+    return scoring.build_questions(task.encode(questions_split, "forget", ["perturbed_answers"]))
 
 
 def runs(folder: Path, names: Sequence[str]) -> None:

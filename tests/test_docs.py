@@ -14,7 +14,7 @@ import torch
 
 import unremember as un
 from unremember.data.split import make_split
-from unremember.registry import ALL, losses, methods
+from unremember.registry import REGISTRIES, losses, methods
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = {
@@ -31,11 +31,11 @@ def blocks(page: str) -> list[str]:
 @pytest.fixture
 def unchanged() -> Any:
     """The registries are put back after the test."""
-    held = {kind: dict(registry.entries) for kind, registry in ALL.items() if registry.names()}
+    held = {kind: dict(registry.entries) for kind, registry in REGISTRIES.items() if registry.names()}
     yield
     for kind, entries in held.items():
-        ALL[kind].entries.clear()
-        ALL[kind].entries.update(entries)
+        REGISTRIES[kind].entries.clear()
+        REGISTRIES[kind].entries.update(entries)
 
 
 @pytest.mark.usefixtures("unchanged")

@@ -27,7 +27,7 @@ from unremember.models.presets import small_llama
 from unremember.registry import attacks
 from unremember.tasks.artefact import Artefact
 from unremember.tasks.tokenizers import train_tokenizer
-from unremember.worlds.words import FIRST, LAST
+from unremember.worlds.words import FIRST_NAMES, LAST_NAMES
 
 WORDS = (
     "amber",
@@ -56,7 +56,7 @@ def split() -> Split:
             "entity": a,
             "answer": " ".join(rng.choice(WORDS, 3)),
         }
-        for a, b in zip(FIRST[:60], LAST[:60])
+        for a, b in zip(FIRST_NAMES[:60], LAST_NAMES[:60])
     ]
     return make_split({"forget": rows[:20], "retain": rows[20:40], "holdout": rows[40:]})
 

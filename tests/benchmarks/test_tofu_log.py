@@ -28,7 +28,7 @@ from unremember.benchmarks.tofu_log import (
 from unremember.cli import app
 from unremember.data.split import make_split
 from unremember.errors import DataError
-from unremember.observe.records import Observations, Scores, Want
+from unremember.observe.records import Observations, TokenRecords, Want
 
 AUTHORS, WORLD = OPTION_TASKS
 
@@ -364,11 +364,11 @@ def test_the_log_path_agrees_with_the_live_path() -> None:
         ]
     split = make_split(roles, utility=("retain_eval", "real_authors", "world_facts"))
 
-    def scores(losses: Any) -> Scores:
+    def scores(losses: Any) -> TokenRecords:
         flat = np.asarray(losses, dtype=np.float64)
         rows = np.arange(len(flat)) if flat.ndim == 1 else np.repeat(np.arange(len(flat)), flat.shape[1])
         size = flat.size
-        return Scores(
+        return TokenRecords(
             rows,
             np.arange(size + 1),
             -flat.reshape(-1),

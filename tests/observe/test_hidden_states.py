@@ -14,7 +14,7 @@ from architectures import configs
 from unremember.data.split import make_split
 from unremember.errors import ConfigError, DataError
 from unremember.models import causal
-from unremember.models.presets import fresh
+from unremember.models.presets import fresh_model
 from unremember.observe.kinds import hidden_states
 from unremember.observe.kinds.hidden_states import HiddenStates
 from unremember.observe.store import Store
@@ -41,7 +41,7 @@ POSITIONS = (
 
 @pytest.fixture
 def artefact(tokenizer: Any) -> Artefact:
-    return Artefact(fresh(TINY["llama"](), 0).eval(), LanguageTask(tokenizer))
+    return Artefact(fresh_model(TINY["llama"](), 0).eval(), LanguageTask(tokenizer))
 
 
 @pytest.fixture

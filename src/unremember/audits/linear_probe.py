@@ -10,7 +10,7 @@ import numpy as np
 
 from unremember.audits.measurement import Measurement, measure_mean
 from unremember.audits.probability import has
-from unremember.data.choices import OPTIONS
+from unremember.data.choices import OPTION_COUNT
 from unremember.data.split import Split
 from unremember.errors import ConfigError
 from unremember.observe.kinds.hidden_states import HiddenStates
@@ -135,9 +135,9 @@ def predict_out_of_fold(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    indicators = np.eye(OPTIONS)[labels].reshape(len(labels), -1)
+    indicators = np.eye(OPTION_COUNT)[labels].reshape(len(labels), -1)
     model = make_pipeline(StandardScaler(), Ridge(alpha=ridge * states.shape[1]))
     predicted = cross_val_predict(
         model, states.astype(np.float64), indicators, groups=groups, cv=GroupKFold(folds)
     )
-    return predicted.reshape(*labels.shape, OPTIONS).argmax(2)
+    return predicted.reshape(*labels.shape, OPTION_COUNT).argmax(2)

@@ -11,13 +11,13 @@ from scipy.special import softmax
 
 from unremember.audits.measurement import Measurement, measure_mean
 from unremember.audits.probability import has
-from unremember.data.choices import OPTIONS
+from unremember.data.choices import OPTION_COUNT
 from unremember.data.split import Split
 from unremember.observe.kinds.token_scores import TokenScores
 from unremember.observe.records import Observations, TokenRecords
 from unremember.registry import audits
 
-_CHANCE = 1 / OPTIONS
+_CHANCE = 1 / OPTION_COUNT
 BELOW_CHANCE = "below chance: the model avoids the right letters, which shows that it knows them"
 ABSTAINS = "the four letters hold less than half of the probability: the model would say something else"
 
@@ -27,7 +27,7 @@ def letter_logprobs(records: TokenRecords) -> np.ndarray:
     inside = np.ones(len(records.logprobs), dtype=bool)
     inside[records.offsets[1:][records.ends] - 1] = False
     owner = np.repeat(np.arange(len(records)), records.lengths)
-    return np.bincount(owner, records.logprobs * inside, len(records)).reshape(-1, OPTIONS)
+    return np.bincount(owner, records.logprobs * inside, len(records)).reshape(-1, OPTION_COUNT)
 
 
 @audits.register(

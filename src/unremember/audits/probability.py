@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unremember.audits.measurement import Measurement, measure_mean
-from unremember.data.split import Split, value_of
+from unremember.data.split import Split, column_value
 from unremember.observe.kinds.token_scores import TokenScores
 from unremember.observe.records import Observations
 from unremember.registry import audits
@@ -21,7 +21,7 @@ def has(split: Split, role: str, column: str) -> bool:
     One row that has it is enough: rows that lack it are then an error or a skipped example, not a silent
     change of what is measured.
     """
-    return role in split and any(not_empty(value_of(row, column)) for row in split[role].rows)
+    return role in split and any(not_empty(column_value(row, column)) for row in split[role].rows)
 
 
 def not_empty(value: Any) -> bool:

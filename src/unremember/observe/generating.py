@@ -19,7 +19,7 @@ import torch
 from unremember.models import causal
 from unremember.models.cache import decoding_cache
 from unremember.observe.records import TokenRecords
-from unremember.processes import spread
+from unremember.processes import map_over_processes
 from unremember.progress import Progress
 from unremember.tasks.text import Texts
 
@@ -84,7 +84,7 @@ def generate(
     groups = [open_lines[i : i + _PROMPTS] for i in range(0, len(open_lines), _PROMPTS)]
     finished_rows = len(texts) - len(open_lines)
     with Progress("generating", len(texts), start=finished_rows, quiet=quiet) as progress:
-        for group in spread(groups, partial(decode_lines, model, end=end, limit=limit)):
+        for group in map_over_processes(groups, partial(decode_lines, model, end=end, limit=limit)):
             for line in group:
                 answers[line.row] = line.ids[line.start :]
             progress.advance(len(group), sum(len(line.ids) for line in group))

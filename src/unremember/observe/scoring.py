@@ -134,7 +134,7 @@ def score(
     batched = batches(questions)
 
     # 2. One forward for each batch. Of several processes each computes some batches.
-    scored = processes.spread(batched, partial(score_batch, model, moments=moments))
+    scored = processes.map_over_processes(batched, partial(score_batch, model, moments=moments))
     with Progress("scoring", len(questions), quiet=quiet) as progress:
         for batch, (batch_logprobs, batch_greedy, batch_moments) in zip(batched, scored):
             # 3. The values of a batch lie answer by answer: put each at its text's place in its column.

@@ -15,7 +15,7 @@ from unremember.errors import ConfigError
 from unremember.files import write_bytes
 from unremember.observe.protocol import Arrays, ObservationContext, ObservationRequest
 from unremember.observe.records import Observations
-from unremember.processes import place, same
+from unremember.processes import move_to_device, value_of_main_process
 from unremember.tasks.artefact import Artefact
 
 Request = ObservationRequest[Any]
@@ -47,7 +47,7 @@ class Store:
         digest = artefact.verify()
         stages = stages_of(requests)
         check_task(artefact, [*requests, *(request for stage in stages for request in stage)])
-        place(artefact.model).eval()
+        move_to_device(artefact.model).eval()
         keys = {request: request.key(split) for stage in stages for request in stage}
         values: dict[Request, Any] = {}
         context = ObservationContext(
@@ -68,7 +68,7 @@ class Store:
             key = keys[request]
             if key in arrays or key in missing:
                 continue
-            stored = same(self.read(self.path(key, digest))) if request.stored else None
+            stored = value_of_main_process(self.read(self.path(key, digest))) if request.stored else None
             if stored is None:
                 missing[key] = request
             else:
@@ -95,7 +95,7 @@ class Store:
         """Return the arrays that were written last for a request, for whichever artefact."""
         files = self.folder.glob(f"{key}-*.safetensors") if self.folder else ()
         latest = max(files, key=lambda file: file.stat().st_mtime_ns, default=None)
-        return same(self.read(latest))
+        return value_of_main_process(self.read(latest))
 
     def write(self, request: Request, key: str, digest: str, arrays: Arrays) -> None:
         """Write the arrays of a request to its file, which appears whole or not at all."""

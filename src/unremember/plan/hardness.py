@@ -84,7 +84,7 @@ def measure_hardness(
     trial = _Trial(**{field.name: getattr(chosen, field.name) for field in dataclasses.fields(HAMU)})
     trial_recipe = dataclasses.replace(recipe, blend=trial)
     trial_settings = dataclasses.replace(settings, max_steps=skip + window)
-    loop.train(copy.deepcopy(model), task, split, trial_recipe, trial_settings, quiet=True)
+    loop.run_recipe(copy.deepcopy(model), task, split, trial_recipe, trial_settings, quiet=True)
     figures = trial.figures[skip:]
     names = ("cosine", "damaged", "stop", "forget", "retain")
     means = {name: sum(row[f"blend/{name}"] for row in figures) / len(figures) for name in names}

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from unremember.audits.measurement import Measurement, plain
+from unremember.audits.measurement import Measurement, json_value
 from unremember.data.split import Role, Row, content_key
 from unremember.plan.canonical import Match, match_stored, request_text, split_words
 from unremember.plan.wording import (
@@ -90,7 +90,7 @@ class Finding:
             for field in dataclasses.fields(self)
             if field.name not in ("rows", "matches", "triggers")
         }
-        return plain({**fields, "rows": len(self.rows), "eta": self.eta})
+        return json_value({**fields, "rows": len(self.rows), "eta": self.eta})
 
 
 def examine_request(request: Role, reference: Role | None = None, stored: Role | None = None) -> Finding:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from unremember.data.split import Row, Split, value_of
+from unremember.data.split import Row, Split, column_value
 from unremember.tasks.artefact import Artefact
 
 
@@ -103,4 +103,4 @@ def with_prompt(
     """
     prompt = before + task.prompt(row) + begun
     retained = {name: row[name] for name in ("question", "entity") if name in row}
-    return {**retained, "prompt": prompt, "answer": value_of(row, "answer") if answer is None else answer}
+    return {**retained, "prompt": prompt, "answer": column_value(row, "answer") if answer is None else answer}

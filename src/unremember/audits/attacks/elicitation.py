@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from unremember.audits.attacks import AttackPoint, Evaluate, Subject, with_prompt
-from unremember.data.split import value_of
+from unremember.data.split import column_value
 from unremember.registry import attacks
 
 _NEEDS = ("forget", "oracle", "original")
@@ -37,7 +37,7 @@ class Prefix:
         for share in self.shares:
             rows = []
             for row in split["forget"].rows:
-                words = str(value_of(row, "answer")).split(" ")
+                words = str(column_value(row, "answer")).split(" ")
                 if len(words) > 1:
                     count = min(max(1, round(share * len(words))), len(words) - 1)
                     begun, remainder = " ".join(words[:count]), " " + " ".join(words[count:])
@@ -69,7 +69,7 @@ class FewShot:
             for row, key in zip(split["forget"].rows, keys):
                 examples = [pool[(int(key) + i) % len(pool)] for i in range(shots)]
                 answered = [
-                    f"{task.prompt(example)}{value_of(example, 'answer')}\n\n" for example in examples
+                    f"{task.prompt(example)}{column_value(example, 'answer')}\n\n" for example in examples
                 ]
                 rows.append(with_prompt(row, task, before="".join(answered)))
             evaluate(AttackPoint(shots, artefact, split.with_rows(forget=rows)))

@@ -12,7 +12,7 @@ import numpy as np
 
 from unremember.data.split import Split
 from unremember.errors import ConfigError, DataError
-from unremember.models.load import first_line
+from unremember.models.load import error_summary
 from unremember.observe.protocol import Arrays, ObservationContext, request_digest
 from unremember.registry import observations
 
@@ -93,7 +93,7 @@ class HarnessScores:
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise DataError(
-                f"lm-eval cannot run {self.task_name}: {first_line(error)}. "
+                f"lm-eval cannot run {self.task_name}: {error_summary(error)}. "
                 "Its data come from the hub, or from files that the task names"
             ) from error
         samples = [sample for name in sorted(results["samples"]) for sample in results["samples"][name]]
