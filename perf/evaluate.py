@@ -19,7 +19,7 @@ import unremember as un
 from measure import Figure, interleaved, main, original, timed, tofu
 from unremember import api
 from unremember.audits import controls
-from unremember.models.presets import fresh
+from unremember.models.presets import fresh_model
 from unremember.observe.records import Want
 from unremember.observe.store import LIMIT, Store
 
@@ -48,7 +48,7 @@ def models(split: Any, quick: bool) -> dict[str, Any]:
         ).model
         for name, (method, lr) in steps.items()
     }
-    return {"original": model, **made, "random": fresh(model.config, 0).eval()}
+    return {"original": model, **made, "random": fresh_model(model.config, 0).eval()}
 
 
 def compare(name: str, model: Any, tokenizer: Any, split: Any, repeats: int) -> list[Figure]:

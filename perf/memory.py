@@ -42,9 +42,9 @@ def large() -> Any:
     """Random weights: 100 M parameters, of which a vocabulary of 128 k has 65 M."""
     from transformers import LlamaConfig
 
-    from unremember.models.presets import fresh
+    from unremember.models.presets import fresh_model
 
-    return fresh(
+    return fresh_model(
         LlamaConfig(
             vocab_size=VOCABULARY,
             hidden_size=512,

@@ -11,7 +11,7 @@ from typing import Any
 from unremember.audits.attacks import AttackPoint, Subject
 from unremember.audits.controls import Controls, default_audits, requests_of
 from unremember.audits.measurement import Measurement
-from unremember.data.split import Split, with_train_role, make_split
+from unremember.data.split import Split, make_split, with_train_role
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Term
 from unremember.engine.settings import Run, Settings

@@ -259,7 +259,16 @@ benchmarks = Registry("benchmarks", "unremember.benchmarks")
 REGISTRIES = {
     registry.kind: registry
     for registry in (
-        methods, losses, blends, samplings, selections, observations, audits, attacks, benchmarks, tasks,
+        methods,
+        losses,
+        blends,
+        samplings,
+        selections,
+        observations,
+        audits,
+        attacks,
+        benchmarks,
+        tasks,
     )
 }
 """All registries by kind, in the order in which they are listed."""

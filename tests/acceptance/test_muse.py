@@ -17,7 +17,7 @@ from unremember.audits.controls import card
 from unremember.audits.measurement import Measurement
 from unremember.audits.membership import SAME_KIND, MembershipMinK, PrivLeak, privleak
 from unremember.benchmarks.articles import Articles
-from unremember.benchmarks.muse import MUSE_AUDITS, MEMBERSHIP_ROLES
+from unremember.benchmarks.muse import MEMBERSHIP_ROLES, MUSE_AUDITS
 from unremember.data.split import Split
 from unremember.engine.settings import Settings
 from unremember.models.presets import small_llama

@@ -33,7 +33,14 @@ from unremember.observe.scoring import score
 from unremember.observe.store import Store
 from unremember.plan.canonical import match_stored
 from unremember.plan.hostile import failing_triggers
-from unremember.plan.wording import COMMON_WORDS, Wording, word_excess, null_distribution, edge_shares, extract_wording
+from unremember.plan.wording import (
+    COMMON_WORDS,
+    Wording,
+    edge_shares,
+    extract_wording,
+    null_distribution,
+    word_excess,
+)
 from unremember.registry import methods
 from unremember.tasks.language import LanguageTask
 from unremember.tasks.text import Template
@@ -524,7 +531,11 @@ def test_the_real_request_is_not_flagged(data_folder: Path, retained: Wording) -
 def test_power_and_false_alarms(retained: Wording) -> None:
     """One and five authors; at the 95 % line 1 to 10 % of clean requests are flagged."""
     check_power(retained, [(1, QUESTION_TEMPLATES), (1, CAN_YOU), (5, QUESTION_TEMPLATES)])
-    assert 0.01 <= flagged(retained, 5, QUESTION_TEMPLATES, 0.0, 200, null_distribution(retained, 5, 20).lines()[0]) <= 0.10
+    assert (
+        0.01
+        <= flagged(retained, 5, QUESTION_TEMPLATES, 0.0, 200, null_distribution(retained, 5, 20).lines()[0])
+        <= 0.10
+    )
 
 
 def test_a_detector_of_please_alone_misses_other_words(retained: Wording) -> None:

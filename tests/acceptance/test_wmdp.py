@@ -53,7 +53,9 @@ class Lab:
     def world(self) -> Split:
         """The world, with the training data of the original (``train``) and of the oracle (``without``)."""
         split = sciences_split(self.subjects)
-        return api.with_train_role(split).with_rows(without=api.with_train_role(split, ["forget", TOXINS])["train"].rows)
+        return api.with_train_role(split).with_rows(
+            without=api.with_train_role(split, ["forget", TOXINS])["train"].rows
+        )
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -146,7 +148,7 @@ class Lab:
             "name": "relearning",
             "share": 20 / len(self.world["forget"]),
             "steps": 50,
-            "looks": 5,
+            "points": 5,
             "lr": 3e-4,
             "batch_size": 20,
         }

@@ -94,7 +94,9 @@ def test_all_tokens_of_a_letter_count_but_not_the_end() -> None:
 
 def test_a_model_without_preference_and_one_with_are_right_in_one_of_four() -> None:
     """Acceptance 1: uniform letters 25 ± 4 %, a preferred letter exactly 25 %, an oracle 100 %, one that avoids the truth 0 and noted."""
-    rows = [row for i in range(300) for row in cyclic_prompts(f"{i}?", list("pqrs"), i * i % 4, entity=str(i))]
+    rows = [
+        row for i in range(300) for row in cyclic_prompts(f"{i}?", list("pqrs"), i * i % 4, entity=str(i))
+    ]
     split, gold = split_of(rows), np.array([row["gold"] for row in rows])
     noise = np.random.default_rng(0).normal(size=(1200, 4))
     assert measured(noise - 2, split).value == pytest.approx(0.25, abs=0.04)

@@ -8,7 +8,7 @@ import sys
 import pytest
 from shell import ran, shell
 
-from unremember.registry import ALL, FIDELITIES
+from unremember.registry import FIDELITIES, REGISTRIES
 
 COMMANDS = [
     "demo",
@@ -46,23 +46,25 @@ def test_help_shows_an_example_that_parses(command: str) -> None:
     assert command in ran("--help").out
 
 
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", REGISTRIES)
 def test_a_list_as_json(kind: str) -> None:
     rows = ran(kind, "--json").json
-    assert [row["name"] for row in rows] == ALL[kind].names() and rows
+    assert [row["name"] for row in rows] == REGISTRIES[kind].names() and rows
     for row in rows:
         assert {"name", "summary", "paper", "arxiv", "needs", "fidelity"} <= row.keys()
         assert row["summary"] and row["fidelity"] in FIDELITIES and isinstance(row["needs"], list)
 
 
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", REGISTRIES)
 def test_a_list_as_a_table_of_80_columns(kind: str) -> None:
     lines = ran(kind).out.splitlines()
     assert max(map(len, lines)) <= 80
     first = [line.split(" ")[0] for line in lines]
-    assert [word for word in first if word][1:] == ALL[kind].names(), "every name whole, in the first column"
+    assert [word for word in first if word][1:] == REGISTRIES[kind].names(), (
+        "every name whole, in the first column"
+    )
     words = set(" ".join(lines).split())
-    for entry in ALL[kind].all():
+    for entry in REGISTRIES[kind].all():
         assert entry.fidelity in words and (entry.arxiv in words or not entry.arxiv)
 
 
@@ -86,7 +88,7 @@ def test_the_price_of_a_step_is_in_the_list_of_methods() -> None:
 
 @pytest.mark.parametrize(("kind", "name"), [("methods", "ofmu"), ("audits", "rouge"), ("blends", "sum")])
 def test_one_of_them_in_full(kind: str, name: str) -> None:
-    text, entry = ran(kind, name).out, ALL[kind].entry(name)
+    text, entry = ran(kind, name).out, REGISTRIES[kind].entry(name)
     assert entry.summary.replace("``", "`") in text and f"fidelity: {entry.fidelity}" in text
     assert (
         all(key in text for key in entry.parameters())

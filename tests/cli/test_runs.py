@@ -16,7 +16,7 @@ import torch
 from shell import WORLD, ran, run_json, shell, weights
 
 from unremember import api
-from unremember.data.split import Split, learned
+from unremember.data.split import Split, with_train_role
 from unremember.engine import checkpoint, loop
 from unremember.models.digest import weights_digest
 from unremember.models.load import load_model
@@ -57,9 +57,9 @@ def test_what_a_run_folder_holds(runs: Path, tiny: Path, split: Split) -> None:
     assert (digests["data"], digests["start"]) == (split.digest, weights_digest(load_model(tiny)))
     assert digests["weights"] == weights_digest(model) and run["status"] == "finished" and run["schema"] == 2
     assert run["versions"].keys() >= {"python", "torch", "transformers", "unremember"} and run["seconds"] > 0
-    rows = len(learned(split)["train"])
+    rows = len(with_train_role(split)["train"])
     assert [row["step"] for row in log_of(folder)] == list(range(1, 2 * math.ceil(rows / 32) + 1))
-    flat = checkpoint.latest(folder / "checkpoint")
+    flat = checkpoint.latest_checkpoint(folder / "checkpoint")
     assert flat is not None and torch.equal(
         flat["phases/0/weights/model.norm.weight"], model.model.norm.weight
     )
@@ -96,8 +96,8 @@ def test_only_one_role_may_be_learned(runs: Path, split: Split, tmp_path: Path) 
 
 
 def test_the_oracle_never_saw_the_forget_set(runs: Path, split: Split) -> None:
-    without = len(learned(split, without=("forget",))["train"])
-    assert without == len(learned(split)["train"]) - len(split["forget"])
+    without = len(with_train_role(split, without=("forget",))["train"])
+    assert without == len(with_train_role(split)["train"]) - len(split["forget"])
     assert len(log_of(runs / "oracle")) == 2 * math.ceil(without / 32)
     assert weights(runs / "oracle") != weights(runs / "original")
 

@@ -262,7 +262,9 @@ def test_a_sampling_takes_equal_rows_and_a_batch_beyond_the_data(entry: Entry, c
     twins = {role: np.full(3, 7, dtype=np.uint64) for role in ("forget", "retain")}
     step, _ = entry.make().apply(dataclasses.replace(context, keys=twins, batch_size=50), {"position": 0})
     assert (
-        sorted(step["forget"].rows.tolist()) == [0, 1, 2] == sorted(epoch_order(twins["forget"], 0, 0).tolist())
+        sorted(step["forget"].rows.tolist())
+        == [0, 1, 2]
+        == sorted(epoch_order(twins["forget"], 0, 0).tolist())
     )
 
 

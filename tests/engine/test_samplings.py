@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from unremember.data.ordering import mix, epoch_order
+from unremember.data.ordering import epoch_order, mix
 from unremember.engine.samplings import Batch, Sampling
 from unremember.engine.samplings.cyclic import Cyclic
 from unremember.engine.samplings.paired import Paired

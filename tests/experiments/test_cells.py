@@ -22,13 +22,13 @@ from unremember.runs.matched import answer_probability
 from unremember.runs.workers import workers
 from unremember.tasks.artefact import Artefact, load_artefact
 from unremember.tasks.language import LanguageTask
-from unremember.worlds.people import people
+from unremember.worlds.people import people_split
 
 
 @pytest.fixture(scope="module")
 def arena(tokenizer: Any, tiny_llama: Any) -> Arena:
     """A model that learned eight questions, and one that never saw them."""
-    whole = people(20, seed=2)
+    whole = people_split(20, seed=2)
     rows = {role: whole[role].rows[:8] for role in ("forget", "retain", "holdout", "world_facts")}
     split = Split({name: whole.with_rows(**rows)[name] for name in rows}, ("world_facts",), "few")
     model = copy.deepcopy(tiny_llama)
@@ -311,7 +311,7 @@ def test_a_part_is_judged_in_its_own_cells_that_reached_the_target() -> None:
     assert lines["gu"].startswith("3 of 3 | 0.500 (0.300 … 0.700)") and lines["melu"].startswith(
         "1 of 2 | 0.300"
     )
-    assert lines["sum"].startswith("0 of 1 | –") and lines["guard"].startswith("0 of 0")
+    assert lines["sum"].startswith("0 of 1 | –") and lines["guard_attribution"].startswith("0 of 0")
 
 
 def test_the_cost_of_a_request_is_what_the_retained_answers_lose(

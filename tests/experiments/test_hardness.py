@@ -15,12 +15,12 @@ from unremember.experiments import hardness
 from unremember.experiments.hardness import DOUBLED, SHARES, draw_request, request_kind
 from unremember.tasks.artefact import Artefact
 from unremember.tasks.language import LanguageTask
-from unremember.worlds.people import people
+from unremember.worlds.people import people_split
 
 
 @pytest.fixture(scope="module")
 def rows() -> list[Mapping[str, Any]]:
-    world = people(40, seed=0)
+    world = people_split(40, seed=0)
     return [*world["forget"].rows, *world["retain"].rows]
 
 

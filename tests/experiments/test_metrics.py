@@ -23,7 +23,7 @@ from unremember.models.presets import small_llama
 from unremember.tasks.artefact import Artefact
 from unremember.tasks.language import LanguageTask
 from unremember.tasks.tokenizers import train_tokenizer
-from unremember.worlds.people import people
+from unremember.worlds.people import people_split
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -36,7 +36,7 @@ def short_answers() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def split() -> Split:
     """A person to forget, one in the holdout, and a question of each of the other nineteen."""
-    whole = people(20, forget=0.05, holdout=0.05)
+    whole = people_split(20, forget=0.05, holdout=0.05)
     kept = {
         role: whole[role].rows[::step]
         for role, step in {"forget": 1, "retain": 9, "holdout": 1, "world_facts": 9}.items()

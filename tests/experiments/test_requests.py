@@ -23,7 +23,7 @@ from unremember.models.load import load_model, save_model
 
 AUDITS = (
     {"name": "verbatim_memorisation", "limit": 6},
-    {"name": "privleak", "members": "privleak_forget", "others": "privleak_holdout"},
+    {"name": "privleak", "members": "privleak_forget", "nonmembers": "privleak_holdout"},
     {"name": "knowledge_memorisation", "role": "knowmem_retain", "limit": 6, "higher_is": "better_utility"},
 )
 

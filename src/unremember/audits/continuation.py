@@ -18,7 +18,10 @@ from unremember.observe.kinds.truncated_answers import TruncatedAnswers
 from unremember.observe.records import Observations
 from unremember.registry import audits
 
-_PAPER = {"paper": "MUSE: Machine Unlearning Six-Way Evaluation for Language Models", "arxiv": "2407.06460"}
+MUSE_PAPER = {
+    "paper": "MUSE: Machine Unlearning Six-Way Evaluation for Language Models",
+    "arxiv": "2407.06460",
+}
 _END_OF_ANSWER = re.compile(r"\n\s*\n|\n?Question:|\nQuestion")
 
 
@@ -35,7 +38,7 @@ def rouge_f1(truth: str, generation: str) -> float:
     taxonomy="evaluation.forgetting",
     fidelity="code",
     default=False,
-    **_PAPER,
+    **MUSE_PAPER,
 )
 @dataclasses.dataclass(frozen=True)
 class VerbatimMemorisation:
@@ -68,7 +71,7 @@ class VerbatimMemorisation:
     taxonomy="evaluation.forgetting",
     fidelity="code",
     default=False,
-    **_PAPER,
+    **MUSE_PAPER,
 )
 @dataclasses.dataclass(frozen=True)
 class KnowledgeMemorisation:

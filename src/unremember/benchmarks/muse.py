@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from unremember.audits.continuation import PAPER
+from unremember.audits.continuation import MUSE_PAPER
 from unremember.benchmarks.reading import READ_ERRORS, load_hub_rows, read_text
 from unremember.data.split import Row, Split, content_key, make_split
 from unremember.errors import ConfigError, DataError, require_positive
 from unremember.registry import benchmarks
 
 StreamKind = Literal["sust", "scal"]
-MEMBERSHIP_ROLES = {"members": "privleak_forget", "others": "privleak_holdout"}
+MEMBERSHIP_ROLES = {"members": "privleak_forget", "nonmembers": "privleak_holdout"}
 _KNOWLEDGE_AUDIT = {"name": "knowledge_memorisation"}
 MUSE_AUDITS = (
     {"name": "verbatim_memorisation"},
@@ -42,7 +42,7 @@ _WORD = re.compile(r"\s*\S+")
 
 
 @benchmarks.register(
-    "muse", needs=("original", "oracle"), taxonomy="evaluation.datasets", fidelity="code", **PAPER
+    "muse", needs=("original", "oracle"), taxonomy="evaluation.datasets", fidelity="code", **MUSE_PAPER
 )
 @dataclasses.dataclass(frozen=True)
 class MUSE:

@@ -22,7 +22,7 @@ from unremember.cli.plan import plan_command
 from unremember.cli.push import push_command
 from unremember.cli.sweep import sweep_command
 from unremember.cli.train import train_command
-from unremember.errors import UnrememberError, plain_warnings
+from unremember.errors import UnrememberError, print_one_line_warnings
 
 _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
@@ -59,7 +59,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (one process of a job answers)
-    plain_warnings()
+    print_one_line_warnings()
     try:
         app()
     except UnrememberError as error:

@@ -66,15 +66,15 @@ def print_curves(name: str, unit: str, rows: Sequence[Mapping[str, Any]]) -> Non
     """Print the curve of every measurement, the worst point, and the notes."""
     from rich.console import Console
 
-    from unremember.report.attack import curve, share, worst
+    from unremember.report.attack import attack_table, recovered_share, worst_point
 
     console = Console()
     for i, measurement in enumerate(rows[0]["measurements"]):
-        console.print(curve(f"{name}: {measurement['name']}", unit, rows, i))
-    if point := worst(rows):
+        console.print(attack_table(f"{name}: {measurement['name']}", unit, rows, i))
+    if point := worst_point(rows):
         amount, row = point
         verdict = (
-            f"most was recovered at {amount:g} {unit}: {share(row)} of what the attack recovers of the original, "
+            f"most was recovered at {amount:g} {unit}: {recovered_share(row)} of what the attack recovers of the original, "
             f"by {row['name']}: {row['verdict']}"
         )
     else:

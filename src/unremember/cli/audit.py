@@ -41,7 +41,7 @@ def audit_command(
 
     unremember audit -m runs/npo --original runs/original --audit fluency fluency.judge=runs/original/model
     """
-    from unremember.report.comparison import plain
+    from unremember.report.comparison import strict_json
     from unremember.runs.audit import run_audit
     from unremember.runs.config import measurement_config
 
@@ -55,7 +55,7 @@ def audit_command(
     )
     rows = comparison.artefacts[-1].measurements
     if as_json:
-        print(plain(rows))
+        print(strict_json(rows))
     else:
         print_measurements(model, rows)
 
@@ -78,10 +78,10 @@ def print_measurements(model: str, rows: Sequence[Any]) -> None:
     """Print a model's measurements as a table, and their notes."""
     from rich.console import Console
 
-    from unremember.report.table import card
+    from unremember.report.table import measurement_table
 
     console = Console()
-    console.print(card(f"audit of {model}", rows))
+    console.print(measurement_table(f"audit of {model}", rows))
     notes = (row["note"] or row["reason"] for row in rows)
     for note in dict.fromkeys(filter(None, notes)):
         console.print(f"· {note}", markup=False, highlight=False)

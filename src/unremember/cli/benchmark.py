@@ -59,17 +59,17 @@ def print_log(name: str, log: Path | None, oracle_log: Path | None, as_json: boo
     Raises:
         ConfigError: The benchmark is not TOFU, or there is no log to measure.
     """
-    from unremember.benchmarks.tofu_log import from_logs
+    from unremember.benchmarks.tofu_log import scores_from_logs
     from unremember.registry import benchmarks
-    from unremember.report.comparison import plain
+    from unremember.report.comparison import strict_json
 
     if benchmarks.entry(name).name != "tofu":
         raise ConfigError(f"--from-log reads logs of tofu, not of {name}")
     if log is None:
         raise ConfigError("--oracle-log needs --from-log, the log that is measured against it")
-    figures = from_logs(log, oracle_log)
+    figures = scores_from_logs(log, oracle_log)
     if as_json:
-        typer.echo(plain(figures))
+        typer.echo(strict_json(figures))
         return
     lines = {key: value for key, value in figures.items() if not isinstance(value, dict | list)}
     lines |= figures["parts"] | {f"n, {role}": count for role, count in figures["n"].items()}

@@ -43,9 +43,9 @@ def list_command(kind: str) -> Callable[..., None]:
     ) -> None:
         import json
 
-        from unremember.registry import ALL
+        from unremember.registry import REGISTRIES
 
-        registry = ALL[kind]
+        registry = REGISTRIES[kind]
         entries = [registry.entry(name)] if name else registry.all()
         if as_json:
             typer.echo(json.dumps([entry.row() for entry in entries], indent=2))
@@ -61,14 +61,14 @@ def entry_text(entry: Entry) -> str:
     """Return everything an entry says about itself: docstring, paper, needs, parameters with their defaults."""
     import inspect
 
-    from unremember.taxonomy import IDS
+    from unremember.taxonomy import ELEMENT_BY_ID
 
     row = entry.row()
     facts = {
         "paper": " ".join(filter(None, (entry.paper, entry.arxiv and f"(arXiv {entry.arxiv})"))),
         "needs": ", ".join(entry.needs),
         "fidelity": entry.fidelity,
-        "taxonomy": entry.taxonomy and f"{entry.taxonomy}: {IDS[entry.taxonomy].what}",
+        "taxonomy": entry.taxonomy and f"{entry.taxonomy}: {ELEMENT_BY_ID[entry.taxonomy].what}",
         "cost of a step": row.get("cost", ""),
         "parameters": ", ".join(f"{key}={default}" for key, default in row["parameters"].items()),
     }
@@ -109,10 +109,10 @@ def taxonomy_command(as_json: bool = typer.Option(False, "--json", help="Print J
     from rich.console import Console
     from rich.table import Table
 
-    from unremember.registry import covered
-    from unremember.taxonomy import counted
+    from unremember.registry import elements_with_parts
+    from unremember.taxonomy import count_covered
 
-    elements = covered()
+    elements = elements_with_parts()
     if as_json:
         rows = [{**dataclasses.asdict(element), "here": list(names)} for element, names in elements]
         typer.echo(json.dumps(rows, indent=2))
@@ -125,5 +125,5 @@ def taxonomy_command(as_json: bool = typer.Option(False, "--json", help="Print J
     for element, names in elements:
         table.add_row(element.id, element.what, element.how, ", ".join(names) or "–")
     Console().print(table)
-    present, possible = counted(elements)
+    present, possible = count_covered(elements)
     typer.echo(f"{present} of {possible} elements that code or a library can bring are here")

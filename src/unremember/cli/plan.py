@@ -18,8 +18,8 @@ from unremember.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from unremember.plan.calibration import Expected
-    from unremember.plan.card import Card
+    from unremember.plan.calibration import ExpectedCost
+    from unremember.plan.card import PlanCard
 
 _COLOURS = {"go": "green", "careful": "yellow", "stop": "red"}
 
@@ -42,7 +42,7 @@ def plan_command(
 
     unremember plan -m MODEL -d tofu data.path=TOFU --method gu --json
     """
-    from unremember.report.comparison import plain
+    from unremember.report.comparison import strict_json
     from unremember.runs.config import read_config
     from unremember.runs.plan import run_plan
 
@@ -57,12 +57,12 @@ def plan_command(
     }
     card = run_plan(read_config(config, flags, keys or []))
     if as_json:
-        print(plain(card.row()))
+        print(strict_json(card.row()))
     else:
         print_plan(card)
 
 
-def print_plan(card: Card) -> None:
+def print_plan(card: PlanCard) -> None:
     """Print a plan as a table."""
     from rich.console import Console
     from rich.table import Table
@@ -85,18 +85,18 @@ def print_plan(card: Card) -> None:
     Console().print(table)
 
 
-def time_text(card: Card) -> str:
+def time_text(card: PlanCard) -> str:
     """Return what a run takes on this machine."""
     if card.seconds_a_step is None:
         return "–"
     return f"{card.steps} steps of {card.seconds_a_step:.2f} s: {card.steps * card.seconds_a_step:.0f} s"
 
 
-def expected_cost_text(expected: Expected) -> str:
+def expected_cost_text(expected: ExpectedCost) -> str:
     """Return the expected cost with what it rests on."""
     from unremember.plan import calibration
 
-    known = calibration.load()
+    known = calibration.load_calibration()
     ranked = "ranked with" if known.low > 0 else "did not rank beyond chance,"
     beyond = (
         "" if expected.inside else "; this request is harder or easier than all of them: an extrapolation"

@@ -177,7 +177,9 @@ def run_stages(
                         log.add({"step": course.position, "epoch": epoch, **phase, **figures})
                     progress.advance(1, tokens, " ".join(f"{k} {v:.3g}" for k, v in figures.items()))
                 evaluate()
-                if keep and processes.true_on_any_process(time.monotonic() - saved > settings.checkpoint_seconds):
+                if keep and processes.true_on_any_process(
+                    time.monotonic() - saved > settings.checkpoint_seconds
+                ):
                     with undivided():
                         save_phases(home / "checkpoint", stages, course)
                     saved = time.monotonic()

@@ -20,7 +20,12 @@ from unremember.errors import ModelError
 from unremember.files import disk_errors
 from unremember.models.digest import weights_digest
 from unremember.models.load import resolve_model_folder
-from unremember.processes import is_main_process, value_of_main_process, map_over_processes, wait_for_all_processes
+from unremember.processes import (
+    is_main_process,
+    map_over_processes,
+    value_of_main_process,
+    wait_for_all_processes,
+)
 from unremember.tasks.protocol import Need, Task
 from unremember.tasks.ragged import Ragged
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from unremember.errors import ConfigError, require_positive, did_you_mean
+from unremember.errors import ConfigError, did_you_mean, require_positive
 
 Schedule = Literal["linear", "constant"]
 Precision = Literal["fp32", "bf16"]

@@ -20,7 +20,7 @@ from unremember.engine.seams import Selected
 from unremember.engine.weights import Read, Weights
 from unremember.errors import ConfigError, ModelError
 from unremember.models import causal
-from unremember.processes import is_main_process, sum_over_processes, process_state
+from unremember.processes import is_main_process, process_state, sum_over_processes
 
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unremember.engine.seams import Selected
 from unremember.errors import ConfigError
-from unremember.processes import move_to_device, value_of_main_process, sum_over_processes, process_state
+from unremember.processes import move_to_device, process_state, sum_over_processes, value_of_main_process
 
 Read = TypeVar("Read")
 _UNSUPPORTED = {DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA}

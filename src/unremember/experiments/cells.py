@@ -17,8 +17,8 @@ from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Seams
 from unremember.errors import Collapsed, UnrememberError
 from unremember.files import write_text
-from unremember.models.digest import weights_in
-from unremember.models.load import model_in
+from unremember.models.digest import weight_files_digest
+from unremember.models.load import resolve_model_folder
 from unremember.registry import blends, losses, samplings, selections
 from unremember.runs.matched import (
     COMPARED_AUDITS,
@@ -123,7 +123,7 @@ def recipe_text(recipe: Seams) -> str:
 def files_digest(recipe: Seams) -> str:
     """Hash the files that a gradient method reads: invented answers and frozen models; "" where there are none."""
     needs = [need for term in recipe.terms if term.loss for need in losses.make(term.loss).reference_needs]
-    frozen = [weights_in(model_in(need.of)) for need in needs if need.of]
+    frozen = [weight_files_digest(resolve_model_folder(need.of)) for need in needs if need.of]
     return getattr(recipe.derive, "digest", "") + "".join(frozen)
 
 

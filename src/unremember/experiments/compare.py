@@ -27,7 +27,7 @@ from unremember.runs.workers import one_thread, require_ray, workers
 CONTROL = "retain_descent"
 """The control of every method: plain training on the retain set."""
 CROSSED_BLENDS = ("sum", "pcgrad", "gu", "hamu", "ofmu")
-CROSSED_SAMPLINGS = ("paired", "cyclic", "melu", "guard")
+CROSSED_SAMPLINGS = ("paired", "cyclic", "melu", "guard_attribution")
 CROSSED_SELECTIONS = ("all", "lora", "knowledge_neurons")
 _LEAD = (
     "Each method runs from the original until the forget set's answers are no more likely than a tenth of the way "

@@ -18,7 +18,7 @@ from unremember.engine.settings import Settings
 from unremember.experiments.arenas import people_data, train_models
 from unremember.files import write_text
 from unremember.plan import calibration
-from unremember.plan.card import difficulty
+from unremember.plan.card import trial_hardness
 from unremember.runs.folder import artefact_of, split_of
 from unremember.runs.matched import answer_probability, read_cell
 from unremember.runs.workers import require_ray, workers
@@ -110,7 +110,7 @@ def measure_request(shared: tuple[Artefact, Sequence[Row], Path], number: int) -
     if stored := read_cell(path, identity):
         return stored
     split = draw_request(rows, number)
-    hard = difficulty(original, split, Settings(batch_size=16))
+    hard = trial_hardness(original, split, Settings(batch_size=16))
     result = {
         "identity": identity,
         "share": kind[0],
@@ -134,7 +134,7 @@ def hardness_page(
 ) -> calibration.Calibration:
     """Write the page and its figure; return the calibration that ``plan`` reads."""
     cosines, costs = [row["cosine"] for row in results], [row["cost"] for row in results]
-    fitted = calibration.fit(arena, original.weights, cosines, costs)
+    fitted = calibration.fit_calibration(arena, original.weights, cosines, costs)
     draw_hardness(arena, results, out)
     text = f"""# Hardness
 

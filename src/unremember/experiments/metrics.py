@@ -151,7 +151,7 @@ def measure_member(shared: MetricsTask, home: Path) -> dict[str, Any]:
 def relearning_and_quantisation(split: Split) -> tuple[Relearning, Quantisation]:
     """Return the attacks: one epoch of the forget set; rounding."""
     steps = math.ceil(len(split["forget"]) / _BATCH)
-    relearning = Relearning(share=1.0, steps=steps, looks=1, lr=RELEARN_RATE, batch_size=_BATCH)
+    relearning = Relearning(share=1.0, steps=steps, points=1, lr=RELEARN_RATE, batch_size=_BATCH)
     return relearning, Quantisation((QUANTISED_BITS,))
 
 

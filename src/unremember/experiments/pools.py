@@ -15,12 +15,12 @@ from unremember.data.split import Row, Split
 from unremember.errors import ConfigError, DataError
 from unremember.experiments.cells import Arena
 from unremember.files import write_text
-from unremember.models.presets import fresh
+from unremember.models.presets import fresh_model
 from unremember.runs.matched import read_cell
 from unremember.runs.workers import workers
 from unremember.tasks.artefact import Artefact, load_artefact
 from unremember.worlds.documents import document
-from unremember.worlds.people import SMALLEST, STYLES, Person, World, make_world
+from unremember.worlds.people import DOCUMENT_STYLES, SMALLEST_WORLD, Person, World, make_world
 
 KNOWING = ("original", "biography", "paraphrase")
 """Forms of the forget set that teach its knowledge.
@@ -91,7 +91,7 @@ def forget_set_forms(split: Split) -> dict[str, list[Row]]:
     """
     rows, world = split["forget"].rows, world_of_split(split)
     names = sorted({str(row["entity"]) for row in rows})
-    elsewhere = make_world(max(SMALLEST, 2 * len(names)), world.seed + 1)
+    elsewhere = make_world(max(SMALLEST_WORLD, 2 * len(names)), world.seed + 1)
     strangers = [person for person in elsewhere.people if person.name not in world.by_name]
     paraphrased: list[Row] = [
         {**row, "question": row["paraphrased_question"], "answer": row["paraphrased_answer"]} for row in rows
@@ -112,7 +112,7 @@ def world_of_split(split: Split) -> World:
         {str(row.get("entity")) for role in roles if role in split for row in split[role].rows}
         for roles in (("forget", "retain"), ("holdout",))
     )
-    world = make_world(max(SMALLEST, len(taught)), holdout=len(unseen))
+    world = make_world(max(SMALLEST_WORLD, len(taught)), holdout=len(unseen))
     if taught != world.learned:
         raise DataError(
             f"{split.name} is not a generated world of people: the pools need one, for they tell its facts in other forms"
@@ -125,7 +125,7 @@ def biographies(people: Sequence[Person]) -> list[Row]:
     return [
         {"prompt": "", "answer": document([person], style, person.name)["text"]}
         for person in people
-        for style in STYLES
+        for style in DOCUMENT_STYLES
     ]
 
 
@@ -151,7 +151,7 @@ def train_member(shared: tuple[Arena, Mapping[str, Sequence[Row]], Path], member
 
     def train() -> dict[str, str]:
         split = arena.split.with_rows(forget=forms[member.form])
-        blank = Artefact(fresh(arena.original.model.config, member.point), arena.original.task)
+        blank = Artefact(fresh_model(arena.original.model.config, member.point), arena.original.task)
         artefact = api.train(blank, split, folder=home, inplace=True, quiet=True, **settings)
         artefact.save(home / "model")
         shutil.rmtree(home / "checkpoint", ignore_errors=True)

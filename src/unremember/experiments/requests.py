@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from unremember import api
-from unremember.data.split import Split, identity
+from unremember.data.split import Split, content_key
 from unremember.engine.settings import Settings
 from unremember.errors import Collapsed, ConfigError
 from unremember.experiments.arenas import train_models
@@ -116,9 +116,9 @@ def requests_of_benchmark(benchmark: Any, kind: str) -> Sequence[Split]:
 
 def check_learned(requests: Sequence[Split], whole: Split) -> None:
     """Raise ConfigError where a model that learns ``whole`` would not learn every request."""
-    rows = {identity(row) for row in whole["forget"].rows}
+    rows = {content_key(row) for row in whole["forget"].rows}
     for request in requests:
-        if any(identity(row) not in rows for row in request["forget"].rows):
+        if any(content_key(row) not in rows for row in request["forget"].rows):
             raise ConfigError(
                 f"{whole.name} does not hold the request {request.name}: join the files of the stream as "
                 "data.forget=a+b, or give --original and --oracle"

@@ -11,8 +11,8 @@ import pandas as pd
 
 from unremember.experiments.requests import StepCell, Stream
 from unremember.files import write_text
-from unremember.report.figures import CONTROLS
-from unremember.report.table import COLUMNS, MARKS, READ, fallen, number
+from unremember.report.figures import CONTROL_COLOURS
+from unremember.report.table import COLUMN_TITLES, MARKS_LEGEND, VERDICT_MARKS, format_value, name_of_collapse
 
 Steps = Sequence[tuple[str, Sequence[StepCell]]]
 """The cells of every method's steps."""
@@ -50,7 +50,7 @@ def mean_value(values: Sequence[float | None]) -> float | None:
 def shown_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return the heading of each metric, in the order of a comparison's table."""
     measured = {row["metric"] for row in rows}
-    return {name: title for name, title in COLUMNS.items() if name in measured}
+    return {name: title for name, title in COLUMN_TITLES.items() if name in measured}
 
 
 def requests_table(streams: Steps) -> str:
@@ -64,7 +64,7 @@ def requests_table(streams: Steps) -> str:
     for control in ("original", "oracle"):
         for request in sorted({row["request"] for row in rows}):
             values = {row["metric"]: row[control] for row in rows if row["request"] == request}
-            figures = [number(values.get(name)) for name in shown]
+            figures = [format_value(values.get(name)) for name in shown]
             lines.append([control, "", str(request), "", *figures, ""])
     for method, cells in streams:
         for cell in cells:
@@ -80,8 +80,10 @@ def step_lines(method: str, cell: StepCell, shown: Mapping[str, str]) -> list[li
     lines = []
     for i, figures in enumerate(cell["figures"].values()):
         rows = [figures.get(name, missing) for name in shown]
-        values = [number(row["value"]) + MARKS.get(row["verdict"], "") for row in rows]
-        lines.append([method, str(cell["step"]), str(i + 1), str(cell["epochs"]), *values, fallen(rows)])
+        values = [format_value(row["value"]) + VERDICT_MARKS.get(row["verdict"], "") for row in rows]
+        lines.append(
+            [method, str(cell["step"]), str(i + 1), str(cell["epochs"]), *values, name_of_collapse(rows)]
+        )
     return lines
 
 
@@ -97,7 +99,7 @@ def draw_requests(streams: Steps, title: str, path: Path) -> None:
     lines = base.mark_line(point=True).encode(
         y=alt.Y("value:Q", title=None), color=alt.Color("request:O", scale=alt.Scale(scheme="viridis"))
     )
-    oracle = base.mark_rule(strokeDash=[4, 4], color=CONTROLS["oracle"]).encode(
+    oracle = base.mark_rule(strokeDash=[4, 4], color=CONTROL_COLOURS["oracle"]).encode(
         x=alt.X(), y=alt.Y("mean(oracle):Q", title=None)
     )
     facets = (
@@ -137,7 +139,7 @@ Requests {how}. A step ends {ends}, at most {settings.epochs}; learning rate {se
 
 {requests_table(streams)}
 
-{READ}
+{MARKS_LEGEND}
 
 ![{stream.name}](requests-{name}.png)
 """

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from unremember.experiments.cells import figure_of_cell
-from unremember.report.figures import CONTROLS
-from unremember.report.labels import named, places
-from unremember.report.table import COLUMNS
+from unremember.report.figures import CONTROL_COLOURS
+from unremember.report.labels import label_layers, place_labels
+from unremember.report.table import COLUMN_TITLES
 from unremember.runs.matched import COMPARED_AUDITS
 
 SEAM = " · "
@@ -22,7 +22,7 @@ Cells = Sequence[Mapping[str, Any]]
 """The cells of one recipe, a seed each."""
 
 _DIGITS = {"forget_quality": 1}
-_KINDS = {**CONTROLS, "retain_descent": "#E69F00", "method": "#0072B2", "other methods": "#CCCCCC"}
+_KINDS = {**CONTROL_COLOURS, "retain_descent": "#E69F00", "method": "#0072B2", "other methods": "#CCCCCC"}
 _BLEND_COLOURS = ["#0072B2", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D1F", "#7B4FA3"]
 _X = alt.X("x:Q", title="model utility", scale=alt.Scale(zero=False, padding=20))
 _Y = alt.Y("y:Q", title="forget quality, log₁₀ p (0: like the oracle)")
@@ -61,7 +61,7 @@ def recipe_row(name: str, cells: Cells) -> list[str]:
 
 def cells_markdown(rows: Sequence[tuple[str, Cells]]) -> str:
     """Return the table in Markdown."""
-    head = ["", "rate", "steps", *[COLUMNS[key] for key in COMPARED_AUDITS]]
+    head = ["", "rate", "steps", *[COLUMN_TITLES[key] for key in COMPARED_AUDITS]]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     lines += [recipe_row(name, cells) for name, cells in rows]
     return "\n".join(f"| {' | '.join(texts)} |" for texts in lines)
@@ -108,7 +108,7 @@ def draw_tradeoff(rows: Sequence[tuple[str, Cells]], title: str, path: Path, spo
         (p["name"], _WIDTH * (p["x"] - left) / (right - left or 1), _HEIGHT * p["y"] / (low or 1))
         for p in points
     ]
-    label_places = places(pixels)
+    label_places = place_labels(pixels)
     points = [{**point, "place": str(place)} for point, place in zip(points, label_places, strict=True)]
     kinds = [kind for kind in _KINDS if any(point["kind"] == kind for point in points)]
     scale = alt.Scale(domain=kinds, range=[_KINDS[kind] for kind in kinds])
@@ -118,7 +118,7 @@ def draw_tradeoff(rows: Sequence[tuple[str, Cells]], title: str, path: Path, spo
         color=alt.Color("kind:N", title=None, scale=scale),
         opacity=alt.Opacity("opacity:Q", scale=None),
     )
-    dots, labels = base.mark_point(filled=True, size=90), named(base, "name", label_places)
+    dots, labels = base.mark_point(filled=True, size=90), label_layers(base, "name", label_places)
     heading = alt.Title(title, subtitle=_FAINT, subtitleColor="#777777")
     chart = alt.layer(*bar_layers(base), dots, *labels)
     chart = chart.properties(width=_WIDTH, height=_HEIGHT, title=heading)

@@ -43,7 +43,9 @@ class Store:
             ModelError: The model changed since the artefact's digest was taken.
         """
         if artefact.guard is not None:
-            raise ConfigError("a guarded model is not observed yet: observe the bare one, Artefact(model, task)")
+            raise ConfigError(
+                "a guarded model is not observed yet: observe the bare one, Artefact(model, task)"
+            )
         digest = artefact.verify()
         stages = stages_of(requests)
         check_task(artefact, [*requests, *(request for stage in stages for request in stage)])

@@ -49,11 +49,11 @@ class Hardness:
 class _Trial(HAMU):
     """HAMU that never stops and keeps the figures of every step."""
 
-    figures: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
     def apply(self, step: StepContext, state: State) -> tuple[list[Tensor], State]:
         update, state = super().apply(step, state)
-        self.figures.append(dict(step.notes))
+        self.history.append(dict(step.notes))
         return update, state
 
 
@@ -85,7 +85,7 @@ def measure_hardness(
     trial_recipe = dataclasses.replace(recipe, blend=trial)
     trial_settings = dataclasses.replace(settings, max_steps=skip + window)
     loop.run_recipe(copy.deepcopy(model), task, split, trial_recipe, trial_settings, quiet=True)
-    figures = trial.figures[skip:]
+    figures = trial.history[skip:]
     names = ("cosine", "damaged", "stop", "forget", "retain")
     means = {name: sum(row[f"blend/{name}"] for row in figures) / len(figures) for name in names}
     return Hardness(len(figures), **means)

@@ -17,7 +17,7 @@ FIGURE_WIDTH, FIGURE_HEIGHT = 620, 320
 POSITION_LIMITS = (-2.0, 3.0)
 """Positions beyond are drawn at the edge: a metric whose controls are close together has no bound."""
 _MODEL_COLOURS = ["#0072B2", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C564B", "#B8A300"]
-_CONTROL_COLOURS = {"original": "#555555", "oracle": "#009E73"}
+CONTROL_COLOURS = {"original": "#555555", "oracle": "#009E73"}
 _METRIC_TITLES = {
     **COLUMN_TITLES,
     "membership_mink": "membership AUC, Min-K",
@@ -177,7 +177,7 @@ def _model_colour(comparison: Comparison) -> alt.Color:
     """Return a colour for each model; those of the controls are fixed."""
     names = [a.name for a in comparison.artefacts if a.measurements or a.curve]
     colours = iter(_MODEL_COLOURS * (1 + len(names) // len(_MODEL_COLOURS)))
-    shades = [_CONTROL_COLOURS.get(a.kind) or next(colours) for a in comparison.artefacts if a.name in names]
+    shades = [CONTROL_COLOURS.get(a.kind) or next(colours) for a in comparison.artefacts if a.name in names]
     return alt.Color("model:N", title=None, scale=alt.Scale(domain=names, range=shades))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unremember.files import write_text
-from unremember.report.comparison import Comparison, plain
+from unremember.report.comparison import Comparison, strict_json
 from unremember.runs.compare import run_comparison, save_comparison
 from unremember.runs.config import RunConfig
 from unremember.runs.folder import run_store, write_card
@@ -31,7 +31,7 @@ def run_audit(
         [model], config, oracles=oracles, original=original, audits=audits, store=store
     )
     if store:
-        write_text(Path(model) / "measurements.json", plain(comparison.artefacts[-1].measurements))
+        write_text(Path(model) / "measurements.json", strict_json(comparison.artefacts[-1].measurements))
         write_card(Path(model))
         save_comparison(comparison, Path(model))
     return comparison

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unremember.errors import Collapsed, ConfigError
-from unremember.report.comparison import Artefact, Comparison
+from unremember.report.comparison import ComparedArtefact, Comparison
 from unremember.runs.compare import run_comparison, save_comparison
 from unremember.runs.config import read_config
 from unremember.runs.folder import notice
@@ -51,7 +51,7 @@ def run_benchmark(
             run_forget(config, folder / method)
         except Collapsed as error:
             notice(f"{method}: collapsed ({error})")
-            collapsed[method] = Artefact(method, "collapsed", method, "", (), str(error))
+            collapsed[method] = ComparedArtefact(method, "collapsed", method, "", (), str(error))
     comparison = run_comparison(
         [str(folder / method) for method in configs if method not in collapsed],
         configs[methods[0]],

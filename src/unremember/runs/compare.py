@@ -18,7 +18,7 @@ from unremember.observe.kinds.generations import Generations
 from unremember.observe.protocol import ObservationRequest
 from unremember.observe.records import Observations
 from unremember.observe.store import Store
-from unremember.report.comparison import Artefact, Comparison
+from unremember.report.comparison import ComparedArtefact, Comparison
 from unremember.report.page import write_report
 from unremember.runs.config import RunConfig
 from unremember.runs.folder import artefact_of, read_record, split_of, steps_taken
@@ -81,7 +81,9 @@ def run_comparison(
     for candidate, (observations, texts) in zip(candidates, observed, strict=True):
         rows = tuple(measurement.row() for measurement in controls.card(observations))
         method = method_of_run(candidate.path)
-        artefacts.append(Artefact(candidate.name, candidate.kind, method, observations.artefact, rows))
+        artefacts.append(
+            ComparedArtefact(candidate.name, candidate.kind, method, observations.artefact, rows)
+        )
         answers[candidate.name] = texts
     facts = {"data": f"{split.name} · {split.digest[:16]}", **api.versions()}
     heading = title or f"Forgetting on {split.name}"

@@ -12,9 +12,9 @@ import yaml
 
 from unremember import api
 from unremember.engine.settings import Settings
-from unremember.errors import ConfigError, nearest
+from unremember.errors import ConfigError, did_you_mean
 from unremember.methods.protocol import Method
-from unremember.registry import ALL, methods
+from unremember.registry import REGISTRIES, methods
 
 Spec = str | dict[str, Any]
 """A part by its name, or ``{"name": …, parameters}``."""
@@ -136,14 +136,14 @@ def parse_config(tree: dict[str, Any]) -> RunConfig:
     known = set(RunConfig.model_fields) | SETTINGS
     for key in tree:
         if key not in known:
-            raise ConfigError(f"unknown key {key!r}: {nearest(str(key), known)}")
+            raise ConfigError(f"unknown key {key!r}: {did_you_mean(str(key), known)}")
     inner = tree.get("settings", {})
     if not isinstance(inner, dict):
         raise ConfigError(f"settings: {inner!r} is not keys and values")
     settings = {**inner, **{key: value for key, value in tree.items() if key in SETTINGS}}
     for key in settings:
         if key not in SETTINGS:
-            raise ConfigError(f"unknown setting {key!r}: {nearest(key, SETTINGS)}")
+            raise ConfigError(f"unknown setting {key!r}: {did_you_mean(key, SETTINGS)}")
     parts = {key: value for key, value in tree.items() if key not in SETTINGS}
     try:
         return RunConfig.model_validate({**parts, "settings": settings})
@@ -190,7 +190,7 @@ def check_parts(config: RunConfig) -> None:
     methods.make(config.method)
     for seam, kind in _SEAMS.items():
         if part := getattr(config, seam):
-            ALL[kind].make(part)
+            REGISTRIES[kind].make(part)
 
 
 def method_with_seams(config: RunConfig) -> Method:

@@ -21,8 +21,8 @@ from unremember import api
 from unremember.data.split import Split
 from unremember.errors import ConfigError, ModelError, RunError
 from unremember.files import write_text
-from unremember.models.load import model_in, quiet
-from unremember.processes import main, wait
+from unremember.models.load import resolve_model_folder, silence_libraries
+from unremember.processes import is_main_process, wait_for_all_processes
 from unremember.registry import benchmarks
 from unremember.report.model_card import model_card
 from unremember.runs.config import RunConfig
@@ -162,7 +162,7 @@ def model_folder(name: str) -> str:
     Raises:
         ModelError: The run has no model yet.
     """
-    folder = model_in(name)
+    folder = resolve_model_folder(name)
     if folder != Path(name):
         return str(folder)
     if record := read_record(name):
@@ -233,8 +233,8 @@ def carry_out(
     try:
         artefact = work()
         ends = {"artefact": artefact.digest, "weights": artefact.weights, "task": artefact.task.digest}
-        quiet()
-        if main():
+        silence_libraries()
+        if is_main_process():
             artefact.save(folder / "model")
     except Exception as error:
         record_failure(folder, record, error)
@@ -247,13 +247,13 @@ def carry_out(
         }
     ).write(folder)
     write_card(folder)
-    wait()
+    wait_for_all_processes()
     return finished
 
 
 def record_failure(folder: Path, record: RunRecord, error: Exception) -> None:
     """Record why a run failed; where it took no step, remove what it left."""
-    if not main():
+    if not is_main_process():
         return
     if steps_taken(folder):
         line = " ".join(str(error).split()) or type(error).__name__

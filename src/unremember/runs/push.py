@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from unremember.errors import ModelError
-from unremember.models.load import first_line
-from unremember.report.model_card import UNMEASURED
+from unremember.models.load import error_summary
+from unremember.report.model_card import UNMEASURED_NOTE
 from unremember.runs.folder import model_folder, notice
 
 
@@ -22,7 +22,7 @@ def run_push(folder: str, name: str, private: bool = False) -> str:
     card = model / "README.md"
     if not card.exists():
         raise ModelError(f"{folder} has no forgotten model with a card: `unremember forget` makes one")
-    if UNMEASURED in card.read_text(encoding="utf-8"):
+    if UNMEASURED_NOTE in card.read_text(encoding="utf-8"):
         notice("nothing was measured on this model, and its card says so: `unremember audit` measures it")
     hub = HfApi()
     try:
@@ -30,6 +30,6 @@ def run_push(folder: str, name: str, private: bool = False) -> str:
         return str(hub.upload_folder(repo_id=name, folder_path=str(model)).commit_url)
     except Exception as error:
         raise ModelError(
-            f"cannot push to {name} ({first_line(error)}): is the name owner/name, and are you logged in "
+            f"cannot push to {name} ({error_summary(error)}): is the name owner/name, and are you logged in "
             "(`hf auth login`)?"
         ) from error

@@ -16,7 +16,7 @@ import joblib
 import torch
 
 from unremember.errors import ConfigError, RunError
-from unremember.models.load import first_line, quiet
+from unremember.models.load import error_summary, silence_libraries
 from unremember.progress import Progress
 
 _INSTALL = "many jobs at once run on Ray: pip install 'unremember[cluster]'"
@@ -78,7 +78,7 @@ class Workers:
             raise error.cause from None
         except ray.exceptions.RayError as error:
             raise RunError(
-                f"a worker was lost ({first_line(error)}): what is finished is kept; run the same command again"
+                f"a worker was lost ({error_summary(error)}): what is finished is kept; run the same command again"
             ) from error
         for line in dict.fromkeys(line for future in futures for line in done[future][1]):
             print(line, file=sys.stderr)
@@ -96,7 +96,7 @@ def workers(address: str = "") -> Workers:
         try:
             check_listens(address)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"no Ray cluster answers at {address}: {first_line(error)}") from error
+            raise ConfigError(f"no Ray cluster answers at {address}: {error_summary(error)}") from error
     return Workers(address)
 
 
@@ -123,7 +123,7 @@ def resources(address: str) -> tuple[int, int]:
                 ray.init("local", num_cpus=joblib.cpu_count(), **_QUIET)
         except Exception as error:
             where = f"no Ray cluster answers at {address}" if address else "Ray does not start here"
-            raise ConfigError(f"{where}: {first_line(error)}") from error
+            raise ConfigError(f"{where}: {error_summary(error)}") from error
     total = ray.cluster_resources()
     gpus = int(total.get("GPU", 0))
     return gpus or int(total["CPU"]), gpus
@@ -138,7 +138,7 @@ def check_listens(address: str) -> None:
 
 def alone(job: Job, shared: Any, point: Any) -> dict[str, Any]:
     """Run one job in this process, as a worker would."""
-    quiet()
+    silence_libraries()
     with one_thread():
         return job(shared, point)
 

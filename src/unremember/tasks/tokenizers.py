@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unremember.errors import ModelError
-from unremember.models.load import list_model_files, error_summary, silence_libraries
+from unremember.models.load import error_summary, list_model_files, silence_libraries
 
 TOKENIZERS = {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json"}
 END, PAD = "<|endoftext|>", "<|pad|>"

@@ -13,7 +13,7 @@ from torch import Tensor
 from unremember.engine.blends import PlainBlend, combine, gram
 from unremember.engine.seams import Context, State
 from unremember.engine.step import Displacement, StepContext
-from unremember.errors import ConfigError, require_positive, did_you_mean
+from unremember.errors import ConfigError, did_you_mean, require_positive
 from unremember.registry import blends
 
 Similarity = Literal["cos", "cos2", "relu"]

@@ -64,7 +64,9 @@ class FLAT(PlainLoss):
     def __post_init__(self) -> None:
         known = get_args(Divergence)
         if self.divergence not in known:
-            raise ConfigError(f"unknown divergence {self.divergence!r}: {did_you_mean(self.divergence, known)}")
+            raise ConfigError(
+                f"unknown divergence {self.divergence!r}: {did_you_mean(self.divergence, known)}"
+            )
 
     def init(self, context: Context) -> State:
         """Start the count of an epoch's rows and the sum of their P_e."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unremember.data.ordering import mix, epoch_order
+from unremember.data.ordering import epoch_order, mix
 from unremember.engine.samplings import Batch, Draw, PlainSampling
 from unremember.engine.samplings.neighbours import (
     NEIGHBOUR_RELATIONS,

@@ -10,7 +10,7 @@ import numpy as np
 from unremember.data.ordering import epoch_order
 from unremember.engine.samplings import Batch, Draw
 from unremember.engine.seams import Context, State
-from unremember.errors import Collapsed, ConfigError, require_positive, did_you_mean
+from unremember.errors import Collapsed, ConfigError, did_you_mean, require_positive
 from unremember.registry import samplings
 from unremember.tasks.protocol import Need
 

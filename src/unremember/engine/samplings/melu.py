@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from unremember.data.ordering import mix, epoch_order
+from unremember.data.ordering import epoch_order, mix
 from unremember.engine.samplings import Batch, Draw, PlainSampling
 from unremember.engine.samplings.neighbours import (
     NEIGHBOUR_RELATIONS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from unremember.data.ordering import mix, epoch_order
+from unremember.data.ordering import epoch_order, mix
 from unremember.engine.samplings import Batch, Draw, PlainSampling
 from unremember.engine.seams import Context, State
 from unremember.registry import samplings

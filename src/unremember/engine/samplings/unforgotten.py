@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from unremember.data.ordering import mix, epoch_order
+from unremember.data.ordering import epoch_order, mix
 from unremember.engine.samplings import Batch, Draw
 from unremember.engine.seams import Context, State
 from unremember.registry import samplings

@@ -10,7 +10,7 @@ import numpy as np
 
 from unremember.data.split import make_split
 from unremember.errors import ModelError
-from unremember.models.load import check_weights, list_model_files, error_summary
+from unremember.models.load import check_weights, error_summary, list_model_files
 from unremember.observe.kinds.generations import Generations
 from unremember.observe.protocol import Arrays, ObservationContext, RoleRequest
 from unremember.observe.scoring import score

@@ -14,14 +14,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from unremember.files import write_text
-from unremember.report.comparison import plain
-from unremember.report.figures import CONTROLS
-from unremember.report.table import COLUMNS, SHORT, number
-from unremember.report.table import cell as figure_texts
+from unremember.report.comparison import strict_json
+from unremember.report.figures import CONTROL_COLOURS
+from unremember.report.table import COLUMN_TITLES, SHORT_TITLES, format_value
+from unremember.report.table import cell_texts as figure_texts
 from unremember.runs.sweep.axes import Cell
 
 _MARKS = {"recommended": "★", "on the front": "●", "point": ""}
-_SHADES = {**CONTROLS, "recommended": "#D55E00", "on the front": "#0072B2", "point": "#BBBBBB"}
+_SHADES = {**CONTROL_COLOURS, "recommended": "#D55E00", "on the front": "#0072B2", "point": "#BBBBBB"}
 CONFIRM = (
     "The recommended point is the best of many, chosen by these very figures: measure it again with another seed "
     "before you rely on it."
@@ -96,7 +96,7 @@ class SweepResult:
 
     def text(self) -> str:
         """Return the whole as JSON."""
-        return plain(self.tree())
+        return strict_json(self.tree())
 
     def verdict(self) -> str:
         """Say in one sentence what is recommended."""
@@ -113,7 +113,7 @@ class SweepResult:
         )
 
 
-def headings(result: SweepResult, names: Mapping[str, str] = COLUMNS) -> list[str]:
+def headings(result: SweepResult, names: Mapping[str, str] = COLUMN_TITLES) -> list[str]:
     """Return the headings of quality, utility and forget probability."""
     forgetting, utility = result.judges
     first = (
@@ -137,8 +137,8 @@ def figure_columns(result: SweepResult, cell: Cell, spans: bool) -> list[str]:
     return [
         cell["title"] + note,
         quality + position_interval(cell, result.judges[0]) * spans,
-        number(cell["utility"]) + figure_interval(cell, result.judges[1]) * spans,
-        number(cell["level"]) + figure_interval(cell, "probability") * spans,
+        format_value(cell["utility"]) + figure_interval(cell, result.judges[1]) * spans,
+        format_value(cell["level"]) + figure_interval(cell, "probability") * spans,
         str(cell["steps"] or "–"),
     ]
 
@@ -161,7 +161,7 @@ def position_interval(cell: Cell, name: str) -> str:
 def sweep_table(result: SweepResult) -> Table:
     """Return the table for the terminal."""
     table = Table(title=result.title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for i, name in enumerate(["", "", "point", *headings(result, SHORT), "steps"]):
+    for i, name in enumerate(["", "", "point", *headings(result, SHORT_TITLES), "steps"]):
         table.add_column(name, justify="right" if i > 2 else "left", overflow="fold")
     for row in table_rows(result):
         table.add_row(*map(escape, row))

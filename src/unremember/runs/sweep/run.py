@@ -13,10 +13,10 @@ from typing import Any
 from unremember.data.split import Split
 from unremember.errors import Collapsed, ConfigError, DataError, ModelError
 from unremember.files import write_text
-from unremember.models.load import quiet
+from unremember.models.load import silence_libraries
 from unremember.observe.records import Observations
 from unremember.observe.store import Store
-from unremember.report.comparison import plain
+from unremember.report.comparison import strict_json
 from unremember.runs.config import RunConfig, check_parts, parse_config, set_key
 from unremember.runs.folder import artefact_of, split_of, steps_taken, write_card
 from unremember.runs.forget import run_forget
@@ -144,7 +144,7 @@ def observe_controls(
     split: Split, names: Sequence[str], template: str, folder: Path
 ) -> tuple[SweepControls, Task]:
     """Observe the original and the oracles, one model in memory at a time; return the original's task too."""
-    quiet()
+    silence_libraries()
     requests, store = sweep_requests(split), Store(folder)
 
     def observe(name: str) -> tuple[Observations, Task]:
@@ -233,6 +233,6 @@ def measure_point(controls: SweepControls, point: Point) -> dict[str, Any]:
     store = Store(folder / "observations")
     observations = store.observe(artefact, split, sweep_requests(split), quiet=True)
     measurements = controls.measure(observations)
-    write_text(folder / "measurements.json", plain([m.row() for m in measurements]))
+    write_text(folder / "measurements.json", strict_json([m.row() for m in measurements]))
     write_card(folder)
     return controls.figures(measurements)

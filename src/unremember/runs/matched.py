@@ -1,0 +1,45 @@
+"""Matched forgetting: methods are compared where all have forgotten as much."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unremember.data.split import Split
+from unremember.observe.kinds.token_scores import TokenScores
+from unremember.observe.store import Store
+from unremember.registry import audits
+from unremember.tasks.artefact import Artefact
+
+REMAINING = 0.1
+"""The share of the way from the oracles' forget probability to the original's that is left at matched forgetting."""
+COMPARED_AUDITS = (
+    "forget_quality",
+    "model_utility",
+    "probability",
+    "extraction_strength",
+    "membership_loss",
+)
+"""What is measured at matched forgetting."""
+
+
+def matched_target(original: float, oracles: Sequence[float]) -> float:
+    """Return the forget probability of matched forgetting, from the original's and the oracles'."""
+    end = sum(oracles) / len(oracles)
+    return end + REMAINING * (original - end)
+
+
+def answer_probability(artefact: Artefact, split: Split, role: str = "forget") -> float:
+    """Return the mean probability per token of a role's answers."""
+    observations = Store().observe(artefact, split, [TokenScores(role)], quiet=True)
+    return float(audits.make({"name": "probability", "role": role}).measure(observations, []).value)
+
+
+def read_cell(path: Path, identity: str) -> dict[str, Any] | None:
+    """Return the result that was stored under this identity; None where there is none."""
+    if not path.exists():
+        return None
+    cell = dict(json.loads(path.read_text(encoding="utf-8")))
+    return cell if cell["identity"] == identity else None
