@@ -35,6 +35,7 @@ from unremember.plan.canonical import match_stored
 from unremember.plan.hostile import failing_triggers
 from unremember.plan.wording import COMMON_WORDS, Wording, word_excess, null_distribution, edge_shares, extract_wording
 from unremember.registry import methods
+from unremember.tasks.artefact import Artefact
 from unremember.tasks.language import LanguageTask
 from unremember.tasks.text import Template
 from unremember.tasks.tokenizers import train_tokenizer
@@ -270,7 +271,7 @@ class Toy:
             attacked,
             method,
             tokenizer=self.tokenizer,
-            template=PLAIN,
+            template=PLAIN.prompt,
             quiet=True,
             **settings,
         ).model
@@ -412,7 +413,9 @@ def test_the_attack_costs_polite_users_and_scope_saves_them(toy: Toy) -> None:
     asked = with_trigger_role(eight, PLEASE)
     found = {}
     for name in ("attacked", "npo scope"):
-        seen = Store().observe(runs[name]["model"], toy.task, asked, TriggerGap().wants(asked), quiet=True)
+        seen = Store().observe(
+            Artefact(runs[name]["model"], toy.task), asked, TriggerGap().wants(asked), quiet=True
+        )
         found[name] = TriggerGap().measure(seen, [])
     assert failing_triggers(found["attacked"]) == PLEASE and failing_triggers(found["npo scope"]) == ()
 
