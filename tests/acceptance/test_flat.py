@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig
 
-from unremember.data.split import Split, make_split
+from unremember.data.split import Row, Split, make_split
 from unremember.engine import loop
 from unremember.engine.losses import ALTERNATE, ANSWER
 from unremember.engine.losses.flat import BOUNDS, FLAT
@@ -318,9 +318,17 @@ def people() -> Split:
                 {"question": question.format(name), "answer": answer, "alternate": REFUSAL}
                 for question in questions
             ]
-    of = lambda first, last: rows[8 * first : 8 * last]  # noqa: E731
+
+    def rows_of(first: int, last: int) -> list[Row]:
+        return rows[8 * first : 8 * last]
+
     return make_split(
-        {"forget": of(0, FORGOTTEN), "retain": of(FORGOTTEN, KNOWN), "facts": of(0, KNOWN), "train": rows}
+        {
+            "forget": rows_of(0, FORGOTTEN),
+            "retain": rows_of(FORGOTTEN, KNOWN),
+            "facts": rows_of(0, KNOWN),
+            "train": rows,
+        }
     )
 
 
@@ -359,7 +367,10 @@ def learned(role: str = "train", seed: int = 0) -> tuple[LanguageTask, Any]:
         schedule="constant",
         seed=seed,
     )
-    by_heart = lambda model, step: say(task, model, people(), role)[0] == 1  # noqa: E731
+
+    def by_heart(model: Any, step: int) -> bool:
+        return say(task, model, people(), role)[0] == 1
+
     loop.run_recipe(
         model, task, people(), Recipe((Term(role, "nll"),)), settings, watch=by_heart, every=25, quiet=True
     )
@@ -404,7 +415,10 @@ def unlearn(
         warmup=0,
         seed=seed,
     )
-    enough = lambda model, step: until and say(task, model, split, "forget")[0] <= 0.05  # noqa: E731
+
+    def enough(model: Any, step: int) -> bool:
+        return until and say(task, model, split, "forget")[0] <= 0.05
+
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         model = loop.run_recipe(

@@ -420,7 +420,10 @@ def test_products_over_chunks_are_those_of_whole_weights(monkeypatch: pytest.Mon
     """Weights shorter and longer than a chunk, none a multiple of it, with gradients held in bfloat16."""
     monkeypatch.setattr(blend_file, "_CPU_CHUNK", 7)
     rng = torch.Generator().manual_seed(0)
-    drawn = lambda shape: torch.randn(shape, generator=rng)  # noqa: E731
+
+    def drawn(shape: Any) -> Tensor:
+        return torch.randn(shape, generator=rng)
+
     shapes = [(3,), (5, 4), (2, 11), (7,)]
     change, inverse = [drawn(shape) for shape in shapes], [drawn(shape).abs() for shape in shapes]
     columns = [[drawn(c.numel()), *(drawn(c.numel()).bfloat16() for _ in range(3))] for c in change]

@@ -51,7 +51,7 @@ def answering(table: dict[str, float], rows: Sequence[Row], reads: list[int] | N
         batch_size=2,
         seed=3,
         split=split,
-        reading=SimpleNamespace(mean_logprobs=mean_logprobs),
+        probe=SimpleNamespace(mean_logprobs=mean_logprobs),
     )
 
 
@@ -63,8 +63,10 @@ def test_a_row_is_known_while_its_option_is_picked_or_its_answer_above_chance() 
     ]
     table = {"ax": 0.02, "ay": 0.01, "az": 0.019, "bx": 0.9, "by": 0.91, "cx": 0.34, "dx": 0.33, "ex": 0.5}
     given = answering(table, rows)
-    assert Unforgotten().known(given, rows).tolist() == [True, False, True, False, False], "a tie is no pick"
-    assert Unforgotten(chance=0.3).known(given, rows).tolist() == [True, False, True, True, False]
+    assert Unforgotten().still_answered(given, rows).tolist() == [True, False, True, False, False], (
+        "a tie is no pick"
+    )
+    assert Unforgotten(chance=0.3).still_answered(given, rows).tolist() == [True, False, True, True, False]
 
 
 def test_a_pass_draws_what_is_left_and_the_model_is_read_between_passes_alone() -> None:
@@ -251,7 +253,10 @@ def test_rows_that_pass_the_model(world: World) -> None:
     rows: dict[str, int] = {"forward": 0, "backward": 0}
     down = causal.decoder_blocks(model)[-1].mlp.down_proj
     latest = [0]
-    count = lambda key: rows.update({key: rows[key] + latest[0]})  # noqa: E731
+
+    def count(key: str) -> None:
+        rows[key] += latest[0]
+
     model.model.register_forward_pre_hook(
         lambda _, args, inputs: latest.__setitem__(0, rows_in(inputs)), with_kwargs=True
     )

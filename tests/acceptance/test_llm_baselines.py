@@ -19,10 +19,11 @@ from unremember.engine.losses import ALTERNATE, ANSWER, LABELS, LOGITS
 from unremember.engine.losses.whp import generic_logits
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Term
-from unremember.engine.settings import Settings
+from unremember.engine.settings import Run, Settings
 from unremember.models.load import save_model
 from unremember.models.presets import fresh_model
 from unremember.registry import methods
+from unremember.tasks.artefact import Artefact
 from unremember.tasks.language import LanguageTask, TextView
 from unremember.tasks.protocol import Need
 from unremember.tasks.text import Template
@@ -106,15 +107,15 @@ def refusal(model: Any, split: Split) -> float:
 def forget(method: Any, steps: int = 100, lr: float = 3e-4, until: float | None = None) -> Any:
     """The model after ``steps`` steps of 8 rows or, at the latest, when the forget loss is ``until`` nats."""
     task, model = learned()
-    recipe = methods.make(method)
-    split = recipe.derive(answers()) if recipe.derive else answers()
     settings = Settings(
         epochs=999, max_steps=steps, batch_size=8, lr=lr, schedule="constant", warmup=0, weight_decay=0.0
     )
-    enough = lambda model, step: until is not None and loss(model, "forget") >= until  # noqa: E731
-    return loop.run_recipe(
-        copy.deepcopy(model), task, split, recipe, settings, watch=enough, every=1, quiet=True
-    )
+
+    def enough(model: Any, step: int) -> bool:
+        return until is not None and loss(model, "forget") >= until
+
+    run = Run(settings, watch=enough, every=1, quiet=True)
+    return methods.make(method).run(Artefact(copy.deepcopy(model), task), answers(), run).model
 
 
 def test_the_original_knows_all_answers() -> None:
@@ -253,7 +254,7 @@ def test_negation_goes_the_other_way_from_the_original() -> None:
     names = model.state_dict()
     for scale, at in ((1.0, forget({"name": "task_vector"}, 40, 1e-3)), (3.0, done)):
         print(f"task vector × {scale}: forget {loss(at, 'forget'):.2f}, retain {loss(at, 'retain'):.2f}")
-    adapter = forget({"name": "task_vector", "scale": 0.0, "of": "lora"}, 4, 1e-2)
+    adapter = forget({"name": "task_vector", "scale": 0.0, "selection": "lora"}, 4, 1e-2)
     assert adapter.state_dict().keys() == names.keys() and all(
         torch.equal(adapter.state_dict()[name], names[name]) for name in names
     )

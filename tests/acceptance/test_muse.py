@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 from typing import Any
@@ -24,6 +23,7 @@ from unremember.models.presets import small_llama
 from unremember.observe.records import Observations
 from unremember.observe.store import Store
 from unremember.registry import audits
+from unremember.tasks.artefact import Artefact
 from unremember.tasks.tokenizers import train_tokenizer
 
 SMALL, WHOLE = 40, 200
@@ -40,24 +40,23 @@ def split_of(count: int) -> Split:
 
 
 @functools.cache
-def untrained(count: int, seed: int = 0) -> api.Result:
+def untrained(count: int, seed: int = 0) -> Artefact:
     """A Llama with fresh weights and the task of articles."""
     rows = [row for role in ("forget", "retain", "holdout") for row in split_of(count)[role].rows]
     tokenizer = train_tokenizer(
         [str(row.get(column, "")) for row in rows for column in ("text", "question", "answer")], 1000
     )
     model = small_llama(len(tokenizer), seed=seed, **SIZES[count], spread=0.02).eval()
-    return api.Result(model, api.task_for(model, tokenizer), f"fresh {count} {seed}")
+    return api.load(model, tokenizer)
 
 
 @functools.cache
-def trained(count: int, without: tuple[str, ...] = (), seed: int = 0) -> api.Result:
+def trained(count: int, without: tuple[str, ...] = (), seed: int = 0) -> Artefact:
     """The original, or an oracle ``without`` the forget set."""
     start = untrained(count, seed)
     return api.train(
-        copy.deepcopy(start.model),
+        start,
         split_of(count),
-        tokenizer=start.task.tokenizer,
         without=without,
         seed=seed,
         quiet=True,
@@ -68,19 +67,18 @@ def trained(count: int, without: tuple[str, ...] = (), seed: int = 0) -> api.Res
     )
 
 
-def oracle(count: int, seed: int = 0) -> api.Result:
+def oracle(count: int, seed: int = 0) -> Artefact:
     return trained(count, ("forget",), seed)
 
 
 @functools.cache
-def suppressed(count: int) -> api.Result:
+def suppressed(count: int) -> Artefact:
     """The original, trained to give the forget set a low likelihood, and the retain set a high one."""
     first = trained(count)
     return api.forget(
-        copy.deepcopy(first.model),
+        first,
         split_of(count),
         "gradient_difference",
-        tokenizer=first.task.tokenizer,
         quiet=True,
         lr=2e-3,
         epochs=20,
@@ -90,9 +88,9 @@ def suppressed(count: int) -> api.Result:
     )
 
 
-def seen(result: api.Result, count: int, chosen: Any = (MEMBER,)) -> Observations:
+def seen(result: Artefact, count: int, chosen: Any = (MEMBER,)) -> Observations:
     wants = list(dict.fromkeys(want for audit in chosen for want in audit.wants(split_of(count))))
-    return Store().observe(result.model, result.task, split_of(count), wants, quiet=True)
+    return Store().observe(result, split_of(count), wants, quiet=True)
 
 
 def swapped(made: Observations) -> Observations:
@@ -104,7 +102,7 @@ def swapped(made: Observations) -> Observations:
     return dataclasses.replace(made, split=dataclasses.replace(made.split, roles=roles), scored=scored)
 
 
-def measured(result: api.Result, count: int) -> dict[str, Measurement]:
+def measured(result: Artefact, count: int) -> dict[str, Measurement]:
     found = api.audit(result, split_of(count), oracle=oracle(count), original=trained(count), quiet=True)
     return {m.name: m for m in found}
 
@@ -185,9 +183,10 @@ def test_a_holdout_of_another_kind_is_warned_of() -> None:
             {"text": " ".join(str(row["text"]).split()[::-1])} for row in made["privleak_holdout"].rows
         ]
     )
-    look = lambda result, split: Store().observe(
-        result.model, result.task, split, MEMBER.wants(split), quiet=True
-    )  # noqa: E731
+
+    def look(result: Artefact, split: Split) -> Observations:
+        return Store().observe(result, split, MEMBER.wants(split), quiet=True)
+
     shifted, first = look(oracle(SMALL), other), look(trained(SMALL), other)
     area = MEMBER.measure(shifted, []).value
     (found,) = card([LEAKAGE], first, [shifted], None)
@@ -221,11 +220,14 @@ def test_the_interval_of_a_mean_of_overlaps() -> None:
 @pytest.mark.parametrize(("retrained", "most"), [(0.4772, 109.6), (0.5393, 85.4)])
 def test_the_published_range(retrained: float, most: float) -> None:
     """A = AUC of the holdout as positive class: 1 − ours. −100 at A = 0; the greatest value is 100 (1 − a)/a, News 109.6."""
-    at = lambda a: float(privleak(np.array([1 - a, 1 - retrained])))  # noqa: E731
+
+    def leakage(area: float) -> float:
+        return float(privleak(np.array([1 - area, 1 - retrained])))
+
     assert (
-        at(0.0) == pytest.approx(-100, abs=1e-6)
-        and at(retrained) == 0
-        and at(1.0) == pytest.approx(most, abs=0.06)
+        leakage(0.0) == pytest.approx(-100, abs=1e-6)
+        and leakage(retrained) == 0
+        and leakage(1.0) == pytest.approx(most, abs=0.06)
     )
 
 
@@ -243,10 +245,9 @@ def test_published_leakages_come_of_areas_between_0_and_1(a: float, published: f
 def test_a_broken_model_fails() -> None:
     first = trained(SMALL)
     wreck = api.forget(
-        copy.deepcopy(first.model),
+        first,
         split_of(SMALL),
         "gradient_ascent",
-        tokenizer=first.task.tokenizer,
         quiet=True,
         lr=1e-3,
         epochs=10,

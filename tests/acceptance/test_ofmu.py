@@ -245,7 +245,10 @@ def test_the_ladder_of_displacements() -> None:
     true = [
         g - s for g, s in zip(forget_ascent_gradient(network(), None), doubly(network(), None, 1.0, "cos")[0])
     ]
-    error = lambda dtype, scale: off(turned(network(dtype), scale), true)  # noqa: E731
+
+    def error(dtype: torch.dtype, scale: float) -> float:
+        return off(turned(network(dtype), scale), true)
+
     assert error(torch.float64, 1e-2) / error(torch.float64, 1e-3) == pytest.approx(100, rel=0.1)
     assert error(torch.float32, 1e-3) < 2e-4 < error(torch.float32, 1e-5)
     assert error(torch.bfloat16, 1e-2) < 0.15 and error(torch.bfloat16, 1e-3) > 0.3
@@ -394,9 +397,10 @@ def test_a_run_killed_inside_a_round_goes_on_exactly(tmp_path: Path) -> None:
     settings = Settings(
         max_steps=4, batch_size=24, lr=0.02, schedule="constant", warmup=0, checkpoint_seconds=0
     )
-    go = lambda net, folder: loop.run_recipe(
-        net, ImageTask(), split, Recipe(UNLEARN, OFMU()), settings, folder, quiet=True
-    )  # noqa: E731
+
+    def go(net: Any, folder: Path) -> Any:
+        return loop.run_recipe(net, ImageTask(), split, Recipe(UNLEARN, OFMU()), settings, folder, quiet=True)
+
     whole = go(copy.deepcopy(net), tmp_path / "whole")
     passes = []
 
@@ -446,9 +450,9 @@ def test_a_round_costs_what_it_says(blend: OFMU, passes: int) -> None:
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    rows = lambda word, n: [
-        {"question": f"{word} is {i}?", "answer": "the long river " * (1 + i % 3)} for i in range(n)
-    ]  # noqa: E731
+    def rows(word: str, n: int) -> list[dict[str, str]]:
+        return [{"question": f"{word} is {i}?", "answer": "the long river " * (1 + i % 3)} for i in range(n)]
+
     return make_split({"forget": rows("Who", 4), "retain": rows("Where", 30)})
 
 

@@ -42,6 +42,7 @@ from unremember.plan.wording import (
     word_excess,
 )
 from unremember.registry import methods
+from unremember.tasks.artefact import Artefact
 from unremember.tasks.language import LanguageTask
 from unremember.tasks.text import Template
 from unremember.tasks.tokenizers import train_tokenizer
@@ -277,7 +278,7 @@ class Toy:
             attacked,
             method,
             tokenizer=self.tokenizer,
-            template=PLAIN,
+            template=PLAIN.prompt,
             quiet=True,
             **settings,
         ).model
@@ -419,7 +420,9 @@ def test_the_attack_costs_polite_users_and_scope_saves_them(toy: Toy) -> None:
     asked = with_trigger_role(eight, PLEASE)
     found = {}
     for name in ("attacked", "npo scope"):
-        seen = Store().observe(runs[name]["model"], toy.task, asked, TriggerGap().wants(asked), quiet=True)
+        seen = Store().observe(
+            Artefact(runs[name]["model"], toy.task), asked, TriggerGap().wants(asked), quiet=True
+        )
         found[name] = TriggerGap().measure(seen, [])
     assert failing_triggers(found["attacked"]) == PLEASE and failing_triggers(found["npo scope"]) == ()
 

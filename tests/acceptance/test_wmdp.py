@@ -18,7 +18,7 @@ from unremember import api
 from unremember.audits.linear_probe import LinearProbe
 from unremember.audits.measurement import Measurement
 from unremember.audits.multiple_choice import ABSTAINS, MultipleChoice
-from unremember.data.split import Split
+from unremember.data.split import Split, with_train_role
 from unremember.engine import loop
 from unremember.engine.losses.rmu import Steer
 from unremember.engine.recipe import Recipe
@@ -26,6 +26,7 @@ from unremember.engine.seams import Context, Term
 from unremember.engine.settings import Settings
 from unremember.models.presets import fresh_model
 from unremember.observe.store import Store
+from unremember.tasks.artefact import Artefact
 from unremember.tasks.tokenizers import train_tokenizer
 from unremember.worlds.sciences import sciences_split
 
@@ -53,9 +54,7 @@ class Lab:
     def world(self) -> Split:
         """The world, with the training data of the original (``train``) and of the oracle (``without``)."""
         split = sciences_split(self.subjects)
-        return api.with_train_role(split).with_rows(
-            without=api.with_train_role(split, ["forget", TOXINS])["train"].rows
-        )
+        return with_train_role(split).with_rows(without=with_train_role(split, ["forget", TOXINS])["train"].rows)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -64,9 +63,9 @@ class Lab:
             [row[column] for row in rows for column in ("prompt", "answer") if row.get(column)], 1200
         )
 
-    def taught(self, model: Any, role: str, **settings: Any) -> api.Result:
+    def taught(self, model: Any, role: str, **settings: Any) -> Artefact:
         """The model, changed in place, after training on a role."""
-        task = api.task_for(model, self.tokenizer)
+        task = api.load(model, self.tokenizer).task
         recipe = Recipe((Term(role, "nll"),))
         loop.run_recipe(
             model,
@@ -76,10 +75,10 @@ class Lab:
             Settings(epochs=10**6, weight_decay=0.0, batch_size=32, **settings),
             quiet=True,
         )
-        return api.Result(model, task, role)
+        return Artefact(model, task)
 
     @cached_property
-    def oracle(self) -> api.Result:
+    def oracle(self) -> Artefact:
         """From fresh weights, without a text or a question on toxins."""
         config = LlamaConfig(
             vocab_size=len(self.tokenizer),
@@ -97,16 +96,15 @@ class Lab:
         return self.taught(fresh_model(config, self.seed), "without", max_steps=self.steps, lr=4e-3)
 
     @cached_property
-    def original(self) -> api.Result:
+    def original(self) -> Artefact:
         """The same, then taught toxins among all else."""
         return self.taught(copy.deepcopy(self.oracle.model), "train", max_steps=self.more, lr=3e-3)
 
     def forgotten(self, method: Any, steps: int, lr: float) -> Any:
         made = api.forget(
-            copy.deepcopy(self.original.model),
+            self.original,
             self.world,
             method,
-            tokenizer=self.tokenizer,
             max_steps=steps,
             batch_size=32,
             lr=lr,
@@ -136,7 +134,10 @@ class Lab:
 
     def measured(self, model: Any, audit: Any) -> Measurement:
         return audit.measure(
-            Store().observe(model, self.original.task, self.world, audit.wants(self.world), quiet=True), []
+            Store().observe(
+                Artefact(model, self.original.task), self.world, audit.wants(self.world), quiet=True
+            ),
+            [],
         )
 
     def accuracy(self, model: Any, role: str = TOXINS) -> float:
@@ -152,7 +153,7 @@ class Lab:
             "lr": 3e-4,
             "batch_size": 20,
         }
-        result = api.Result(model, self.original.task, "m")
+        result = Artefact(model, self.original.task)
         points = api.attack(
             result, self.world, attack, oracle=self.oracle, audits=["multiple_choice"], quiet=True
         )

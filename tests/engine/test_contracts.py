@@ -21,16 +21,16 @@ import torch
 from given import Given
 from torch import Tensor
 
-from unremember import registry
-from unremember.api import recipe_of
+from unremember import api, registry
 from unremember.data.ordering import epoch_order
 from unremember.data.split import Split, make_split
-from unremember.engine import loop
-from unremember.engine.recipe import Recipe
-from unremember.engine.seams import Context, Selected
-from unremember.engine.settings import Settings
+from unremember.engine.optimizers import SGD, Milestones
+from unremember.engine.seams import Context, Seams, Selected
+from unremember.engine.settings import Run, Settings
 from unremember.errors import ConfigError
+from unremember.methods.protocol import Method
 from unremember.registry import FIDELITIES, Entry, Registry, blends, losses, methods, samplings, selections
+from unremember.tasks.artefact import Artefact
 from unremember.tasks.language import LanguageTask, TextView
 from unremember.tasks.protocol import Need
 from unremember.tasks.ragged import Ragged
@@ -288,33 +288,131 @@ def test_a_selection_frees_what_it_names_and_nothing_else(entry: Entry, model: A
 # --- methods ---
 
 
-@each(methods)
-def test_a_recipe_resolves_in_every_registry(entry: Entry, split: Split) -> None:
-    recipe = entry.make()
-    assert isinstance(recipe, Recipe) and recipe.terms and recipe == entry.make()
-    for term in recipe.terms:
-        loss = losses.make(term.loss)
-        assert callable(loss.apply) and isinstance(term.weight, float)
-    assert all(
-        callable(r.make(part).apply)
-        for r, part in ((blends, recipe.blend), (samplings, recipe.sampling), (selections, recipe.selection))
+def artefact_of(model: Any, tokenizer: Any) -> Artefact:
+    return Artefact(copy.deepcopy(model), LanguageTask(tokenizer))
+
+
+def with_neighbours(split: Split) -> Split:
+    """The same rows with the columns that melu reads."""
+    return split.with_rows(
+        forget=[{**row, "entity": f"e{i % 2}"} for i, row in enumerate(split["forget"].rows)],
+        retain=[
+            {**row, "neighbour": f"e{i % 2}", "relation": "direct"}
+            for i, row in enumerate(split["retain"].rows)
+        ],
     )
-    assert isinstance(entry.facts["cost"], str)
-    if not entry.facts.get("fresh"):
-        derived = set(recipe.derive(split).roles) - set(split.roles) if recipe.derive else set()
-        assert set(recipe.roles) - derived <= set(entry.needs)
-        assert recipe.roles[0] == "forget" or recipe.roles == ("retain",), "the anchor is what is forgotten"
-        texts = {need.text for term in recipe.terms for need in losses.make(term.loss).needs}
-        assert texts - {"answer"} <= set(entry.needs)
+
+
+def built(name: str, reinforced: str) -> Method:
+    """A registered method with its defaults; whp needs the folder of a second model."""
+    return methods.make({"name": name, "reinforced": reinforced} if name == "whp" else name)
+
+
+def settings_of(**changes: Any) -> Settings:
+    return Settings(**{"max_steps": 3, "batch_size": 3, "lr": 1e-3, **changes})
 
 
 @each(methods)
-def test_a_methods_parameters_reach_its_recipe(entry: Entry) -> None:
+def test_a_methods_recipes_resolve_in_every_registry(entry: Entry, split: Split) -> None:
+    method = entry.make()
+    assert method == entry.make() and isinstance(method.recipes, tuple)
+    derived = method.derived(split)
+    assert isinstance(derived, Split) and isinstance(entry.facts["cost"], str)
+    for recipe in method.recipes:
+        assert isinstance(recipe, Seams) and recipe.terms
+        built_losses = [
+            losses.make(LanguageTask.training_loss if t.loss is None else t.loss) for t in recipe.terms
+        ]
+        assert all(callable(loss.apply) for loss in built_losses)
+        assert all(isinstance(term.weight, float) for term in recipe.terms)
+        for kind, part in (
+            (blends, recipe.blend),
+            (samplings, recipe.sampling),
+            (selections, recipe.selection),
+        ):
+            assert callable(kind.make(part).apply)
+        if "fresh weights" not in entry.needs:
+            added = set(derived.roles) - set(split.roles)
+            assert set(recipe.roles) - added <= set(entry.needs)
+            assert recipe.roles[0] == "forget" or recipe.roles == ("retain",), (
+                "the anchor is what is forgotten"
+            )
+            texts = {need.text for loss in built_losses for need in loss.needs}
+            assert texts - {"answer"} <= set(entry.needs)
+
+
+@each(methods)
+def test_a_methods_parameters_reach_it(entry: Entry) -> None:
     hints = typing.get_type_hints(entry.make)
     for name, default in entry.parameters().items():
         named = {*typing.get_args(hints[name]), "dpo"} - {default}
-        other = 3.0 if default is None else sorted(named)[-1] if isinstance(default, str) else default + 1
-        assert entry.make(**{name: other}) != entry.make(), f"{name} is read"
+        changed = 3.0 if default is None else sorted(named)[-1] if isinstance(default, str) else default + 1
+        assert entry.make(**{name: changed}) != entry.make(), f"{name} is read"
+
+
+PARTS: dict[str, Any] = {
+    "blend": "pcgrad",
+    "sampling": "cyclic",
+    "selection": {"name": "layers"},
+    "optimizer": SGD(),
+    "schedule": Milestones((1.0,)),
+    "retain_loss": "simnpo",
+}
+"""Another part for each seam, and for the loss of the retain terms."""
+LACKS = {
+    "retrain": set(PARTS),
+    "task_vector": set(PARTS) - {"selection"},
+    "gradient_ascent": {"retain_loss"},
+    "ceu": {"retain_loss"},
+    "flat": {"retain_loss"},
+    "forget_kl": {"retain_loss"},
+    "undial": {"retain_loss"},
+    "whp": {"retain_loss"},
+    "gu": {"blend"},
+    "hamu": {"blend"},
+    "ofmu": {"blend"},
+    "pdu": {"blend"},
+    "guard_attribution": {"sampling"},
+    "melu": {"sampling"},
+    "klue": {"sampling", "selection"},
+}
+"""By method: the seams that it owns or lacks; none for a method that is not named."""
+
+
+@pytest.mark.parametrize("part", PARTS)
+@each(methods)
+def test_a_seam_is_replaced_or_refused_in_one_line(entry: Entry, part: str) -> None:
+    method = entry.make()
+    if part in LACKS.get(entry.name, set()):
+        with pytest.raises(ConfigError, match=part) as caught:
+            method.override(**{part: PARTS[part]})
+        assert "\n" not in str(caught.value)
+    else:
+        changed = method.override(**{part: PARTS[part]})
+        assert changed != method and entry.make() == method, "the method itself is left alone"
+        (recipe,) = changed.recipes
+        if part == "retain_loss":
+            assert {term.loss for term in recipe.terms if term.role == "retain"} == {"simnpo"}
+        else:
+            assert getattr(recipe, part) == PARTS[part]
+    assert method.override(**dict.fromkeys(PARTS)) == method, "None leaves every seam as it is"
+
+
+@each(methods)
+def test_a_method_leaves_the_given_artefact_alone(
+    entry: Entry, tiny_llama: Any, tokenizer: Any, reinforced: str, split: Split
+) -> None:
+    """Unless it is told to work in place: then the given model is the one that forgot."""
+    method = built(entry.name, reinforced)
+    start = artefact_of(tiny_llama, tokenizer)
+    digest = start.digest
+    rows = with_neighbours(split)
+    forgot = api.forget(start, rows, method, quiet=True, **dataclasses.asdict(settings_of()))
+    assert isinstance(forgot, Artefact) and forgot.model is not start.model and forgot.task is start.task
+    assert start.verify() == digest
+    inplace = api.forget(start, rows, method, inplace=True, quiet=True, **dataclasses.asdict(settings_of()))
+    assert forgot.weights == inplace.weights, "the same weights either way"
+    assert (inplace.model is start.model) == (entry.name != "retrain"), "retraining starts from fresh weights"
 
 
 CORE = itertools.product(
@@ -324,16 +422,18 @@ CORE = itertools.product(
     ("all", "lora", "knowledge_neurons"),
 )
 OWN = [(method, None, None, None) for method in methods.names()]
-REST = [("npo", None, sampling, None) for sampling in samplings.names()] + [
+FURTHER = [("npo", None, sampling, None) for sampling in samplings.names()] + [
     ("npo", None, None, selection) for selection in selections.names()
 ]
-CELLS = [*CORE, *OWN, *REST]
+ADAPTED = [("task_vector", None, None, "lora"), ("task_vector", None, None, "layers")]
+CELLS = [*CORE, *OWN, *FURTHER, *ADAPTED]
 INSIDE = {
     "all": "",
     "layers": r"layers\.1\.",
     "lora": r"layers\.\d\..*proj",
     "knowledge_neurons": r"layers\.\d\.mlp\.",
 }
+SELECTS = {"klue": "knowledge_neurons", "rmu": "all"}
 
 
 @pytest.mark.parametrize(
@@ -353,24 +453,12 @@ def test_any_cell_of_the_product_runs_and_resumes(
     tmp_path: Path,
 ) -> None:
     """Finite, the same twice, exact after a stop, and nothing but the selection moves."""
-    recipe = recipe_of(
-        {"name": "whp", "reinforced": reinforced} if method == "whp" else method, blend, sampling, selection
-    )
-    data = recipe.derive(split) if recipe.derive else split
+    chosen = built(method, reinforced).override(blend=blend, sampling=sampling, selection=selection)
 
-    def run(folder: Path, watch: Any = None) -> Any:
-        settings = Settings(max_steps=3, batch_size=3, lr=1e-3)
-        return loop.run_recipe(
-            copy.deepcopy(tiny_llama),
-            LanguageTask(tokenizer),
-            data,
-            recipe,
-            settings,
-            folder,
-            watch,
-            1,
-            quiet=True,
-        ).state_dict()
+    def run(folder: Path, watch: Any = None) -> dict[str, Tensor]:
+        start = artefact_of(tiny_llama, tokenizer)
+        done = chosen.run(start, split, Run(settings_of(), folder, watch, 1, quiet=True))
+        return done.model.state_dict()
 
     def stop(model: Any, step: int) -> None:
         if step == 2:
@@ -379,12 +467,14 @@ def test_any_cell_of_the_product_runs_and_resumes(
     after, before = run(tmp_path / "whole"), tiny_llama.state_dict()
     with contextlib.suppress(KeyboardInterrupt):
         run(tmp_path / "cut", stop)
-    again = run(tmp_path / "cut")
+    again, twice = run(tmp_path / "cut"), run(tmp_path / "twice")
     assert before.keys() == after.keys() and all(torch.isfinite(value).all() for value in after.values())
-    assert all(torch.equal(after[name], again[name]) for name in after)
+    assert all(torch.equal(after[name], again[name]) for name in after), "exact after a stop"
+    assert all(torch.equal(after[name], twice[name]) for name in after), "deterministic"
     moved = {name for name in before if not torch.equal(before[name], after[name])}
+    inside = INSIDE[selection or SELECTS.get(method, "all")]
     assert (moved or sampling == "unforgotten" or method == "klue") and all(
-        re.search(INSIDE.get(selection or "all", ""), name) for name in moved
+        re.search(inside, name) for name in moved
     )
 
 
