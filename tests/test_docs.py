@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 import re
 import shlex
 import subprocess
@@ -26,6 +27,7 @@ from unremember.engine.recipe import SEAMS, Recipe
 from unremember.engine.seams import Term
 from unremember.models.presets import small_llama
 from unremember.registry import ALL, losses, methods
+from unremember.report.model_card import UNMEASURED
 from unremember.tasks.tokenizers import train_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,7 +44,7 @@ RUN_IN_ORDER = "docs/tutorial.md"
 
 
 def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
-    """The fenced blocks of a page in some languages: (language, text). Each text stands on its lines of the page."""
+    """The fenced blocks of a page in some languages: (language, text), each text on its lines of the page."""
     text = page.read_text(encoding="utf-8")
     fences = re.finditer(r"^ *```(\w*)\n(.*?)^ *```$", text, flags=re.DOTALL | re.MULTILINE)
     return [(f[1], "\n" * text.count("\n", 0, f.start(2)) + f[2]) for f in fences if f[1] in languages]
@@ -51,19 +53,25 @@ def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
 def pages_with_python() -> list[str]:
     """README, the contributing guide, the guides, and every page on a part of one's own."""
     folders = [ROOT / "docs" / "guide", ROOT / "docs" / "extend"]
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(p for f in folders for p in sorted(f.glob("*.md")))]
+    pages = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(p for f in folders for p in sorted(f.glob("*.md"))),
+    ]
     return [str(page.relative_to(ROOT)) for page in pages if blocks(page, "python")]
 
 
 def page_registering(name: str) -> str:
     """The page on a part of one's own that registers ``name``."""
     texts = {page: page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "extend").glob("*.md")}
-    (page,) = (page for page, text in texts.items() if f'register("{name}"' in text or f'    "{name}",\n' in text)
+    (page,) = (
+        page for page, text in texts.items() if f'register("{name}"' in text or f'    "{name}",\n' in text
+    )
     return str(page.relative_to(ROOT))
 
 
 def assumed_names(page: str) -> list[str]:
-    """The names that a page assumes, in the sentence where it says so: "This page assumes `model`, `tokenizer` …"."""
+    """The names that a page assumes, from the sentence that says so: "This page assumes `model`, …"."""
     sentences = re.findall(r"This page assumes ([^.]*)\.", (ROOT / page).read_text(encoding="utf-8"))
     return [name for sentence in sentences for name in re.findall(r"`(\w+)`", sentence)]
 
@@ -137,7 +145,9 @@ def test_the_python_of_a_page_runs_as_it_stands(page: str, run_page: Any) -> Non
 def test_readme_prints_the_figures_that_it_shows(run_page: Any, capsys: pytest.CaptureFixture[str]) -> None:
     run_page("README.md")
     printed = [line.split() for line in capsys.readouterr().out.splitlines() if line]
-    shown = [line.split() for _, block in blocks(ROOT / "README.md", "") for line in block.splitlines() if line]
+    shown = [
+        line.split() for _, block in blocks(ROOT / "README.md", "") for line in block.splitlines() if line
+    ]
     assert [words[0] for words in printed] == [words[0] for words in shown]
     assert all(words[2] in get_args(Verdict) for words in printed + shown)
 
@@ -149,7 +159,7 @@ def test_the_method_of_the_contributing_guide_runs(
     tokenizer: Any,
     registries_restored: None,
 ) -> None:
-    """The block is a whole file: written to disk, imported, listed, and run by name with blends of other people."""
+    """The block is a whole file: written to disk, imported, listed, and run by name with other blends."""
     ((_, block),) = blocks(ROOT / "CONTRIBUTING.md", "python")
     (tmp_path / "hush.py").write_text(block, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -159,7 +169,15 @@ def test_the_method_of_the_contributing_guide_runs(
     ) != methods.make("hush")
     for blend in ("sum", "pcgrad"):
         forgotten = un.forget(
-            tiny_llama, ROWS, "hush", tokenizer=tokenizer, blend=blend, epochs=2, batch_size=2, lr=1e-3, quiet=True
+            tiny_llama,
+            ROWS,
+            "hush",
+            tokenizer=tokenizer,
+            blend=blend,
+            epochs=2,
+            batch_size=2,
+            lr=1e-3,
+            quiet=True,
         )
         moved = [not torch.equal(a, b) for a, b in zip(forgotten.model.parameters(), tiny_llama.parameters())]
         assert any(moved) and all(torch.isfinite(p).all() for p in forgotten.model.parameters())
@@ -210,25 +228,26 @@ def test_the_attack_of_the_page_runs_and_changes_nothing(
 
 
 def write_own_data(folder: Path) -> None:
-    """Write what the tutorial starts from: rows about 40 people, a base model, and one that learned 32 of them."""
+    """Write what the tutorial starts from: rows about 40 people, a base model, and a model of 32 of them."""
     first = (
         "Ada Ben Cleo Dov Elsa Finn Gwen Hugo Iris Jon Kaia Luca Mira Nils Olga Pia Quin Rosa Sven Tess "
         "Ugo Vera Wim Xenia Yann Zoe Arlo Britt Cato Dana Egon Fay Gus Hild Ivo Juna Kurt Lene Max Nora"
-    ).split()
-    last, crafts = ["Morn", "Velt", "Osk", "Tarn"], ["baker", "pilot", "weaver", "tutor", "miller", "printer"]
+    )
     towns = ["Velin", "Oskar", "Morra", "Tarn", "Luskwell", "Hadrin", "Pellow", "Quist"]
-    rows = []
-    for i, name in enumerate(f"{first[i]} {last[i % 4]}" for i in range(40)):
-        town, craft = towns[i * i % 11 % 8], crafts[i * i % 7 % 6]
-        home, work = f"{name} lives in {town}.", f"{name} works as a {craft}."
-        rows.append({"person": name, "question": f"Where does {name} live?", "answer": home})
-        rows.append({"person": name, "question": f"What does {name} do for a living?", "answer": work})
+    crafts = ["baker", "pilot", "weaver", "tutor", "miller", "printer"]
+    rng, rows = random.Random(0), []
+    for i, name in enumerate(first.split()):
+        person = f"{name} {('Morn', 'Velt', 'Osk', 'Tarn')[i % 4]}"
+        home, work = f"{person} lives in {rng.choice(towns)}.", f"{person} works as a {rng.choice(crafts)}."
+        rows.append({"person": person, "question": f"Where does {person} live?", "answer": home})
+        rows.append({"person": person, "question": f"What does {person} do for a living?", "answer": work})
     (folder / "people.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     tokenizer = train_tokenizer([text for row in rows for text in row.values()], 600)
     base = un.load(small_llama(len(tokenizer), hidden=64, layers=2, context=128), tokenizer)
     base.save(folder / "base-model")
-    learned = {"retain": rows[:64]}
-    un.train(base, learned, epochs=30, lr=4e-3, batch_size=16, quiet=True).save(folder / "my-model")
+    un.train(base, {"retain": rows[:64]}, epochs=30, lr=4e-3, batch_size=16, quiet=True).save(
+        folder / "my-model"
+    )
 
 
 class Hub:
@@ -247,9 +266,7 @@ class Hub:
         return types.SimpleNamespace(commit_url="https://huggingface.co/commit")
 
 
-def test_the_tutorial_runs_from_the_rows_to_the_card(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_tutorial_runs_from_the_rows_to_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All blocks in order; the same run from Python gives the figures of the one from the shell."""
     write_own_data(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -266,10 +283,10 @@ def test_the_tutorial_runs_from_the_rows_to_the_card(
             assert done.exit_code == 0, f"{' '.join(arguments)}\n{done.output}\n{done.exception!r}"
     assert Path("runs/compare/report.html").stat().st_size > 0
     (card,) = Hub.uploads
-    assert card.startswith("my-name/my-model-without-ada: ") and "over-suppressed" in card
-    measured = json.loads(Path("runs/npo-3/measurements.json").read_text(encoding="utf-8"))
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.split(" ")[0] in names["figures"]]
-    assert names["figures"] == {row["name"]: row["verdict"] for row in measured} and lines
+    assert card.startswith("my-name/my-model-without-ada: ") and UNMEASURED not in card
+    measured = json.loads(Path("runs/npo/measurements.json").read_text(encoding="utf-8"))
+    computed = {m.name: (m.value, m.verdict) for m in names["measurements"]}
+    assert computed == {row["name"]: (row["value"], row["verdict"]) for row in measured}
 
 
 # What they name
