@@ -1,6 +1,6 @@
 """Write the generated parts of README and docs: `python docs/make_table.py` (with --check: only compare).
 
-They come from the registry (tables, counts, heads of the methods' pages) and from the source (the map of the house).
+They come from the registry (tables, counts, heads of the pages on methods) and from the source (the map of the rooms).
 """
 
 from __future__ import annotations
@@ -144,7 +144,8 @@ def rooms() -> list[str]:
     """Return the rooms of the package from the top layer down, as the import-linter contract orders them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers = next(c["layers"] for c in project["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
-    return [room.strip().removeprefix("unremember.") for layer in layers for room in layer.split("|")]
+    names = [room.strip().removeprefix("unremember.") for layer in layers for room in layer.split("|")]
+    return [room for room in names if (SOURCE / room).is_dir() or (SOURCE / f"{room}.py").exists()]
 
 
 def files_of_room(room: str) -> list[Path]:
@@ -175,13 +176,11 @@ def imported_modules(file: Path) -> Iterator[str]:
 
 def imports_of_rooms() -> dict[str, set[str]]:
     """Return the rooms that each room imports."""
-    return {
-        room: {
-            module.split(".")[0] for file in files_of_room(room) for module in imported_modules(file)
-        }.intersection(rooms())
-        - {room}
-        for room in rooms()
-    }
+    imports = {}
+    for room in rooms():
+        modules = (module for file in files_of_room(room) for module in imported_modules(file))
+        imports[room] = {module.split(".")[0] for module in modules}.intersection(rooms()) - {room}
+    return imports
 
 
 def reachable(room: str, imports: Mapping[str, set[str]]) -> set[str]:

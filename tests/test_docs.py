@@ -317,12 +317,18 @@ def check_command(command: Any, words: list[str], where: str) -> None:
         pytest.fail(f"{where}: {error}")
 
 
-def test_the_glossary_has_every_verdict_and_every_seam() -> None:
+def test_the_glossary_has_every_verdict_every_seam_and_every_kind_of_part() -> None:
     text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
-    terms = {term.lower() for term in re.findall(r"^\*\*(.+?)\*\*", text, flags=re.MULTILINE)}
-    assert set(get_args(Verdict)) <= terms
-    assert {"loss", *SEAMS} <= terms
-    assert {registry.noun for registry in ALL.values()} <= terms
+    verdicts = glossary_terms(text.partition("## Verdicts")[2])
+    assert sorted(verdicts) == sorted(get_args(Verdict))
+    terms = glossary_terms(text.partition("## Verdicts")[0])
+    assert len(terms) == len(set(terms)), "a term is defined twice"
+    assert {"loss", *SEAMS, *(registry.noun for registry in ALL.values())} <= set(terms)
+
+
+def glossary_terms(text: str) -> list[str]:
+    """The terms that a text defines, in lower case: each begins a line, in bold, with a full stop."""
+    return [term.lower() for term in re.findall(r"^\*\*(.+?)\.\*\*", text, flags=re.MULTILINE)]
 
 
 def test_generated_parts_are_up_to_date() -> None:
