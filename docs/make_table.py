@@ -1,6 +1,7 @@
 """Write the generated parts of README and docs: `python docs/make_table.py` (with --check: only compare).
 
-They come from the registry (tables, counts, heads of the pages on methods) and from the source (the map of the rooms).
+They come from the registry (tables, counts, heads of the pages on methods) and from the source (the map of
+the rooms).
 """
 
 from __future__ import annotations
