@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pydoc
 import random
 import re
 import shlex
@@ -332,6 +333,13 @@ def test_the_glossary_has_every_verdict_every_seam_and_every_kind_of_part() -> N
 def glossary_terms(text: str) -> list[str]:
     """The terms that a text defines, in lower case: each begins a line, in bold, with a full stop."""
     return [term.lower() for term in re.findall(r"^\*\*(.+?)\.\*\*", text, flags=re.MULTILINE)]
+
+
+def test_the_walks_of_the_architecture_name_what_exists() -> None:
+    walks = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## The walk")[2]
+    rooms = {path.stem for path in (ROOT / "src" / "unremember").iterdir()}
+    names = [name for name in re.findall(r"`([a-z]+\.[\w.]+)`", walks) if name.split(".")[0] in rooms]
+    assert len(names) > 15 and [name for name in names if pydoc.locate(f"unremember.{name}") is None] == []
 
 
 def test_generated_parts_are_up_to_date() -> None:
