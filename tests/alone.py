@@ -1,4 +1,4 @@
-"""What a measurement in one process does of itself, for stand-ins that give a blend its gradients."""
+"""What a step in one process answers of itself, for stand-ins that give a blend its gradients."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ from torch import Tensor
 
 
 class Alone:
+    """A step whose first role is to be forgotten; the other roles are retained."""
+
+    roles: tuple[str, ...]
+
+    @property
+    def forget_roles(self) -> tuple[str, ...]:
+        return self.roles[:1]
+
+    @property
+    def retain_roles(self) -> tuple[str, ...]:
+        return self.roles[1:]
+
     def summed(self, table: Tensor) -> Tensor:
         return table
 

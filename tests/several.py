@@ -53,7 +53,7 @@ WORDS = [
 ]
 NAMES = ["Ida", "Osk", "Velin"]
 PAIR = (Term("forget", "npo"), Term("retain", "nll"))
-LOOP = loop.loop
+LOOP = loop.run_stages
 QUICK = {"epochs": 1, "batch_size": 5, "micro_tokens": 60, "lr": 2e-3, "warmup": 0, "max_steps": 2, "seed": 3}
 STATISTICAL = ("random_labels",)
 """Draws labels by the number of forwards so far, of which a process has a share."""
@@ -61,7 +61,7 @@ SEAMS: dict[str, tuple[Any, Any]] = {
     "pcgrad-lora": ("pcgrad", {"name": "lora", "rank": 1}),
     "pcgrad-neurons": ("pcgrad", {"name": "knowledge_neurons", "share": 0.2}),
     "gu-null-layers": ({"name": "gu", "rule": "null"}, {"name": "layers", "layers": [1]}),
-    "gu-paper": ({"name": "gu", "rule": "paper", "at": "gradient", "kappa_cap": 0.5}, "all"),
+    "gu-paper": ({"name": "gu", "rule": "paper", "project": "gradient", "kappa_cap": 0.5}, "all"),
     "gu-finite-lora": ({"name": "gu", "finite_step": 1e-5}, {"name": "lora", "rank": 3}),
     "hamu-layer": ({"name": "hamu", "granularity": "layer"}, "all"),
     "hamu-neurons": ("hamu", {"name": "knowledge_neurons", "share": 0.2}),
@@ -76,7 +76,7 @@ SHARDED = (
     "wga",
     "flat",
     "scope_aware",
-    "guard",
+    "guard_attribution",
     "melu",
     "klue",
     "pdu",
@@ -85,7 +85,7 @@ SHARDED = (
     *SEAMS,
 )
 """What is run sharded where not everything is: every way of reading a model, every sampling, blend and selection."""
-WHOLE = ("kl", "rmu", "guard", "klue", "pcgrad-lora", "gu-finite-lora", "hamu-layer")
+WHOLE = ("kl", "rmu", "guard_attribution", "klue", "pcgrad-lora", "gu-finite-lora", "hamu-layer")
 CUT = Recipe(PAIR, "gu")
 """The blend with the most to remember, for runs that are cut and go on with another number of processes."""
 

@@ -140,7 +140,7 @@ def test_a_run_goes_on_with_another_number_of_processes(two: Path, tmp_path: Pat
     """Two to one and one to two, with a blend that remembers gradients."""
     several.outcome(several.run(several.CUT, tmp_path / "begun", max_steps=4), tmp_path, "begun")
     assert_alike(tmp_path, two, "begun")
-    flat = checkpoint.latest(two / "cut" / "checkpoint")
+    flat = checkpoint.latest_checkpoint(two / "cut" / "checkpoint")
     assert flat is not None and flat["position"] == 2, "two processes were cut at their second step"
     several.outcome(several.run(several.CUT, two / "cut", max_steps=4), two, "cut")
     (tmp_path / "begun").rename(tmp_path / "cut")
@@ -149,7 +149,7 @@ def test_a_run_goes_on_with_another_number_of_processes(two: Path, tmp_path: Pat
 
 
 def test_an_interrupt_of_one_process_stops_all_at_the_same_step(two: Path) -> None:
-    flat = checkpoint.latest(two / "stopped" / "checkpoint")
+    flat = checkpoint.latest_checkpoint(two / "stopped" / "checkpoint")
     assert (
         flat is not None
         and flat["position"] == 2

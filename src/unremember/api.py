@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unremember.audits import controls
 from unremember.audits.attacks import AttackPoint, Subject
+from unremember.audits.controls import Controls, default_audits, requests_of
 from unremember.audits.measurement import Measurement
 from unremember.data.split import Split, learned, make_split
 from unremember.engine.recipe import Recipe
@@ -33,9 +33,11 @@ def load(model: Any, tokenizer: Any = None, template: str | None = None) -> Arte
     """Return an artefact: a model with its task.
 
     Args:
-        model: A model folder, a hub name, a causal language model of transformers, or an Artefact (returned as it is).
+        model: A model folder, a hub name, a causal language model of transformers, or an Artefact (returned
+            as it is).
         tokenizer: The tokenizer of a model that is given as an object.
-        template: The prompt template: a format string over ``{question}``, or ``"chat"``; None: the stored or default one.
+        template: The prompt template: a format string over ``{question}``, or ``"chat"``; None: the stored or
+            default one.
 
     Raises:
         ConfigError: A model was given as an object without its tokenizer.
@@ -73,8 +75,8 @@ def method_of(
     Raises:
         ConfigError: A name or parameter is unknown, or the method owns or lacks the seam.
     """
-    made: Method = methods.make(method)
-    return made.override(blend=blend, sampling=sampling, selection=selection, retain_loss=retain_loss)
+    built: Method = methods.make(method)
+    return built.override(blend=blend, sampling=sampling, selection=selection, retain_loss=retain_loss)
 
 
 def forget(
@@ -103,7 +105,8 @@ def forget(
         method: A registered name, ``{"name": …, parameters}``, or a method of your own.
         blend: The blend in place of the method's own; so are ``sampling``, ``selection`` and ``retain_loss``.
         folder: Where log and checkpoints are kept: the same call carries on a run that was stopped.
-        watch: ``watch(model, step)`` is called after ``every`` steps (0: every epoch) and ends the run by returning True.
+        watch: ``watch(model, step)`` is called after ``every`` steps (0: every epoch) and ends the run by
+            returning True.
         inplace: Change the given model instead of a copy: one model less in memory, and the original is gone.
         settings: The fields of :class:`~unremember.engine.settings.Settings`, such as ``lr`` and ``epochs``.
 
@@ -120,7 +123,7 @@ def forget(
 
 
 def check_needs(method: Method, split: Split, model: Any) -> None:
-    """Raise DataError, before any training, where something that a method reads is missing; the message says how to make it."""
+    """Raise DataError where something that a method reads is missing, with how to make it."""
     if lacks := lacking(method, split, model):
         raise DataError(f"the method needs what {split.name} lacks: {'; '.join(lacks)}")
 
@@ -139,7 +142,7 @@ def train(
     quiet: bool = False,
     **settings: Any,
 ) -> Artefact:
-    """Train on everything in the split and return the artefact that learned it; the given model is left as it is.
+    """Train on everything in the split and return the result; the given model is left as it is.
 
     Args:
         without: Roles that are left out: ``("forget",)`` makes the retrained oracle.
@@ -168,7 +171,8 @@ def audit(
 
     Args:
         artefact: What is measured.
-        oracle: The models retrained without the forget set; without one, every forgetting figure is *undetermined*.
+        oracle: The models retrained without the forget set; without one, every forgetting figure is
+            *undetermined*.
         original: The model before forgetting.
         audits: Names, ``{"name": …, parameters}`` or built audits; none named: all that apply to the split.
         store: Folder of the observations, kept by digest.
@@ -179,28 +183,28 @@ def audit(
     """
     rows = make_split(split)
     chosen = chosen_audits(audits, rows)
-    requests = controls.requests_of(chosen, rows)
+    requests = requests_of(chosen, rows)
     observations = Store(store)
 
-    def observe(one: Artefact) -> Observations:
-        return observations.observe(one, rows, requests, quiet)
+    def observe(artefact: Artefact) -> Observations:
+        return observations.observe(artefact, rows, requests, quiet)
 
-    retrained = [observe(one) for one in as_list(oracle)]
+    retrained = [observe(control) for control in as_list(oracle)]
     before = observe(original) if original else None
-    return controls.card(chosen, observe(artefact), retrained, before)
+    return Controls(chosen, before, retrained).card(observe(artefact))
 
 
 def chosen_audits(audits: Sequence[Any], split: Split) -> list[Any]:
     """Build the named audits, or all that apply to a split. Raises ConfigError where none does."""
-    chosen = [audit_registry.make(audit) for audit in audits] or controls.default_audits(split)
-    if not controls.requests_of(chosen, split):
+    chosen = [audit_registry.make(audit) for audit in audits] or default_audits(split)
+    if not requests_of(chosen, split):
         raise ConfigError(f"no audit applies to {split.name}: it has the roles {', '.join(split.roles)}")
     return chosen
 
 
 @dataclasses.dataclass(frozen=True)
 class RecoveryPoint:
-    """What an attack recovers at one point of its budget: every measurement, read against the controls under the same attack."""
+    """What an attack recovers at one point of its budget, against the controls under the same attack."""
 
     amount: float
     measurements: list[Measurement]
@@ -217,33 +221,34 @@ def attack(
     store: Path | None = None,
     quiet: bool = False,
 ) -> list[RecoveryPoint]:
-    """Run the same attack on an artefact, its oracles and its original, and measure each at every point of the budget.
+    """Attack an artefact, its oracles and its original alike, and measure each along the budget.
 
-    None of the models is changed. A measurement's ``position`` is the recovered share: 0 where the attack recovers no more
-    than it does of the oracle, 1 where it recovers what it does of the original.
+    None of the models is changed. A measurement's ``position`` is the recovered share: 0 where the attack
+    recovers no more than it does of the oracle, 1 where it recovers what it does of the original.
     """
     rows, attacker, observations = make_split(split), attacks.make(attack), Store(store)
     chosen = [audit_registry.make(audit) for audit in audits]
     attacked = [artefact, *as_list(oracle), *([original] if original else [])]
     curves: list[list[tuple[float, Observations]]] = []
     with Progress("attacking", len(attacked), quiet=quiet) as progress:
-        for one in attacked:
+        for subject in attacked:
             curve: list[tuple[float, Observations]] = []
 
             def observe(point: AttackPoint, curve: list[tuple[float, Observations]] = curve) -> None:
-                requests = controls.requests_of(chosen, point.split)
+                requests = requests_of(chosen, point.split)
                 observed = observations.observe(point.artefact, point.split, requests, quiet=True)
                 curve.append((point.amount, observed))
 
-            attacker.run(Subject(one, rows, original or one), observe)
+            attacker.run(Subject(subject, rows, original or subject), observe)
             curves.append(curve)
             progress.advance(1, 0)
-    recognise = artefact.digest in {one.digest for one in attacked[1:]}
+    recognise = artefact.weights in {control.weights for control in attacked[1:]}
     points = []
-    for (amount, observed), *others in zip(*curves, strict=True):
-        beside = [observations for _, observations in others]
+    for (amount, observed), *control_points in zip(*curves, strict=True):
+        beside = [control for _, control in control_points]
         retrained, before = (beside[:-1], beside[-1]) if original else (beside, None)
-        points.append(RecoveryPoint(amount, controls.card(chosen, observed, retrained, before, recognise)))
+        card = Controls(chosen, before, retrained).card(observed, recognise)
+        points.append(RecoveryPoint(amount, card))
     return points
 
 

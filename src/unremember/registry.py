@@ -1,4 +1,4 @@
-"""One registry per kind of part: methods, losses, blends, samplings, selections, audits, benchmarks.
+"""One registry for each kind of part: methods, losses, blends, samplings, selections, observations, audits …
 
 A part is a function or a dataclass whose call makes it: ``npo(beta=0.1)``. It registers itself with a decorator
 that states its paper; everything that lists parts (terminal, docs, README) reads this registry.
@@ -215,11 +215,24 @@ losses = Registry("losses", "unremember.engine.losses")
 blends = Registry("blends", "unremember.engine.blends")
 samplings = Registry("samplings", "unremember.engine.samplings")
 selections = Registry("selections", "unremember.engine.selections")
+observations = Registry("observations", "unremember.observe.kinds")
 audits = Registry("audits", "unremember.audits")
 benchmarks = Registry("benchmarks", "unremember.benchmarks")
 attacks = Registry("attacks", "unremember.audits.attacks")
 ALL = {
-    r.kind: r for r in (methods, losses, blends, samplings, selections, audits, attacks, benchmarks, tasks)
+    r.kind: r
+    for r in (
+        methods,
+        losses,
+        blends,
+        samplings,
+        selections,
+        observations,
+        audits,
+        attacks,
+        benchmarks,
+        tasks,
+    )
 }
 
 

@@ -20,7 +20,7 @@ from unremember.engine import loop
 from unremember.engine.blends import PlainBlend
 from unremember.engine.losses.classification import CrossEntropy
 from unremember.engine.recipe import Recipe
-from unremember.engine.samplings import Batch, Draw, SamplingContext, Steady
+from unremember.engine.samplings import Batch, Draw, PlainSampling
 from unremember.engine.samplings.paired import Paired
 from unremember.engine.seams import Context, State, Term
 from unremember.engine.selections.all import All
@@ -93,20 +93,20 @@ def unlearn(
             **more,
         }
     )
-    net = loop.train(
+    net = loop.run_recipe(
         copy.deepcopy(net), ImageTask(), split, recipe, settings, watch=watch, every=1, quiet=True
     )
     return net, world, taken
 
 
 @dataclasses.dataclass(frozen=True)
-class Everything(Steady):
+class Everything(PlainSampling):
     """Every row of every role in every step."""
 
-    def steps_per_epoch(self, context: SamplingContext) -> int:
+    def steps_per_epoch(self, context: Context) -> int:
         return 1
 
-    def apply(self, context: SamplingContext, state: State) -> tuple[Batch, State]:
+    def apply(self, context: Context, state: State) -> tuple[Batch, State]:
         return {role: Draw.of(np.arange(len(keys))) for role, keys in context.keys.items()}, state
 
 
@@ -124,13 +124,13 @@ class Descent(PlainBlend):
     def init(self, context: Context) -> State:
         return self.inner.init(context)
 
-    def apply(self, measure: StepContext, state: State) -> tuple[list[Tensor], State]:
-        gradient, state = self.inner.apply(measure, state)
+    def apply(self, step: StepContext, state: State) -> tuple[list[Tensor], State]:
+        gradient, state = self.inner.apply(step, state)
         size = float(torch.nn.utils.get_total_norm(gradient))
-        return [-measure.lr / max(1.0, size) * g for g in gradient], state
+        return [-step.lr / max(1.0, size) * g for g in gradient], state
 
-    def correct(self, change: list[Tensor], measure: StepContext, state: State) -> tuple[list[Tensor], State]:
-        return self.inner.correct(change, measure, state)
+    def correct(self, change: list[Tensor], step: StepContext, state: State) -> tuple[list[Tensor], State]:
+        return self.inner.correct(change, step, state)
 
 
 class Fixed(Alone):
@@ -172,21 +172,21 @@ class Watched(PlainBlend):
     def init(self, context: Context) -> State:
         return self.inner.init(context)
 
-    def apply(self, measure: StepContext, state: State) -> tuple[list[Tensor], State]:
-        measure.seen = measure.gradients("retain")["retain"]  # type: ignore[attr-defined]
-        return self.inner.apply(measure, state)
+    def apply(self, step: StepContext, state: State) -> tuple[list[Tensor], State]:
+        step.seen = step.gradients("retain")["retain"]  # type: ignore[attr-defined]
+        return self.inner.apply(step, state)
 
-    def correct(self, change: list[Tensor], measure: StepContext, state: State) -> tuple[list[Tensor], State]:
-        made, state = self.inner.correct(change, measure, state) if self.inner.corrects else (change, state)
-        delta, gradient = (torch.cat([part.flatten() for part in parts]) for parts in (made, measure.seen))  # type: ignore[attr-defined]
+    def correct(self, change: list[Tensor], step: StepContext, state: State) -> tuple[list[Tensor], State]:
+        made, state = self.inner.correct(change, step, state) if self.inner.corrects else (change, state)
+        delta, gradient = (torch.cat([part.flatten() for part in parts]) for parts in (made, step.seen))  # type: ignore[attr-defined]
         self.harm.append(float(F.cosine_similarity(delta, gradient, dim=0)))
         if self.finite:
             before, after = (
-                measure.losses("retain", at=[m * s - c for m, c in zip(made, change)])["retain"]
+                step.losses("retain", displacement=[m * s - c for m, c in zip(made, change)])["retain"]
                 for s in (0, 1)
             )
             self.rise.append(after - before)
-        self.notes.append({name.removeprefix("blend/"): value for name, value in measure.notes.items()})
+        self.notes.append({name.removeprefix("blend/"): value for name, value in step.notes.items()})
         return made, state
 
 
@@ -202,7 +202,7 @@ def passes(blend: Any, steps: int = 4) -> tuple[float, float]:
 
     net.register_forward_hook(hook)
     settings = Settings(lr=1e-3, batch_size=24, max_steps=steps)
-    loop.train(net, ImageTask(), split, Recipe(UNLEARN, blend, Paired(), All()), settings, quiet=True)
+    loop.run_recipe(net, ImageTask(), split, Recipe(UNLEARN, blend, Paired(), All()), settings, quiet=True)
     return count["forward"] / steps, count["backward"] / steps
 
 
@@ -217,7 +217,7 @@ def goes_on_exactly(blend: Any, folder: Path, lr: float) -> bool:
 
     def run(where: Path, watch: Any = None) -> nn.Module:
         recipe = Recipe(UNLEARN, blend, Paired(), All())
-        return loop.train(
+        return loop.run_recipe(
             copy.deepcopy(net), ImageTask(), split, recipe, settings, where, watch, every=1, quiet=True
         )
 

@@ -269,7 +269,7 @@ def test_a_step_is_one_forward_and_one_backward(tiny_llama: Any, tokenizer: Any)
     model.model.layers[0].mlp.up_proj.weight.register_hook(lambda _: backwards.append(1))
     recipe = methods.make("flat")
     settings = Settings(max_steps=3, batch_size=8, lr=1e-3)
-    loop.train(
+    loop.run_recipe(
         model,
         LanguageTask(tokenizer),
         recipe.derive(make_split({"forget": BARE})),
@@ -360,7 +360,7 @@ def learned(role: str = "train", seed: int = 0) -> tuple[LanguageTask, Any]:
         seed=seed,
     )
     by_heart = lambda model, step: say(task, model, people(), role)[0] == 1  # noqa: E731
-    loop.train(
+    loop.run_recipe(
         model, task, people(), Recipe((Term(role, "nll"),)), settings, watch=by_heart, every=25, quiet=True
     )
     return task, model
@@ -407,7 +407,7 @@ def unlearn(
     enough = lambda model, step: until and say(task, model, split, "forget")[0] <= 0.05  # noqa: E731
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        model = loop.train(
+        model = loop.run_recipe(
             copy.deepcopy(model), task, split, Recipe(terms), settings, watch=enough, every=1, quiet=True
         )
     forget, loss = say(task, model, split, "forget")

@@ -18,7 +18,13 @@ from torch import Tensor
 from unremember.data.split import make_split
 from unremember.engine import loop
 from unremember.engine.blends import gu as blend_file
-from unremember.engine.blends.gu import GU, combined, orthonormal, products, uncovered
+from unremember.engine.blends.gu import (
+    GU,
+    metric_products,
+    orthonormal_basis,
+    uncovered_share,
+    weighted_columns,
+)
 from unremember.engine.selections.all import All
 from unremember.engine.selections.lora import LoRA
 from unremember.engine.settings import Settings
@@ -35,15 +41,15 @@ DENOMINATORS, RETAIN, FORGET = (
 class Untouched(GU):
     """The same run with nothing taken out."""
 
-    def moved(self, change: Any, inverse: Any, measure: Any, state: Any) -> Any:
+    def protected_component(self, step: Any, change: Any, inverse: Any, state: Any) -> Any:
         return [], state
 
 
 def corrected(blend: GU, change: Tensor, columns: Sequence[Tensor], denominators: Tensor) -> Tensor:
     """What ``blend`` makes of a realised change with these protected gradients."""
     state = {"steps": 1, "projected": 0, **{f"retain{i}": column for i, column in enumerate(columns)}}
-    measure = Fixed({"forget": [change], "retain": [change]}, denominators=[denominators])
-    return dataclasses.replace(blend, history=len(columns) - 1).correct([change], measure, state)[0][0]  # type: ignore[arg-type]
+    step = Fixed({"forget": [change], "retain": [change]}, denominators=[denominators])
+    return dataclasses.replace(blend, history=len(columns) - 1).correct([change], step, state)[0][0]  # type: ignore[arg-type]
 
 
 def case(seed: int, size: int = 200, count: int = 4) -> tuple[Tensor, list[Tensor], Tensor]:
@@ -69,18 +75,18 @@ def test_by_hand_at_the_change() -> None:
 )
 def test_by_hand_at_the_gradient(metric: Any, wanted: list[float], harm: float) -> None:
     """Without the optimiser's metric the projected gradient is not a projected step."""
-    measure = Fixed({"forget": [FORGET], "retain": [RETAIN]}, denominators=[DENOMINATORS])
+    step = Fixed({"forget": [FORGET], "retain": [RETAIN]}, denominators=[DENOMINATORS])
     blend = GU("null", "gradient", metric, alpha=0.0, history=0)
-    (made,), state = blend.apply(measure, blend.init(None))  # type: ignore[arg-type]
+    (made,), state = blend.apply(step, blend.init(None))  # type: ignore[arg-type]
     assert made.tolist() == pytest.approx(wanted, abs=1e-12) and float(
         RETAIN @ (made / DENOMINATORS)
     ) == pytest.approx(harm, abs=1e-12)
-    assert state["projected"] == state["steps"] == 1 and measure.notes["projected"]
+    assert state["projected"] == state["steps"] == 1 and step.notes["projected"]
 
 
 def test_the_retain_part_of_a_gradient_is_kept_whole() -> None:
-    measure = Fixed({"forget": [FORGET], "retain": [RETAIN]}, denominators=[DENOMINATORS])
-    (made,), _ = GU("null", "gradient", alpha=2.0).apply(measure, GU().init(None))  # type: ignore[arg-type]
+    step = Fixed({"forget": [FORGET], "retain": [RETAIN]}, denominators=[DENOMINATORS])
+    (made,), _ = GU("null", "gradient", alpha=2.0).apply(step, GU().init(None))  # type: ignore[arg-type]
     assert made.tolist() == pytest.approx([-0.4 + 2, 1.6 + 2])
 
 
@@ -97,11 +103,11 @@ def test_the_paper_keeps_what_agrees_up_to_its_cap(
     forget: list[float], cap: float, wanted: list[float]
 ) -> None:
     """|z_perp| = √.8 and the agreeing part has length .4·√1.25 = √.2: a cap of ¼ keeps half of it."""
-    measure = Fixed(
+    step = Fixed(
         {"forget": [torch.tensor(forget, dtype=torch.float64)], "retain": [RETAIN]},
         denominators=[DENOMINATORS],
     )
-    (made,), _ = GU("paper", "gradient", alpha=0.0, kappa_cap=cap).apply(measure, GU().init(None))  # type: ignore[arg-type]
+    (made,), _ = GU("paper", "gradient", alpha=0.0, kappa_cap=cap).apply(step, GU().init(None))  # type: ignore[arg-type]
     assert made.tolist() == pytest.approx(wanted, abs=1e-12)
 
 
@@ -303,10 +309,11 @@ def test_a_batch_is_covered_by_itself_and_hardly_by_others() -> None:
     z = g / h.sqrt()
     q = torch.linalg.qr(z[1:].T)[0]
     assert (
-        uncovered(gram) == pytest.approx(float((z[0] - q @ (q.T @ z[0])).norm() / z[0].norm()), abs=1e-12)
-        and uncovered(gram) > 0.9
+        uncovered_share(gram)
+        == pytest.approx(float((z[0] - q @ (q.T @ z[0])).norm() / z[0].norm()), abs=1e-12)
+        and uncovered_share(gram) > 0.9
     )
-    assert uncovered(gram[[1, 1, 2]][:, [1, 1, 2]]) < 1e-7 and orthonormal(
+    assert uncovered_share(gram[[1, 1, 2]][:, [1, 1, 2]]) < 1e-7 and orthonormal_basis(
         gram[[1, 1, 2]][:, [1, 1, 2]]
     ).shape == (3, 2)
 
@@ -377,7 +384,7 @@ def test_a_language_model_in_single_precision(selection: Any, tiny_llama: Any, t
         recipe = dataclasses.replace(
             gu(base={"name": "npo", "beta": 0.2}), blend=(watched := Watched(blend)), selection=selection
         )
-        loop.train(
+        loop.run_recipe(
             copy.deepcopy(tiny_llama),
             LanguageTask(tokenizer),
             split,
@@ -394,7 +401,7 @@ def test_what_cannot_be_is_refused() -> None:
         ConfigError, match=r"unknown rule 'cones': did you mean 'cone'\? Known: cone, null, paper"
     ):
         GU(rule="cones")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="at='gradient'"):
+    with pytest.raises(ConfigError, match="project='gradient'"):
         GU(rule="paper")
     with pytest.raises(ConfigError, match="history must be 0 or above"):
         GU(history=-1)
@@ -406,23 +413,23 @@ def test_the_method_picks_its_parts() -> None:
         ("forget", "simnpo", 0.125),
         ("retain", "nll", 1.0),
     ]
-    assert recipe.blend == {"name": "gu", "rule": "null", "at": "delta", "alpha": 0.0, "history": 2}
+    assert recipe.blend == {"name": "gu", "rule": "null", "project": "delta", "alpha": 0.0, "history": 2}
 
 
-def test_products_over_stretches_are_those_of_whole_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights shorter and longer than a stretch, none a multiple of it, with gradients held in bfloat16."""
-    monkeypatch.setattr(blend_file, "NEAR", 7)
+def test_products_over_chunks_are_those_of_whole_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights shorter and longer than a chunk, none a multiple of it, with gradients held in bfloat16."""
+    monkeypatch.setattr(blend_file, "_CPU_CHUNK", 7)
     rng = torch.Generator().manual_seed(0)
     drawn = lambda shape: torch.randn(shape, generator=rng)  # noqa: E731
     shapes = [(3,), (5, 4), (2, 11), (7,)]
     change, inverse = [drawn(shape) for shape in shapes], [drawn(shape).abs() for shape in shapes]
     columns = [[drawn(c.numel()), *(drawn(c.numel()).bfloat16() for _ in range(3))] for c in change]
-    gram, along = products(columns, change, inverse)
+    gram, along = metric_products(columns, change, inverse)
     whole = torch.cat([torch.stack([part.double() for part in parts], 1) for parts in columns])
     step, scale = (torch.cat([t.double().flatten() for t in tensors]) for tensors in (change, inverse))
     assert torch.allclose(gram, whole.T * scale @ whole, rtol=1e-5, atol=1e-5)
     assert torch.allclose(along, whole.T @ step, rtol=1e-5, atol=1e-5)
     mix = torch.tensor([0.5, -1.0, 2.0, 0.25], dtype=torch.float64)
-    taken = [combined(mix, parts, c) for parts, c in zip(columns, change)]
+    taken = [weighted_columns(mix, parts, c) for parts, c in zip(columns, change)]
     assert [t.shape for t in taken] == [c.shape for c in change]
     assert torch.allclose(torch.cat([t.double().flatten() for t in taken]), whole @ mix, rtol=1e-5, atol=1e-5)

@@ -23,12 +23,12 @@ from unremember.engine import loop
 from unremember.engine.losses import PlainLoss
 from unremember.engine.probe import GradientProbe
 from unremember.engine.recipe import Recipe
-from unremember.engine.samplings.guard import Guard, entanglement
-from unremember.engine.samplings.melu import Melu
+from unremember.engine.samplings.guard_attribution import GuardAttribution, entanglement
+from unremember.engine.samplings.melu import MELU
 from unremember.engine.seams import Context, State, Term
 from unremember.engine.settings import Settings
 from unremember.errors import Collapsed, ConfigError, DataError
-from unremember.methods.language.guard import guard
+from unremember.methods.language.guard_attribution import guard_attribution
 from unremember.models.presets import small_llama
 from unremember.tasks.image import ImageTask
 from unremember.tasks.language import LanguageTask
@@ -87,7 +87,7 @@ def learned(epochs: int = 30, seed: int = 0) -> Any:
     torch.set_num_threads(1)
     model = small_llama(len(task().tokenizer), hidden=64, layers=2, heads=4, context=16, spread=0.02)
     settings = Settings(epochs=epochs, batch_size=32, lr=3e-3, weight_decay=0.0, seed=seed)
-    return loop.train(model, task(), SPLIT, Recipe((Term("all", "nll"),)), settings, quiet=True)
+    return loop.run_recipe(model, task(), SPLIT, Recipe((Term("all", "nll"),)), settings, quiet=True)
 
 
 def context(model: Any, split: Split = SPLIT, part: Any = None) -> Context:
@@ -154,7 +154,7 @@ def by_hand(forget: list[float]) -> Context:
 
 
 def test_scores_and_weights_by_hand() -> None:
-    part = Guard(loss=Quadratic(), floor=0.0)
+    part = GuardAttribution(loss=Quadratic(), floor=0.0)
     scores = part.scores(by_hand([1.0, 2.0, -1.0]))
     assert scores == pytest.approx([2, 4, -2], abs=1e-12) and scores.std() == pytest.approx(
         2.494438257849, abs=1e-9
@@ -256,9 +256,9 @@ def test_one_step_hurts_the_retain_set_as_predicted() -> None:
     """η/N Σ ωᵢ aᵢ against what an ascent step does, for uniform weights and three temperatures."""
     net, split, read = exact()
     kept, data = np.arange(len(split["retain"])), ImageTask().encode(split, "forget", ["input"])
-    scores, harms, eta = Guard(loss=CE).scores(context(net, split, ImageTask())), [], 1e-4
+    scores, harms, eta = GuardAttribution(loss=CE).scores(context(net, split, ImageTask())), [], 1e-4
     for tau in (1e9, 2.0, 1.0, 0.5):
-        weights = Guard(tau=tau, floor=0.0).weights(scores)
+        weights = GuardAttribution(tau=tau, floor=0.0).weights(scores)
         loss = (
             torch.from_numpy(weights) * F.cross_entropy(net(data.inputs), data.labels, reduction="none")
         ).mean()
@@ -278,7 +278,9 @@ def test_weighted_damage_is_at_most_the_uniform_one(form: Any) -> None:
     for _ in range(50):
         scores = rng.standard_t(2, size=30) * 10 ** rng.uniform(-6, 3)
         for floor in (0.0, 0.1, 0.5):
-            weights = Guard(form=form, floor=floor, tau=float(rng.uniform(0.05, 5))).weights(scores)
+            weights = GuardAttribution(form=form, floor=floor, tau=float(rng.uniform(0.05, 5))).weights(
+                scores
+            )
             assert (
                 (weights * scores).sum() < scores.sum()
                 and weights.sum() == pytest.approx(30, abs=1e-9)
@@ -305,13 +307,13 @@ def test_what_is_shared_scores_above_what_is_private(double: GradientProbe) -> N
 def test_the_plan_says_what_is_entangled() -> None:
     """Early in learning the families' cities are what is shared; once all is known by heart what stands out is noise."""
     model = copy.deepcopy(learned(4)).double()
-    rows, scores = entanglement(context(model)), Guard().scores(context(model))
+    rows, scores = entanglement(context(model)), GuardAttribution().scores(context(model))
     assert [row["id"] for row in rows] == SPLIT["forget"].row_digests
     assert [row["z"] for row in rows] == pytest.approx((scores - scores.mean()) / scores.std())
     assert [row["entangled"] for row in rows] == [row["z"] > 2 for row in rows]
     named = [row["attribute"] for row, found in zip(SPLIT["forget"].rows, rows) if found["entangled"]]
     assert 0 < len(named) < 10 and set(named) == {"city"}, named
-    assert [row["weight"] for row in rows] == pytest.approx(Guard().weights(scores))
+    assert [row["weight"] for row in rows] == pytest.approx(GuardAttribution().weights(scores))
     attribute = {
         digest: row["attribute"] for digest, row in zip(SPLIT["retain"].row_digests, SPLIT["retain"].rows)
     }
@@ -348,7 +350,7 @@ def forget(
         }
     )
     recipe = Recipe((Term("forget", base),), sampling=sampling)
-    return loop.train(
+    return loop.run_recipe(
         copy.deepcopy(original or learned()),
         task(),
         split,
@@ -367,38 +369,41 @@ def same(left: nn.Module, right: nn.Module) -> bool:
 
 def test_a_boundless_temperature_is_uniform_bit_for_bit() -> None:
     plain, even, sharp = (
-        forget(s, max_steps=4) for s in ("paired", Guard(tau=1e9, per_epoch=1.5), Guard(per_epoch=1.5))
+        forget(s, max_steps=4)
+        for s in ("paired", GuardAttribution(tau=1e9, per_epoch=1.5), GuardAttribution(per_epoch=1.5))
     )
     assert same(plain, even) and not same(plain, sharp)
 
 
 def test_weights_follow_their_rows_and_the_floor_holds() -> None:
     turned = SPLIT.with_rows(forget=SPLIT["forget"].rows[::-1])
-    scores = Guard().scores(context(learned()))
-    assert Guard().scores(context(learned(), turned))[::-1] == pytest.approx(scores, rel=1e-3, abs=1e-6)
-    cold = Guard(tau=1e-4, floor=0.0).weights(scores)
+    scores = GuardAttribution().scores(context(learned()))
+    assert GuardAttribution().scores(context(learned(), turned))[::-1] == pytest.approx(
+        scores, rel=1e-3, abs=1e-6
+    )
+    cold = GuardAttribution(tau=1e-4, floor=0.0).weights(scores)
     assert cold.max() == pytest.approx(48, abs=1e-9) and cold.argmax() == scores.argmin(), (
         "all on the least harmful row"
     )
-    floored = Guard(tau=1e-3, floor=0.1).weights(scores)
+    floored = GuardAttribution(tau=1e-3, floor=0.1).weights(scores)
     assert (
         floored.min() == 0.1
         and floored.sum() == pytest.approx(48, abs=1e-9)
         and floored.max() == pytest.approx(48 - 47 * 0.1)
     )
-    assert (Guard().weights(np.full(7, 3.0)) == 1).all()
+    assert (GuardAttribution().weights(np.full(7, 3.0)) == 1).all()
 
 
 def test_what_cannot_be_weighed_is_one_error() -> None:
     broken = copy.deepcopy(learned())
     broken.base_model.norm.weight.data[0] = torch.nan
     with pytest.raises(Collapsed, match="attribution of 48 of 48 forget rows is not finite"):
-        Guard().scores(context(broken))
+        GuardAttribution().scores(context(broken))
     with pytest.raises(DataError, match="no role 'retain'"):
-        forget(Guard(), split=make_split({"forget": SPLIT["forget"].rows}), max_steps=1)
+        forget(GuardAttribution(), split=make_split({"forget": SPLIT["forget"].rows}), max_steps=1)
     for wrong in ({"tau": 0.0}, {"floor": 1.0}, {"score": "dott"}, {"form": "soft"}, {"per_epoch": -1.0}):
         with pytest.raises(ConfigError):
-            Guard(**wrong)  # type: ignore[arg-type]
+            GuardAttribution(**wrong)  # type: ignore[arg-type]
 
 
 def test_a_stopped_run_goes_on_exactly(tmp_path: Path) -> None:
@@ -406,7 +411,7 @@ def test_a_stopped_run_goes_on_exactly(tmp_path: Path) -> None:
         if step == 5:
             raise KeyboardInterrupt
 
-    part = Guard(per_epoch=1.5)
+    part = GuardAttribution(per_epoch=1.5)
     whole = forget(part, folder=tmp_path / "whole", max_steps=8)
     with pytest.raises(KeyboardInterrupt):
         forget(part, folder=tmp_path / "cut", watch=stop, every=1, max_steps=8)
@@ -414,8 +419,8 @@ def test_a_stopped_run_goes_on_exactly(tmp_path: Path) -> None:
 
 
 def test_weights_ride_on_any_sampling() -> None:
-    run, melu = context(learned()), Melu(exposure="balanced")
-    part = Guard(over=melu, per_epoch=0.0)
+    run, melu = context(learned()), MELU(exposure="balanced")
+    part = GuardAttribution(over=melu, per_epoch=0.0)
     state = part.refresh(run, part.init(run))
     assert part.refresh(run, {**state, "position": 500}) == {**state, "position": 500}, "read once"
     (step, after), (plain, _) = part.apply(run, state), melu.apply(run, melu.init(run))
@@ -443,11 +448,12 @@ def test_a_reading_costs_one_backward_and_one_forward_mode_pass() -> None:
             out.last_hidden_state.register_hook(lambda _: count.update(backward=count["backward"] + 1))
 
     model.base_model.register_forward_hook(hook)
-    recipe = dataclasses.replace(guard("ascent"), sampling=Guard(per_epoch=1.5))
-    loop.train(model, task(), SPLIT, recipe, Settings(max_steps=5, batch_size=16, lr=1e-4), quiet=True)
+    recipe = dataclasses.replace(guard_attribution("ascent"), sampling=GuardAttribution(per_epoch=1.5))
+    loop.run_recipe(model, task(), SPLIT, recipe, Settings(max_steps=5, batch_size=16, lr=1e-4), quiet=True)
     assert count == {"forward": 5 + 3 * (5 + 1), "backward": 5 + 3 * 5}
     assert (
-        guard().terms[0].loss == "npo" and guard("ascent", tau=2.0, per_epoch=0.0).sampling["per_epoch"] == 0
+        guard_attribution().terms[0].loss == "npo"
+        and guard_attribution("ascent", tau=2.0, per_epoch=0.0).sampling["per_epoch"] == 0
     )
 
 
@@ -455,7 +461,7 @@ def test_a_reading_costs_one_backward_and_one_forward_mode_pass() -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Shuffled(Guard):
+class Shuffled(GuardAttribution):
     """The null: the same weights, each time on rows at random."""
 
     def refresh(self, context: Any, state: State) -> State:
@@ -471,7 +477,7 @@ class Shuffled(Guard):
 
 
 @dataclasses.dataclass(frozen=True)
-class Inverted(Guard):
+class Inverted(GuardAttribution):
     """The wrong sign: what hurts the retain set most is forgotten most."""
 
     def weights(self, scores: np.ndarray) -> np.ndarray:
@@ -481,10 +487,10 @@ class Inverted(Guard):
 SHARP: dict[str, Any] = {"floor": 0.0, "tau": 0.5, "per_epoch": 1.5}
 WEIGHTS: dict[str, Any] = {
     "uniform": "paired",
-    "refreshed": Guard(**SHARP),
+    "refreshed": GuardAttribution(**SHARP),
     "refreshed inverted": Inverted(**SHARP),
     "refreshed shuffled": Shuffled(**SHARP),
-    "static": Guard(floor=0.0, per_epoch=0.0),
+    "static": GuardAttribution(floor=0.0, per_epoch=0.0),
     "static shuffled": Shuffled(floor=0.0, per_epoch=0.0),
 }
 

@@ -29,7 +29,7 @@ from torch import Tensor
 from unremember.data.split import make_split
 from unremember.engine import loop
 from unremember.engine.blends import PlainBlend
-from unremember.engine.blends.hamu import HAMU, Hardness, Move, hardness, layers, solve
+from unremember.engine.blends.hamu import HAMU, BlockSolution, layer_blocks, solve_blocks
 from unremember.engine.recipe import Recipe
 from unremember.engine.samplings.paired import Paired
 from unremember.engine.seams import State
@@ -38,6 +38,7 @@ from unremember.engine.settings import Settings
 from unremember.engine.step import StepContext
 from unremember.errors import ConfigError
 from unremember.methods.language.hamu import hamu
+from unremember.plan.hardness import Hardness, hardness
 from unremember.tasks.image import ImageTask
 from unremember.tasks.language import LanguageTask
 
@@ -46,13 +47,13 @@ def vector(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def step(
+def blend_step(
     retain: Sequence[Tensor], forget: Sequence[Tensor], blend: HAMU, lr: float = 1.0
 ) -> tuple[list[Tensor], State, dict[str, float]]:
     """What a blend makes of g_r = ∇L(retain) and g_f = ∇L(forget); the forget role descends −L."""
-    measure = Fixed({"forget": [-g for g in forget], "retain": list(retain)}, lr=lr)
-    update, state = blend.apply(measure, blend.init(None))  # type: ignore[arg-type]
-    return update, state, {**measure.notes, "ended": measure.ended}
+    step = Fixed({"forget": [-g for g in forget], "retain": list(retain)}, lr=lr)
+    update, state = blend.apply(step, blend.init(None))  # type: ignore[arg-type]
+    return update, state, {**step.notes, "ended": step.ended}
 
 
 def problem(
@@ -61,7 +62,7 @@ def problem(
     """Minimise g_r·Δ subject to g_f·Δ ≥ budget, |Δ| ≤ radius: one block at lr = radius / |g_r|."""
     lr = radius / float(retain.norm())
     blend = HAMU(constraint="absolute", amount=budget / lr, max_grad_norm=0.0, **more)
-    (delta,), _, notes = step([retain], [forget], blend, lr)
+    (delta,), _, notes = blend_step([retain], [forget], blend, lr)
     return delta, notes
 
 
@@ -164,7 +165,7 @@ def test_blocks_share_the_demand(lean: float, every: bool) -> None:
     lr, c, kinds = 0.1, 0.4, []
     for seed in range(10):
         retain, forget = blocks(seed, lean)
-        update, state, notes = step(retain, forget, HAMU(amount=c, max_grad_norm=0.0), lr)
+        update, state, notes = blend_step(retain, forget, HAMU(amount=c, max_grad_norm=0.0), lr)
         spread = [float(r.norm() * f.norm()) for r, f in zip(retain, forget)]
         demand = c * lr * sum(spread)
         assert notes["demand"] == pytest.approx(demand, rel=1e-12)
@@ -179,7 +180,7 @@ def test_blocks_share_the_demand(lean: float, every: bool) -> None:
         kinds.append(state["direct"])
         if state["direct"] == 0:
             assert gained == pytest.approx(demand, rel=1e-12)
-        absolute, _, _ = step(
+        absolute, _, _ = blend_step(
             retain, forget, HAMU(constraint="absolute", amount=demand / lr, max_grad_norm=0.0), lr
         )
         assert all(torch.allclose(a, d, atol=1e-12) for a, d in zip(absolute, update)), (
@@ -190,15 +191,15 @@ def test_blocks_share_the_demand(lean: float, every: bool) -> None:
 
 def test_everything_as_one_block_is_the_concatenation() -> None:
     retain, forget = blocks(1, 0.2)
-    update, _, _ = step(retain, forget, HAMU(amount=0.5, granularity="global", max_grad_norm=0.0), 0.1)
+    update, _, _ = blend_step(retain, forget, HAMU(amount=0.5, granularity="global", max_grad_norm=0.0), 0.1)
     joined = [torch.cat([g.flatten() for g in parts]) for parts in (retain, forget)]
-    (one,), _, _ = step(joined[:1], joined[1:], HAMU(amount=0.5, max_grad_norm=0.0), 0.1)
+    (whole,), _, _ = blend_step(joined[:1], joined[1:], HAMU(amount=0.5, max_grad_norm=0.0), 0.1)
     flat = torch.cat([d.flatten() for d in update])
-    assert torch.allclose(flat, one, atol=1e-14) and float(flat.norm()) == pytest.approx(
+    assert torch.allclose(flat, whole, atol=1e-14) and float(flat.norm()) == pytest.approx(
         0.1 * float(joined[0].norm()), rel=1e-12
     )
-    tensors, _, _ = step(retain, forget, HAMU(amount=0.5, max_grad_norm=0.0), 0.1)
-    assert not torch.allclose(torch.cat([d.flatten() for d in tensors]), one, atol=1e-3)
+    tensors, _, _ = blend_step(retain, forget, HAMU(amount=0.5, max_grad_norm=0.0), 0.1)
+    assert not torch.allclose(torch.cat([d.flatten() for d in tensors]), whole, atol=1e-3)
 
 
 def test_a_layer_is_a_numbered_block_or_a_module() -> None:
@@ -210,7 +211,7 @@ def test_a_layer_is_a_numbered_block_or_a_module() -> None:
         "head.weight",
         "head.bias",
     ]
-    assert layers(names).tolist() == [0, 1, 1, 2, 3, 3] and layers(
+    assert layer_blocks(names).tolist() == [0, 1, 1, 2, 3, 3] and layer_blocks(
         ["0.weight", "0.bias", "2.weight"]
     ).tolist() == [0, 0, 1]
 
@@ -239,8 +240,10 @@ def test_layers_are_solved_together() -> None:
 def test_the_dual_forgets_most_while_the_retain_loss_falls() -> None:
     """HAMU-U is the same problem with (g_r, g_f) → (−g_f, −g_r)."""
     retain, forget = blocks(2, 0.2)
-    update, _, notes = step(retain, forget, HAMU("u", amount=0.4, max_grad_norm=0.0), 0.1)
-    swapped, _, _ = step([-f for f in forget], [-r for r in retain], HAMU(amount=0.4, max_grad_norm=0.0), 0.1)
+    update, _, notes = blend_step(retain, forget, HAMU("u", amount=0.4, max_grad_norm=0.0), 0.1)
+    swapped, _, _ = blend_step(
+        [-f for f in forget], [-r for r in retain], HAMU(amount=0.4, max_grad_norm=0.0), 0.1
+    )
     assert all(torch.allclose(a, b, atol=1e-14) for a, b in zip(update, swapped))
     falls = -sum(float((r * d).sum()) for r, d in zip(retain, update))
     assert falls >= notes["demand"] * (1 - 1e-12) and notes["retain"] == pytest.approx(-falls, rel=1e-12)
@@ -251,7 +254,7 @@ def test_the_dual_forgets_most_while_the_retain_loss_falls() -> None:
 
 def test_gradients_are_clipped_apart_and_predictions_are_of_the_whole_loss() -> None:
     retain, forget = ([100 * g for g in parts] for parts in blocks(3, 0.2))
-    update, _, notes = step(retain, forget, HAMU(), 0.1)
+    update, _, notes = blend_step(retain, forget, HAMU(), 0.1)
     assert float(torch.nn.utils.get_total_norm(update)) == pytest.approx(0.1, rel=1e-9)
     assert notes["forget"] == pytest.approx(
         sum(float((f * d).sum()) for f, d in zip(forget, update)), rel=1e-9
@@ -268,16 +271,16 @@ def test_what_cannot_be_had_is_clipped_or_ends_the_run() -> None:
     retain, forget = blocks(4, 0.2)
     spread = sum(float(r.norm() * f.norm()) for r, f in zip(retain, forget))
     wanted = HAMU(constraint="absolute", amount=1.5 * spread, max_grad_norm=0.0)
-    update, state, notes = step(retain, forget, wanted, 0.1)
-    most, _, _ = step(retain, forget, HAMU(amount=0.95, max_grad_norm=0.0), 0.1)
+    update, state, notes = blend_step(retain, forget, wanted, 0.1)
+    most, _, _ = blend_step(retain, forget, HAMU(amount=0.95, max_grad_norm=0.0), 0.1)
     assert (
         state["clipped"] == 1
         and not notes["ended"]
         and all(torch.allclose(a, b, atol=1e-14) for a, b in zip(update, most))
     )
-    none, _, notes = step(retain, forget, dataclasses.replace(wanted, on_infeasible="stop"), 0.1)
+    none, _, notes = blend_step(retain, forget, dataclasses.replace(wanted, on_infeasible="stop"), 0.1)
     assert notes["ended"] and not any(part.any() for part in none)
-    still, _, notes = step(retain, [torch.zeros_like(f) for f in forget], wanted, 0.1)
+    still, _, notes = blend_step(retain, [torch.zeros_like(f) for f in forget], wanted, 0.1)
     assert all(torch.allclose(d, -0.1 * r) for d, r in zip(still, retain)) and notes["clipped"], (
         "a memorised forget set has no gradient"
     )
@@ -330,9 +333,9 @@ class Separate(PlainBlend):
 
     raw: ClassVar[bool] = True
 
-    def apply(self, measure: StepContext, state: State) -> tuple[list[Tensor], State]:
-        forget, retain = (HAMU().clip(measure, g)[0] for g in measure.gradients().values())
-        return [-measure.lr * (f + r) for f, r in zip(forget, retain)], state
+    def apply(self, step: StepContext, state: State) -> tuple[list[Tensor], State]:
+        forget, retain = (HAMU().clip(step, g)[0] for g in step.gradients().values())
+        return [-step.lr * (f + r) for f, r in zip(forget, retain)], state
 
 
 def traded(blend: Any, seeds: Sequence[int], lr: float = 0.2) -> tuple[float, float]:
@@ -434,20 +437,20 @@ def test_a_stopped_run_goes_on_exactly(blend: HAMU, tmp_path: Path) -> None:
 
 
 def test_a_recipe_of_one_role_is_plain_descent() -> None:
-    measure = Fixed({"forget": [vector(3, 4)]}, lr=0.1)
-    (update,), _ = HAMU().apply(measure, HAMU().init(None))  # type: ignore[arg-type]
+    step = Fixed({"forget": [vector(3, 4)]}, lr=0.1)
+    (update,), _ = HAMU().apply(step, HAMU().init(None))  # type: ignore[arg-type]
     assert update.tolist() == pytest.approx([-0.06, -0.08])
 
 
 def test_a_retain_loss_at_its_minimum_does_not_hold_the_weights_for_ever() -> None:
     """A loss that holds the original's states has no gradient there: |x| = 0 would be the radius of every step."""
-    (update,), _, notes = step([vector(0, 0)], [vector(0.3, 0.4)], HAMU(), 0.1)
+    (update,), _, notes = blend_step([vector(0, 0)], [vector(0.3, 0.4)], HAMU(), 0.1)
     assert (
         update.tolist() == pytest.approx([0.03, 0.04])
         and notes["forget"] == pytest.approx(0.025)
         and notes["retain"] == 0
     )
-    update, _, _ = step([vector(0, 0), vector(1, 0)], [vector(0.3, 0.4), vector(0, 1)], HAMU(), 0.1)
+    update, _, _ = blend_step([vector(0, 0), vector(1, 0)], [vector(0.3, 0.4), vector(0, 1)], HAMU(), 0.1)
     assert not update[0].any() and update[1].any(), "a block alone stays"
 
 
@@ -465,20 +468,20 @@ def test_a_language_model_in_single_precision(tiny_llama: Any, tokenizer: Any) -
     class Checked(HAMU):
         seen: list[Any] = dataclasses.field(default_factory=list)
 
-        def apply(self, measure: StepContext, state: State) -> tuple[list[Tensor], State]:
-            update, state = super().apply(measure, state)
-            gradient = measure.gradients("retain")["retain"]
-            for delta, g in zip(update, self.clip(measure, gradient)[0]):
-                assert float(delta.norm()) == pytest.approx(measure.lr * float(g.norm()), rel=1e-3)
-            before, after = measure.losses(), measure.losses(at=update)
+        def apply(self, step: StepContext, state: State) -> tuple[list[Tensor], State]:
+            update, state = super().apply(step, state)
+            gradient = step.gradients("retain")["retain"]
+            for delta, g in zip(update, self.clip(step, gradient)[0]):
+                assert float(delta.norm()) == pytest.approx(step.lr * float(g.norm()), rel=1e-3)
+            before, after = step.losses(), step.losses(displacement=update)
             self.seen.extend(
-                (after[role] - before[role], measure.notes[f"blend/{role}"]) for role in ("forget", "retain")
+                (after[role] - before[role], step.notes[f"blend/{role}"]) for role in ("forget", "retain")
             )
             return update, state
 
     blend = Checked()
     recipe = dataclasses.replace(hamu(), blend=blend)
-    loop.train(
+    loop.run_recipe(
         copy.deepcopy(tiny_llama),
         LanguageTask(tokenizer),
         split,
@@ -497,7 +500,7 @@ def test_the_closed_form_has_no_infinities() -> None:
         [[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 1], [1, 1, -1], [1e-300, 1e-300, 0]], dtype=torch.float64
     )
     for constraint, amount in (("relative", 0.0), ("relative", 0.9), ("absolute", 0.0), ("absolute", 9.0)):
-        move: Move = solve(table, constraint, amount)  # type: ignore[arg-type]
+        move: BlockSolution = solve_blocks(table, constraint, amount)  # type: ignore[arg-type]
         assert all(torch.isfinite(value).all() for value in dataclasses.asdict(move).values())
 
 

@@ -114,7 +114,7 @@ class World:
 
         recipe = dataclasses.replace(methods.make(method), **more)
         settings = Settings(epochs=100, batch_size=4, lr=lr, warmup=0, schedule="constant", weight_decay=0.0)
-        loop.train(model, self.task, split, recipe, settings, watch=watch, every=1, quiet=True)
+        loop.run_recipe(model, self.task, split, recipe, settings, watch=watch, every=1, quiet=True)
         least = float(chances(model, self.tokenizer, split["forget"].rows).min())
         return {**scores(model, self.tokenizer, questions), "steps": seen[-1], "least": least}
 
@@ -128,7 +128,7 @@ def learned(people: int, epochs: int, seed: int = 0) -> World:
     for role in ("train", "without"):
         settings = Settings(epochs=epochs, batch_size=64, lr=5e-3, weight_decay=0.0)
         models.append(
-            loop.train(
+            loop.run_recipe(
                 net(len(tokenizer), seed), task, split, Recipe((Term(role, "nll"),)), settings, quiet=True
             )
         )
@@ -193,7 +193,7 @@ def test_nothing_but_the_neurons_moves_under_adamw(architecture: str, world: Wor
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     masks = KnowledgeNeurons(share=0.05).apply(context(copy.deepcopy(model), world.task, split, 4)).masks
     recipe = dataclasses.replace(methods.make({"name": "klue", "share": 0.05}), sampling="paired")
-    loop.train(
+    loop.run_recipe(
         model,
         world.task,
         split,
@@ -218,7 +218,7 @@ def test_a_run_resumes_bit_for_bit(world: World, tmp_path: Path) -> None:
 
         recipe = methods.make({"name": "klue", "share": 0.1})
         settings = Settings(max_steps=9, batch_size=5, lr=2e-2, warmup=0)
-        return loop.train(
+        return loop.run_recipe(
             copy.deepcopy(world.original),
             world.task,
             split,
@@ -272,7 +272,7 @@ def test_rows_that_pass_the_model(world: World) -> None:
     recipe = dataclasses.replace(
         methods.make("klue"), selection={"name": "layers", "modules": "mlp"}, sampling="paired"
     )
-    loop.train(model, world.task, split, recipe, Settings(max_steps=2, batch_size=4), quiet=True)
+    loop.run_recipe(model, world.task, split, recipe, Settings(max_steps=2, batch_size=4), quiet=True)
     assert rows == {"forward": 2 * 2 * 4, "backward": 2 * 2 * 4}
 
 

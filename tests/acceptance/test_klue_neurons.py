@@ -19,7 +19,7 @@ from architectures import configs
 from unremember.data.split import Row, Split, make_split
 from unremember.engine.probe import GradientProbe
 from unremember.engine.seams import Context
-from unremember.engine.selections.knowledge_neurons import MLP, KnowledgeNeurons, caught
+from unremember.engine.selections.knowledge_neurons import MLP, KnowledgeNeurons, captured_neurons
 from unremember.errors import ConfigError, ModelError
 from unremember.models import causal
 from unremember.models.presets import fresh
@@ -116,7 +116,8 @@ def ranked(model: Any, task: LanguageTask, split: Split, roles: Sequence[str] = 
     part = KnowledgeNeurons(**more)
     return torch.cat(
         part.scores(
-            context(model, task, split, roles=roles), [MLP.of(block) for block in causal.decoder_blocks(model)]
+            context(model, task, split, roles=roles),
+            [MLP.of(block) for block in causal.decoder_blocks(model)],
         )
     )
 
@@ -291,7 +292,7 @@ def test_positions_and_padding(positions: Any, network: tuple[Any, Context]) -> 
     part = KnowledgeNeurons(regularisation=0.0, positions=positions)
     expected = torch.zeros(2 * FF)
     for row in given.split["forget"].rows:
-        with caught(mlps) as hidden:
+        with captured_neurons(mlps) as hidden:
             gradients = torch.autograd.grad(chance(model, sequence(given.task, row)), hidden)
         each = torch.cat([(h * g).view(-1, FF)[:-1] for h, g in zip(hidden, gradients)], -1).detach()
         expected += {"max": each.amax(0), "mean": each.mean(0), "last": each[-2]}[positions].float() / 4

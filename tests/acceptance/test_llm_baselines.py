@@ -16,7 +16,7 @@ from transformers import LlamaConfig
 from unremember.data.split import Split, make_split
 from unremember.engine import loop
 from unremember.engine.losses import ALTERNATE, ANSWER, LABELS, LOGITS
-from unremember.engine.losses.whp import generic
+from unremember.engine.losses.whp import generic_logits
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Term
 from unremember.engine.settings import Settings
@@ -80,7 +80,7 @@ def learned() -> tuple[LanguageTask, Any]:
         pad_token_id=1,
     )
     settings = Settings(epochs=999, max_steps=300, batch_size=32, lr=3e-3, weight_decay=0.0, warmup=0)
-    return task, loop.train(
+    return task, loop.run_recipe(
         fresh(config, 0), task, answers(), Recipe((Term("train", "nll"),)), settings, quiet=True
     )
 
@@ -112,7 +112,9 @@ def forget(method: Any, steps: int = 100, lr: float = 3e-4, until: float | None 
         epochs=999, max_steps=steps, batch_size=8, lr=lr, schedule="constant", warmup=0, weight_decay=0.0
     )
     enough = lambda model, step: until is not None and loss(model, "forget") >= until  # noqa: E731
-    return loop.train(copy.deepcopy(model), task, split, recipe, settings, watch=enough, every=1, quiet=True)
+    return loop.run_recipe(
+        copy.deepcopy(model), task, split, recipe, settings, watch=enough, every=1, quiet=True
+    )
 
 
 def test_the_original_knows_all_answers() -> None:
@@ -167,7 +169,7 @@ def reinforced() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
     settings = Settings(
         epochs=999, max_steps=20, batch_size=8, lr=1e-3, schedule="constant", warmup=0, weight_decay=0.0
     )
-    made = loop.train(
+    made = loop.run_recipe(
         copy.deepcopy(model), task, answers(), Recipe((Term("forget", "nll"),)), settings, quiet=True
     )
     folder = tempfile.TemporaryDirectory()
@@ -182,7 +184,7 @@ def whp(alpha: float, folder: str = "") -> dict[str, Any]:
 def test_whp_comes_to_rest_at_the_generic_distribution() -> None:
     """And with nothing reinforced there is nothing to forget."""
     found, further = seen(learned()[1], "forget", LOGITS, LABELS), seen(reinforced()[0], "forget", LOGITS)
-    wanted = generic(found.read(LOGITS).values, further.read(LOGITS).values, 5.0)
+    wanted = generic_logits(found.read(LOGITS).values, further.read(LOGITS).values, 5.0)
     teacher = -float(wanted.log_softmax(-1).gather(-1, found.read(LABELS).values[:, None]).mean())
     done = forget(whp(0.0), 120, 1e-3)
     with tempfile.TemporaryDirectory() as folder:

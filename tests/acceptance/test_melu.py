@@ -23,7 +23,7 @@ from unremember.engine.losses import PlainLoss
 from unremember.engine.recipe import Recipe
 from unremember.engine.samplings import Batch, Sampling
 from unremember.engine.samplings.cyclic import Cyclic
-from unremember.engine.samplings.melu import Melu
+from unremember.engine.samplings.melu import MELU
 from unremember.engine.samplings.paired import Paired
 from unremember.engine.seams import Context, State, Term
 from unremember.engine.settings import Settings
@@ -96,11 +96,11 @@ def by_hand() -> Split:
 
 
 def test_the_table_by_hand(by_hand: Split) -> None:
-    table = Melu().table(context(by_hand))
+    table = MELU().table(context(by_hand))
     names = named(list(zip(table.forget, table.partner)), by_hand)
     assert names[:9] == ["a1 x1", "a2 x2", "a1 x3", "a2 x4", "a1 x5", "b1 y1", "c1 z1", "c2 z1", "c3 z1"]
     assert [name[3:] for name in names[9:]] == ["g1", "g2"] and len(table) == 11 and table.modular == 9
-    assert sorted(named(drawn(Melu(), context(by_hand)), by_hand)) == sorted(names)
+    assert sorted(named(drawn(MELU(), context(by_hand)), by_hand)) == sorted(names)
 
 
 def test_the_cycle_by_hand(by_hand: Split) -> None:
@@ -147,8 +147,8 @@ def test_the_rivals_by_hand(by_hand: Split) -> None:
         "C has no direct row, so no indirect one"
     )
     assert len(balanced & {"x3", "x4", "x5"}) == 2 and len(balanced) == 7
-    assert kept(Melu(relations=["direct", "general"])) == {"x1", "x2", "y1", "g1", "g2"}
-    assert kept(Melu(relations=["direct", "indirect"])) == {"x1", "x2", "x3", "x4", "x5", "y1", "z1"}
+    assert kept(MELU(relations=["direct", "general"])) == {"x1", "x2", "y1", "g1", "g2"}
+    assert kept(MELU(relations=["direct", "indirect"])) == {"x1", "x2", "x3", "x4", "x5", "y1", "z1"}
 
 
 # --- 2: laws ---
@@ -173,7 +173,7 @@ def many() -> Split:
 
 @pytest.mark.parametrize("order", ["shuffled", "blocks", "stratified"])
 def test_the_laws_of_an_epoch(order: Any, many: Split) -> None:
-    run, sampling = context(many), Melu(order=order)
+    run, sampling = context(many), MELU(order=order)
     epochs = [drawn(sampling, run, epoch) for epoch in range(3)]
     entity, near = many["forget"].groups(), [row["neighbour"] for row in many["retain"].rows]
     for pairs in epochs:
@@ -197,7 +197,7 @@ def test_the_laws_of_an_epoch(order: Any, many: Split) -> None:
 
 @pytest.mark.parametrize("order", ["shuffled", "blocks", "stratified"])
 def test_a_run_goes_on_from_any_position(order: Any, many: Split) -> None:
-    run, sampling = context(many), Melu(order=order, exposure="balanced")
+    run, sampling = context(many), MELU(order=order, exposure="balanced")
     whole = list(steps(sampling, run, 25))
     for cut in range(1, 25):
         for before, after in zip(whole[cut:], steps(sampling, run, 25 - cut, cut)):
@@ -206,7 +206,7 @@ def test_a_run_goes_on_from_any_position(order: Any, many: Split) -> None:
 
 
 def test_balanced_weights_give_every_row_the_same_dose(many: Split) -> None:
-    run, sampling = context(many), Melu(exposure="balanced")
+    run, sampling = context(many), MELU(exposure="balanced")
     table = sampling.table(run)
     doses = np.bincount(table.forget, sampling.weights(table))
     assert np.ptp(doses) < 1e-9 and doses[0] == pytest.approx(len(table) / 21, abs=1e-9), (
@@ -226,7 +226,7 @@ def test_balanced_weights_give_every_row_the_same_dose(many: Split) -> None:
 def test_blocks_keep_an_entity_together_and_general_rows_last(many: Split) -> None:
     orders = set()
     for epoch in range(4):
-        pairs = drawn(Melu(order="blocks"), context(many), epoch)
+        pairs = drawn(MELU(order="blocks"), context(many), epoch)
         near = [many["retain"].rows[r]["neighbour"] for _, r in pairs]
         blocks = list(dict.fromkeys(near))
         assert near == sorted(near, key=blocks.index) and blocks[-1] == "" and near.count("") == 12
@@ -245,7 +245,7 @@ def test_strata_spread_every_entity_over_the_epoch() -> None:
     )
     windows = {}
     for order in ("stratified", "shuffled"):
-        owners = [split["forget"].rows[f]["entity"] for f, _ in drawn(Melu(order=order), context(split))]
+        owners = [split["forget"].rows[f]["entity"] for f, _ in drawn(MELU(order=order), context(split))]
         windows[order] = [len(set(owners[first : first + 7])) for first in range(0, 35, 7)]
     assert windows["stratified"] == [7] * 5 and sum(windows["shuffled"]) < 30
 
@@ -253,18 +253,18 @@ def test_strata_spread_every_entity_over_the_epoch() -> None:
 def test_a_lonely_row_meets_general_rows_and_no_rows_at_all_is_an_error() -> None:
     lonely = [fact(f"f{i}", "E") for i in range(5)]
     split = make_split({"forget": lonely, "retain": [fact("g0"), fact("g1")]})
-    assert sorted(drawn(Melu(), context(split))) == [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0)]
+    assert sorted(drawn(MELU(), context(split))) == [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0)]
     with pytest.raises(DataError, match="no row whose relation is among direct"):
-        Melu(relations=["direct"]).steps_per_epoch(context(split))
+        MELU(relations=["direct"]).steps_per_epoch(context(split))
     with pytest.raises(ConfigError, match="unknown relation 'indirekt': did you mean 'indirect'"):
-        Melu(relations=["indirekt"])
+        MELU(relations=["indirekt"])
     with pytest.raises(ConfigError, match="did you mean 'blocks'"):
-        Melu(order="block")  # type: ignore[arg-type]
+        MELU(order="block")  # type: ignore[arg-type]
 
 
 def test_the_generated_people_pair_as_they_stand() -> None:
     split = people(count=60, seed=1)
-    table = Melu().table(context(split))
+    table = MELU().table(context(split))
     near, entity = split["retain"].rows, split["forget"].groups()
     assert all(
         near[r]["neighbour"] == entity[f] for f, r in zip(table.forget[: table.modular], table.partner)
@@ -297,14 +297,14 @@ def published() -> Split:
 def test_the_published_counts(published: Split) -> None:
     run = context(published, batch=8)
     assert (len(published["forget"]), len(published["retain"])) == (98, 1801) and sum(NEIGHBOURS) == 1508
-    table = Melu().table(run)
+    table = MELU().table(run)
     assert len(table) == 1801 and table.modular == 1508
-    seen = {s: np.bincount([f for f, _ in drawn(s, run)]) for s in (Melu(), CYCLIC, Paired(), PAIRED_FIXED)}
-    assert 5 <= seen[Melu()].min() <= 9 and 30 <= seen[Melu()].max() <= 40, (
+    seen = {s: np.bincount([f for f, _ in drawn(s, run)]) for s in (MELU(), CYCLIC, Paired(), PAIRED_FIXED)}
+    assert 5 <= seen[MELU()].min() <= 9 and 30 <= seen[MELU()].max() <= 40, (
         "unequal doses: 8 to 34 in the published table"
     )
     assert set(seen[CYCLIC]) == {18, 19} and set(seen[Paired()]) == set(seen[PAIRED_FIXED]) == {1}
-    assert [4 * s.steps_per_epoch(run) for s in (Paired(), CYCLIC, Melu())] == [52, 904, 904]
+    assert [4 * s.steps_per_epoch(run) for s in (Paired(), CYCLIC, MELU())] == [52, 904, 904]
     near, entity = [row["neighbour"] for row in published["retain"].rows], published["forget"].groups()
     same = np.mean([near[r] == entity[f] for f, r in drawn(Cyclic(), run)])
     assert 0.03 < same < 0.06, "a cycle meets the same entity by chance alone (4.6 % in the published table)"
@@ -355,8 +355,8 @@ SAMPLINGS: dict[str, Sampling] = {
     "paired_fixed": PAIRED_FIXED,
     "paired_random": Paired(),
     "cyclic": CYCLIC,
-    "melu": Melu(),
-    "blocks": Melu(order="blocks"),
+    "melu": MELU(),
+    "blocks": MELU(order="blocks"),
 }
 
 
@@ -389,7 +389,7 @@ def outcome(name: str, loss: str, seed: int, count: int = 240) -> tuple[float, f
     settings = Settings(
         max_steps=count, batch_size=8, lr=1e-3, weight_decay=0.0, warmup=0.0, schedule="constant", seed=seed
     )
-    done = loop.train(copy.deepcopy(net), RowTask(), split, recipe, settings, quiet=True)
+    done = loop.run_recipe(copy.deepcopy(net), RowTask(), split, recipe, settings, quiet=True)
     right = {}
     for role in ("forget", "retain"):
         data = ImageTask().encode(split, role, ["input"])
@@ -447,13 +447,13 @@ def test_unequal_budgets_are_refused(published: Split) -> None:
     run = context(published, batch=8)
     epoch = {
         name: spent(s, run, 4 * s.steps_per_epoch(run))
-        for name, s in (("paired", Paired()), ("cyclic", CYCLIC), ("melu", Melu()))
+        for name, s in (("paired", Paired()), ("cyclic", CYCLIC), ("melu", MELU()))
     }
     assert epoch["paired"] == Budget(52, 4 * 98) and epoch["melu"] == Budget(904, 4 * 1801) == epoch["cyclic"]
     check_budgets({name: epoch[name] for name in ("cyclic", "melu")})
     with pytest.raises(ConfigError, match="cyclic has 904 steps, paired 52"):
         check_budgets(epoch)
-    check_budgets({name: spent(s, run, 50) for name, s in (("paired", Paired()), ("melu", Melu()))})
+    check_budgets({name: spent(s, run, 50) for name, s in (("paired", Paired()), ("melu", MELU()))})
     with pytest.raises(ConfigError, match="b has 12 exposures, a 10: give both the same max_steps"):
         check_budgets({"a": Budget(100, 10), "b": Budget(100, 12)})
     check_budgets({"a": Budget(100, 10), "b": Budget(110, 11)})
@@ -479,7 +479,7 @@ def test_the_method_runs_any_forget_loss_on_one_forward_and_one_backward_a_step(
         ("retain", "nll"),
     ] and melu().terms[0].loss == "npo"
     before = copy.deepcopy(model)
-    loop.train(
+    loop.run_recipe(
         model, LanguageTask(tokenizer), many, recipe, Settings(max_steps=5, batch_size=4, lr=1e-3), quiet=True
     )
     assert count == {"forward": 5, "backward": 5}, "the pair is packed into one forward"
@@ -491,4 +491,4 @@ def test_the_method_runs_any_forget_loss_on_one_forward_and_one_backward_a_step(
 def test_a_missing_alternate_is_an_error(many: Split, model: Any, tokenizer: Any) -> None:
     """The published table has rows whose refusal is the text "nan"."""
     with pytest.raises(DataError, match="'forget' has no 'alternate' in 21 of 21 rows"):
-        loop.train(model, LanguageTask(tokenizer), many, melu("dpo"), Settings(max_steps=1), quiet=True)
+        loop.run_recipe(model, LanguageTask(tokenizer), many, melu("dpo"), Settings(max_steps=1), quiet=True)

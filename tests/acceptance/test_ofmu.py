@@ -22,7 +22,7 @@ from alone import Alone
 from unremember.data.split import Split, make_split
 from unremember.engine import loop
 from unremember.engine.blends import PlainBlend
-from unremember.engine.blends.ofmu import OFMU, lower, rise
+from unremember.engine.blends.ofmu import OFMU, forget_ascent_gradient, retain_gradient
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import State, Term
 from unremember.engine.settings import Settings
@@ -58,12 +58,12 @@ class Closed(Alone):
         )
         self.notes: dict[str, float] = {}
 
-    def at(self, move: Weights | None) -> Weights:
+    def displaced_weights(self, move: Weights | None) -> Weights:
         moves = move or [torch.zeros_like(p) for p in self.parameters]
         return [(p.detach() + m).requires_grad_() for p, m in zip(self.parameters, moves)]
 
-    def gradients(self, *roles: str, at: Weights | None = None) -> dict[str, Weights]:
-        points = {role: self.at(at) for role in roles}
+    def gradients(self, *roles: str, displacement: Weights | None = None) -> dict[str, Weights]:
+        points = {role: self.displaced_weights(displacement) for role in roles}
         return {role: list(torch.autograd.grad(self.losses[role](p), p)) for role, p in points.items()}
 
     def draw(self) -> None:
@@ -108,12 +108,14 @@ def off(found: Sequence[Tensor], true: Sequence[Tensor]) -> float:
     return float((flat(found).double() - flat(true).double()).norm() / flat(true).double().norm())
 
 
-def doubly(measure: Closed, at: Weights | None, beta: float, similarity: str) -> tuple[Weights, Weights]:
+def doubly(
+    step: Closed, displacement: Weights | None, beta: float, similarity: str
+) -> tuple[Weights, Weights]:
     """(∇Φ, H_Φ ∇Φ) by double and triple backward."""
-    p = measure.at(at)
-    raised = -measure.losses["forget"](p)
+    p = step.displaced_weights(displacement)
+    raised = -step.losses["forget"](p)
     gradients = [
-        torch.autograd.grad(loss, p, create_graph=True) for loss in (raised, measure.losses["retain"](p))
+        torch.autograd.grad(loss, p, create_graph=True) for loss in (raised, step.losses["retain"](p))
     ]
     cosine = F.cosine_similarity(
         *(torch.cat([g.flatten() for g in gradient]) for gradient in gradients), dim=0
@@ -128,12 +130,12 @@ def doubly(measure: Closed, at: Weights | None, beta: float, similarity: str) ->
 
 
 def test_hand_values() -> None:
-    slope, cosine, peaks = OFMU().slope(quadratic(1, 2), None, FRESH)
+    slope, cosine, peaks = OFMU().inner_gradient(quadratic(1, 2), None, FRESH)
     assert slope[0].tolist() == pytest.approx([1.0136190, 3.9931905], abs=1e-7) and cosine == pytest.approx(
         0.8574929, abs=1e-7
     )
     assert peaks == pytest.approx((17**0.5, 8**0.5))
-    slope, cosine, _ = OFMU().slope(quadratic(1, 1), None, FRESH)
+    slope, cosine, _ = OFMU().inner_gradient(quadratic(1, 1), None, FRESH)
     assert slope[0].tolist() == pytest.approx([1, 2], abs=1e-9) and cosine == pytest.approx(0.8), (
         "both Hessians: their turns cancel"
     )
@@ -141,48 +143,50 @@ def test_hand_values() -> None:
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize(
-    "measure", [quadratic(1, 2), quadratic(-1, 3), network()], ids=["quadratic", "other", "net"]
+    "step", [quadratic(1, 2), quadratic(-1, 3), network()], ids=["quadratic", "other", "net"]
 )
-def test_the_slope_is_that_of_double_backward(measure: Closed, similarity: str) -> None:
+def test_the_slope_is_that_of_double_backward(step: Closed, similarity: str) -> None:
     blend = OFMU(beta=0.7, similarity=similarity, fd_scale=1e-5)
-    at = [0.01 * torch.ones_like(p) for p in measure.parameters]
-    for move in (None, at):
-        assert off(blend.slope(measure, move, FRESH)[0], doubly(measure, move, 0.7, similarity)[0]) < 1e-6
+    displacement = [0.01 * torch.ones_like(p) for p in step.parameters]
+    for move in (None, displacement):
+        assert off(blend.inner_gradient(step, move, FRESH)[0], doubly(step, move, 0.7, similarity)[0]) < 1e-6
 
 
 def test_the_positive_part_stops_at_orthogonality() -> None:
     """Where the gradients oppose, the cosine still turns ∇Φ, its positive part does not, and β = 0 never does."""
-    measure = quadratic(1, 2)
-    measure.losses = {**measure.losses, "retain": lambda p: -quadratic(1, 2).losses["retain"](p)}
-    plain = rise(measure, None)
+    step = quadratic(1, 2)
+    step.losses = {**step.losses, "retain": lambda p: -quadratic(1, 2).losses["retain"](p)}
+    plain = forget_ascent_gradient(step, None)
     assert (
-        off(OFMU(similarity="relu").slope(measure, None, FRESH)[0], plain)
+        off(OFMU(similarity="relu").inner_gradient(step, None, FRESH)[0], plain)
         == 0
-        == off(OFMU(beta=0).slope(measure, None, FRESH)[0], plain)
+        == off(OFMU(beta=0).inner_gradient(step, None, FRESH)[0], plain)
     )
-    assert off(OFMU().slope(measure, None, FRESH)[0], plain) > 1e-3
+    assert off(OFMU().inner_gradient(step, None, FRESH)[0], plain) > 1e-3
 
 
 @pytest.mark.parametrize(
     "blend", [OFMU(inner_steps=0, rho=0), OFMU(inner_steps=0, **EXACT)], ids=["clipped", "whole"]
 )
-def test_no_inner_step_and_no_pull_is_retain_descent(blend: OFMU) -> None:
-    measure = network(lr=0.02)
-    change, state = blend.apply(measure, blend.init(context()))
-    gradient = flat(torch.autograd.grad(measure.after["retain"](p := measure.at(None)), p))
+def test_no_inner_step_and_no_penalty_is_retain_descent(blend: OFMU) -> None:
+    step = network(lr=0.02)
+    change, state = blend.apply(step, blend.init(context()))
+    gradient = flat(torch.autograd.grad(step.after["retain"](p := step.displaced_weights(None)), p))
     scale = min(1.0, blend.clip / float(gradient.norm()))
     assert torch.allclose(flat(change), -0.1 * scale * gradient, atol=1e-12) and state["round"] == 1
-    assert off(change, [-g for g in lower(network(), None)]) > 0.1, "the outer step has a batch of its own"
+    assert off(change, [-g for g in retain_gradient(network(), None)]) > 0.1, (
+        "the outer step has a batch of its own"
+    )
 
 
 def test_one_inner_step_alone_alternates() -> None:
     """Up by lr along ∇L_f, down by outer_rate · lr along ∇L_r there; each at most 1 long."""
-    blend, measure = OFMU(inner_steps=1, beta=0, rho=0, outer_rate=3), quadratic(1, 2, lr=0.1)
-    change, _ = blend.apply(measure, blend.init(context()))
+    blend, step = OFMU(inner_steps=1, beta=0, rho=0, outer_rate=3), quadratic(1, 2, lr=0.1)
+    change, _ = blend.apply(step, blend.init(context()))
     up = torch.tensor([1.0, 4.0], dtype=torch.float64)
-    x = measure.parameters[0] + 0.1 * up / up.norm()
+    x = step.parameters[0] + 0.1 * up / up.norm()
     down = torch.tensor([2.0, 1.0], dtype=torch.float64) * x
-    assert torch.allclose(measure.parameters[0] + change[0], x - 0.3 * down / down.norm(), atol=1e-12)
+    assert torch.allclose(step.parameters[0] + change[0], x - 0.3 * down / down.norm(), atol=1e-12)
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
@@ -191,54 +195,56 @@ def test_the_outer_step_descends_the_penalised_loss(similarity: str) -> None:
     blend = OFMU(
         inner_steps=0, rho=0.5, similarity=similarity, fd_scale=1e-5, clip=float("inf"), outer_rate=1.0
     )
-    measure = network()
-    _, bent = doubly(measure, None, blend.beta, similarity)
-    change, _ = blend.apply(measure, blend.init(context()))
-    retain = lower(measure, None)
+    step = network()
+    _, bent = doubly(step, None, blend.beta, similarity)
+    change, _ = blend.apply(step, blend.init(context()))
+    retain = retain_gradient(step, None)
     assert off([-c - g for c, g in zip(change, retain)], bent) < 1e-4 and float(flat(bent).norm()) > 1e-3
-    assert measure.notes["pull"] == pytest.approx(float(flat(bent).norm() / flat(retain).norm()), rel=1e-4)
+    assert step.notes["penalty"] == pytest.approx(float(flat(bent).norm() / flat(retain).norm()), rel=1e-4)
 
 
-def test_the_pull_takes_the_inner_loops_last_reading() -> None:
-    """On quadratics without a similarity H_Φ is A: the pull is 2ρ A ∇L_f of one inner step before."""
-    blend, measure = OFMU(inner_steps=2, beta=0, rho=0.1, clip=float("inf")), quadratic(1, 2, lr=0.1)
-    change, _ = blend.apply(measure, blend.init(context()))
+def test_the_penalty_takes_the_inner_loops_last_reading() -> None:
+    """On quadratics without a similarity H_Φ is A: the penalty's gradient is 2ρ A ∇L_f of one inner step before."""
+    blend, step = OFMU(inner_steps=2, beta=0, rho=0.1, clip=float("inf")), quadratic(1, 2, lr=0.1)
+    change, _ = blend.apply(step, blend.init(context()))
     a, b = torch.tensor([1.0, 2.0], dtype=torch.float64), torch.tensor([2.0, 1.0], dtype=torch.float64)
-    once = measure.parameters[0] * (1 + 0.1 * a)
+    once = step.parameters[0] * (1 + 0.1 * a)
     twice = once * (1 + 0.1 * a)
     assert torch.allclose(
-        measure.parameters[0] + change[0], twice - 0.5 * (b * twice + 0.2 * a * a * once), atol=1e-9
+        step.parameters[0] + change[0], twice - 0.5 * (b * twice + 0.2 * a * a * once), atol=1e-9
     )
 
 
 def test_rho_grows_to_its_ceiling() -> None:
-    blend, measure = OFMU(rho=0.001, rho_growth=2.0, rho_max=0.003), quadratic(1, 2, lr=1e-3)
+    blend, step = OFMU(rho=0.001, rho_growth=2.0, rho_max=0.003), quadratic(1, 2, lr=1e-3)
     state, seen = blend.init(context()), []
     for _ in range(4):
-        _, state = blend.apply(measure, state)
-        seen.append(measure.notes["rho"])
+        _, state = blend.apply(step, state)
+        seen.append(step.notes["rho"])
     assert seen == pytest.approx([0.001, 0.002, 0.003, 0.003])
 
 
 def test_a_gradient_that_vanished_has_no_direction() -> None:
     for point, peaks in (((1, 2), (1e12, 1.0)), ((1, 2), (1.0, 1e12)), ((0, 0), FRESH)):
-        measure = quadratic(*point)
-        slope, cosine, _ = OFMU(beta=5).slope(measure, None, peaks)
-        assert torch.equal(slope[0], rise(measure, None)[0]) and cosine == 0
+        step = quadratic(*point)
+        slope, cosine, _ = OFMU(beta=5).inner_gradient(step, None, peaks)
+        assert torch.equal(slope[0], forget_ascent_gradient(step, None)[0]) and cosine == 0
 
 
 # --- 2: how finely to differ ---
 
 
-def turned(measure: Closed, fd_scale: float) -> Weights:
+def turned(step: Closed, fd_scale: float) -> Weights:
     """∇Sim, as the blend has it."""
-    slope, *_ = OFMU(beta=1.0, fd_scale=fd_scale).slope(measure, None, FRESH)
-    return [g - s for g, s in zip(rise(measure, None), slope)]
+    slope, *_ = OFMU(beta=1.0, fd_scale=fd_scale).inner_gradient(step, None, FRESH)
+    return [g - s for g, s in zip(forget_ascent_gradient(step, None), slope)]
 
 
 def test_the_ladder_of_displacements() -> None:
     """Central differences err by the square of the displacement until rounding takes over: in bfloat16 at once."""
-    true = [g - s for g, s in zip(rise(network(), None), doubly(network(), None, 1.0, "cos")[0])]
+    true = [
+        g - s for g, s in zip(forget_ascent_gradient(network(), None), doubly(network(), None, 1.0, "cos")[0])
+    ]
     error = lambda dtype, scale: off(turned(network(dtype), scale), true)  # noqa: E731
     assert error(torch.float64, 1e-2) / error(torch.float64, 1e-3) == pytest.approx(100, rel=0.1)
     assert error(torch.float32, 1e-3) < 2e-4 < error(torch.float32, 1e-5)
@@ -276,12 +282,11 @@ class Signed(PlainBlend):
     raw: ClassVar[bool] = True
     kept: bool = True
 
-    def apply(self, measure: Any, state: State) -> tuple[Weights, State]:
+    def apply(self, step: Any, state: State) -> tuple[Weights, State]:
         roles = ("forget", "retain")[: 1 + self.kept]
-        found = [(g, min(1.0, 1 / float(flat(g).norm()))) for g in measure.gradients(*roles).values()]
+        found = [(g, min(1.0, 1 / float(flat(g).norm()))) for g in step.gradients(*roles).values()]
         return [
-            -10 * measure.lr / len(roles) * sum(s * g[i] for g, s in found)
-            for i in range(len(measure.parameters))
+            -10 * step.lr / len(roles) * sum(s * g[i] for g, s in found) for i in range(len(step.parameters))
         ], state
 
 
@@ -297,9 +302,9 @@ class Noted(OFMU):
 
     each: Any = None
 
-    def apply(self, measure: Any, state: State) -> tuple[Weights, State]:
-        out = super().apply(measure, state)
-        self.each(measure)
+    def apply(self, step: Any, state: State) -> tuple[Weights, State]:
+        out = super().apply(step, state)
+        self.each(step)
         return out
 
 
@@ -318,22 +323,22 @@ def test_from_the_anchor_it_forgets_nothing() -> None:
     assert run(dataclasses.replace(plain, outer_start="anchor"), ROUNDS)[:2] == (ROUNDS, 1.0)
 
 
-def test_too_much_pull_undoes_the_forgetting() -> None:
+def test_too_much_penalty_undoes_the_forgetting() -> None:
     noted: list[dict[str, float]] = []
     with pytest.warns(UserWarning, match="outweighs the retain gradient"):
         rounds, forget, kept = run(
-            Noted(beta=0, rho=0.1, rho_growth=1.02, each=lambda measure: noted.append(measure.notes)), ROUNDS
+            Noted(beta=0, rho=0.1, rho_growth=1.02, each=lambda step: noted.append(step.notes)), ROUNDS
         )
     assert rounds == ROUNDS and forget == 1.0 == kept
     assert (
         noted[-1]["blend/rho"] == pytest.approx(0.1 * 1.02 ** (ROUNDS - 1))
-        and max(notes["blend/pull"] for notes in noted) > 1
+        and max(notes["blend/penalty"] for notes in noted) > 1
     )
     assert all(0 < notes["blend/phi"] < 10 for notes in noted)
 
 
 @pytest.mark.full
-def test_the_anchor_and_the_pull_at_full_length() -> None:
+def test_the_anchor_and_the_penalty_at_full_length() -> None:
     assert run(OFMU(outer_start="anchor"))[1] == 1.0
     with pytest.warns(UserWarning, match="outweighs"):
         assert run(OFMU(rho=0.1, rho_growth=1.02)) == (150, 1.0, 1.0)
@@ -373,11 +378,7 @@ def test_displaced_weights_come_back_bit_for_bit() -> None:
     start = [p.detach().clone() for p in net.parameters()]
     seen: list[bool] = []
     run(
-        Noted(
-            each=lambda measure: seen.append(
-                all(torch.equal(p, q) for p, q in zip(measure.parameters, start))
-            )
-        ),
+        Noted(each=lambda step: seen.append(all(torch.equal(p, q) for p, q in zip(step.parameters, start)))),
         rounds=1,
     )
     assert seen == [True]
@@ -393,7 +394,7 @@ def test_a_run_killed_inside_a_round_goes_on_exactly(tmp_path: Path) -> None:
     settings = Settings(
         max_steps=4, batch_size=24, lr=0.02, schedule="constant", warmup=0, checkpoint_seconds=0
     )
-    go = lambda net, folder: loop.train(
+    go = lambda net, folder: loop.run_recipe(
         net, ImageTask(), split, Recipe(UNLEARN, OFMU()), settings, folder, quiet=True
     )  # noqa: E731
     whole = go(copy.deepcopy(net), tmp_path / "whole")
@@ -432,7 +433,7 @@ def test_a_round_costs_what_it_says(blend: OFMU, passes: int) -> None:
     net, counts = copy.deepcopy(net), [0, 0]
     net.register_forward_hook(lambda *_: counts.__setitem__(0, counts[0] + 1))
     net[0].weight.register_hook(lambda _: counts.__setitem__(1, counts[1] + 1))
-    loop.train(
+    loop.run_recipe(
         net,
         ImageTask(),
         split,
@@ -459,7 +460,7 @@ def test_the_method_forgets_on_a_language_model(
         copy.deepcopy(tiny_llama),
         Settings(max_steps=4, batch_size=4, lr=0.02, schedule="constant", warmup=0),
     )
-    loop.train(
+    loop.run_recipe(
         model,
         LanguageTask(tokenizer),
         split,
@@ -480,7 +481,7 @@ def test_a_further_batch_has_its_reference(tiny_llama: Any, tokenizer: Any, spli
     blend = OFMU(inner_steps=1, beta=0, rho=0)
     model = copy.deepcopy(tiny_llama)
     recipe = Recipe((Term("forget", "ascent"), held), blend)
-    loop.train(
+    loop.run_recipe(
         model,
         LanguageTask(tokenizer),
         split,

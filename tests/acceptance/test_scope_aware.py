@@ -26,7 +26,7 @@ from unremember.engine.recipe import Recipe
 from unremember.engine.samplings.paired import Paired
 from unremember.engine.seams import Term
 from unremember.engine.settings import Settings
-from unremember.methods.language.scope_aware import Scope, scope_aware
+from unremember.methods.language.scope_aware import ScopePairs, scope_aware
 from unremember.models import causal
 from unremember.models.presets import small_llama
 from unremember.observe.scoring import score
@@ -57,7 +57,7 @@ def split() -> Split:
 def trained(model: Any, tokenizer: Any, split: Split, recipe: Recipe, **changes: Any) -> Any:
     settings = Settings(**{"max_steps": 3, "batch_size": 4, "lr": 1e-3, **changes})
     made = recipe.derive(split) if recipe.derive else split
-    return loop.train(
+    return loop.run_recipe(
         copy.deepcopy(model), LanguageTask(tokenizer, PLAIN), made, recipe, settings, quiet=True
     )
 
@@ -69,14 +69,14 @@ def same(left: Any, right: Any) -> bool:
 def test_a_scope_row_is_a_forget_question_before_a_retain_pair(split: Split) -> None:
     """Each retain row once, each behind one forget question; the other way round where there are more forget rows."""
     asked = [row["question"] for row in split["forget"].rows]
-    rows = Scope()(split)["scope"].rows
+    rows = ScopePairs()(split)["scope"].rows
     assert [row["answer"] for row in rows] == [row["answer"] for row in split["retain"].rows]
     heads = [
         row["question"].removesuffix(" " + kept["question"]) for row, kept in zip(rows, split["retain"].rows)
     ]
     assert set(heads) <= set(asked) and len(set(heads)) >= 3
     swapped = Split({"forget": split["retain"], "retain": split["forget"]})
-    turned = Scope()(swapped)["scope"].rows
+    turned = ScopePairs()(swapped)["scope"].rows
     assert [row["question"].split("? ")[0] + "?" for row in turned] == [
         row["question"] for row in split["retain"].rows
     ]
@@ -85,7 +85,7 @@ def test_a_scope_row_is_a_forget_question_before_a_retain_pair(split: Split) -> 
 
 
 def test_documents_are_cut_at_a_word_in_their_middle() -> None:
-    made = Scope()(
+    made = ScopePairs()(
         make_split(
             {
                 "forget": [{"text": "one two three four"}],
@@ -116,7 +116,7 @@ def test_a_base_that_derives_is_derived_first(split: Split) -> None:
 
 def test_only_the_retain_answer_is_asked(split: Split, tokenizer: Any) -> None:
     """Labels begin behind both questions: what is scored decodes to the retain answer and nothing else."""
-    made = Scope()(split)
+    made = ScopePairs()(split)
     texts = LanguageTask(tokenizer, PLAIN).encode(made, "scope", ["answer"])["answer"]
     for i, row in enumerate(made["scope"].rows):
         assert tokenizer.decode(texts.answer(i), skip_special_tokens=True) == row["answer"]
@@ -136,20 +136,20 @@ def test_the_scope_gradient_is_eta_times_the_nll_of_the_pairs(
     split: Split, tiny_llama: Any, tokenizer: Any
 ) -> None:
     """In float64, against one unpadded forward a pair: labels on the answer alone, so padding does not matter."""
-    model, made = copy.deepcopy(tiny_llama).double(), Scope()(split)
+    model, made = copy.deepcopy(tiny_llama).double(), ScopePairs()(split)
     terms = (Term("forget", "ascent", 0.0), Term("scope", "nll", 3.5))
     found: list[torch.Tensor] = []
 
     @dataclasses.dataclass(frozen=True)
     class Look(PlainBlend):
-        def apply(self, measure: Any, state: Any) -> Any:
-            found.extend(measure.gradients("scope")["scope"])
-            rows.extend(measure.step["scope"].rows.tolist())
-            return measure.total(), state
+        def apply(self, step: Any, state: Any) -> Any:
+            found.extend(step.gradients("scope")["scope"])
+            rows.extend(step.batch["scope"].rows.tolist())
+            return step.total(), state
 
     rows: list[int] = []
     task = LanguageTask(tokenizer, PLAIN)
-    loop.train(
+    loop.run_recipe(
         copy.deepcopy(model),
         task,
         made,
@@ -189,7 +189,7 @@ def test_each_row_goes_forward_and_back_once(
     model.model.layers[0].register_full_backward_hook(lambda module, inwards, outwards: backwards.append(1))
     head, apply = causal.head, Paired.apply
     monkeypatch.setattr(causal, "head", lambda m, hidden: read.append(len(hidden)) or head(m, hidden))
-    made, task = Scope()(split), LanguageTask(tokenizer, PLAIN)
+    made, task = ScopePairs()(split), LanguageTask(tokenizer, PLAIN)
     counts = {
         role: task.encode(made, role, ["answer"])["answer"].counts for role in ("forget", "retain", "scope")
     }
@@ -201,7 +201,7 @@ def test_each_row_goes_forward_and_back_once(
         return step, after
 
     monkeypatch.setattr(Paired, "apply", draw)
-    loop.train(
+    loop.run_recipe(
         model, task, made, scope_aware("gradient_difference"), Settings(max_steps=4, batch_size=4), quiet=True
     )
     assert (
@@ -347,7 +347,7 @@ def make_toy(seed: int) -> Toy:
     return Toy(
         split,
         tokenizer,
-        loop.train(model, LanguageTask(tokenizer, PLAIN), split, recipe, settings, quiet=True),
+        loop.run_recipe(model, LanguageTask(tokenizer, PLAIN), split, recipe, settings, quiet=True),
     )
 
 

@@ -66,7 +66,7 @@ class Lab:
         """The model, changed in place, after training on a role."""
         task = api.task_for(model, self.tokenizer)
         recipe = Recipe((Term(role, "nll"),))
-        loop.train(
+        loop.run_recipe(
             model,
             task,
             self.world,
@@ -128,7 +128,7 @@ class Lab:
             (Term("refusals", "nll"), Term("kept", "nll")), selection={"name": "layers", "modules": "mlp"}
         )
         settings = Settings(max_steps=120, lr=3e-3, batch_size=16, **STEADY)
-        return loop.train(
+        return loop.run_recipe(
             copy.deepcopy(self.original.model), self.original.task, split, recipe, settings, quiet=True
         )
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from unremember import api
-from unremember.audits.attacks import Attacked, Subject
+from unremember.audits.attacks import AttackPoint, Subject
 from unremember.audits.attacks.logit_lens import shortened
 from unremember.audits.attacks.patching import stitched
 from unremember.audits.attacks.pruning import pruned
@@ -25,7 +25,7 @@ from unremember.models import causal
 from unremember.models.digest import weights_digest
 from unremember.models.presets import small_llama
 from unremember.registry import attacks
-from unremember.tasks.text import Template
+from unremember.tasks.artefact import Artefact
 from unremember.tasks.tokenizers import train_tokenizer
 from unremember.worlds.words import FIRST, LAST
 
@@ -62,7 +62,7 @@ def split() -> Split:
 
 
 @pytest.fixture(scope="module")
-def made(split: Split) -> dict[str, api.Result]:
+def made(split: Split) -> dict[str, Artefact]:
     """The original, two oracles, a third that is only retrained, and an original whose forget answers were pushed down."""
     torch.set_num_threads(1)
     texts = [
@@ -83,7 +83,7 @@ def made(split: Split) -> dict[str, api.Result]:
             model,
             split,
             tokenizer=tokenizer,
-            template=Template("{question}\n"),
+            template="{question}\n",
             without=without,
             epochs=80,
             lr=4e-3,
@@ -93,11 +93,9 @@ def made(split: Split) -> dict[str, api.Result]:
             quiet=True,
         )
     found["hiding"] = api.forget(
-        copy.deepcopy(found["original"].model),
+        found["original"],
         split,
         "gradient_difference",
-        tokenizer=tokenizer,
-        template=Template("{question}\n"),
         max_steps=30,
         batch_size=10,
         lr=1e-3,
@@ -108,8 +106,8 @@ def made(split: Split) -> dict[str, api.Result]:
 
 
 def attacked(
-    made: dict[str, api.Result], split: Split, name: str, attack: Any, audits: Any = ("probability",)
-) -> list[api.Point]:
+    made: dict[str, Artefact], split: Split, name: str, attack: Any, audits: Any = ("probability",)
+) -> list[api.RecoveryPoint]:
     return api.attack(
         made[name],
         split,
@@ -179,16 +177,14 @@ def test_stitching_by_hand(tiny_llama: Any, model: Any) -> None:
         stitched(small_llama(300, hidden=32, layers=3, heads=2, context=128), other, 1)
 
 
-def points(name: Any, made: dict[str, api.Result], split: Split) -> list[Attacked]:
-    found: list[Attacked] = []
-    attacks.make(name).run(
-        Subject(made["hiding"].model, made["hiding"].task, split, made["original"].model), found.append
-    )
+def points(name: Any, made: dict[str, Artefact], split: Split) -> list[AttackPoint]:
+    found: list[AttackPoint] = []
+    attacks.make(name).run(Subject(made["hiding"], split, made["original"]), found.append)
     return found
 
 
 def test_a_prefix_is_the_answers_beginning_and_the_rest_is_looked_at(
-    made: dict[str, api.Result], split: Split
+    made: dict[str, Artefact], split: Split
 ) -> None:
     first, *_, last = points("prefix", made, split)
     row, one, two = split["forget"].rows[0], first.split["forget"].rows[0], last.split["forget"].rows[0]
@@ -202,7 +198,7 @@ def test_a_prefix_is_the_answers_beginning_and_the_rest_is_looked_at(
     assert len(points("prefix", made, short)[0].split["forget"]) == 20, "an answer of one word has no rest"
 
 
-def test_shots_are_retain_questions_with_their_answers(made: dict[str, api.Result], split: Split) -> None:
+def test_shots_are_retain_questions_with_their_answers(made: dict[str, Artefact], split: Split) -> None:
     found = points({"name": "few_shot", "shots": [1, 2]}, made, split)
     row, made_row = split["forget"].rows[3], found[1].split["forget"].rows[3]
     *shots, asked = made_row["prompt"].split("\n\n")
@@ -216,7 +212,7 @@ def test_shots_are_retain_questions_with_their_answers(made: dict[str, api.Resul
     assert [point.amount for point in found] == [1, 2]
 
 
-def test_paraphrases_are_asked_or_missed(made: dict[str, api.Result], split: Split) -> None:
+def test_paraphrases_are_asked_or_missed(made: dict[str, Artefact], split: Split) -> None:
     (found,) = points("paraphrase", made, split)
     assert found.split["forget"].rows[0]["question"] == split["forget"].rows[0]["paraphrased_question"]
     with pytest.raises(DataError, match="paraphrased_question"):
@@ -251,7 +247,7 @@ QUICK = {"relearning": {"steps": 4, "looks": 2}, "quantisation": {"bits": [8, 3]
 
 @pytest.mark.parametrize("name", attacks.names())
 def test_an_attack_touches_nothing_and_is_the_same_twice(
-    name: str, made: dict[str, api.Result], split: Split
+    name: str, made: dict[str, Artefact], split: Split
 ) -> None:
     spec = {"name": name, **QUICK.get(name, {})}
     before = {key: weights_digest(one.model) for key, one in made.items()}
@@ -281,7 +277,7 @@ RELEARN = {"name": "relearning", "share": 0.5, "steps": 20, "looks": 4, "lr": 1e
 
 
 def test_relearning_tells_one_that_hides_from_one_that_never_knew(
-    made: dict[str, api.Result], split: Split
+    made: dict[str, Artefact], split: Split
 ) -> None:
     hiding, third = (
         [p.measurements[0] for p in attacked(made, split, name, RELEARN)] for name in ("hiding", "third")
@@ -298,7 +294,7 @@ def test_relearning_tells_one_that_hides_from_one_that_never_knew(
 
 
 def test_training_on_other_rows_and_the_inner_layers_tell_as_well(
-    made: dict[str, api.Result], split: Split
+    made: dict[str, Artefact], split: Split
 ) -> None:
     benign = [p.measurements[0] for p in attacked(made, split, "hiding", {**RELEARN, "role": "retain"})]
     print(
@@ -316,15 +312,13 @@ def test_training_on_other_rows_and_the_inner_layers_tell_as_well(
 
 
 def test_patching_tells_a_model_that_only_lost_its_last_block(
-    made: dict[str, api.Result], split: Split
+    made: dict[str, Artefact], split: Split
 ) -> None:
     """Nothing but its last block was changed: it says nothing, and the original's last block reads everything from its states."""
     mute = api.forget(
-        copy.deepcopy(made["original"].model),
+        made["original"],
         split,
         "gradient_ascent",
-        tokenizer=made["original"].task.tokenizer,
-        template=Template("{question}\n"),
         selection={"name": "layers", "layers": [2]},
         max_steps=30,
         batch_size=10,
@@ -351,14 +345,14 @@ def test_patching_tells_a_model_that_only_lost_its_last_block(
     }
 
 
-def test_a_model_that_is_its_own_control_has_no_verdict(made: dict[str, api.Result], split: Split) -> None:
+def test_a_model_that_is_its_own_control_has_no_verdict(made: dict[str, Artefact], split: Split) -> None:
     for name in ("original", "oracle"):
         assert {p.measurements[0].verdict for p in attacked(made, split, name, "quantisation")} == {"control"}
     alone = api.attack(made["hiding"], split, "quantisation", quiet=True)
     assert {m.verdict for p in alone for m in p.measurements} == {"undetermined"}
 
 
-def test_the_curve_is_kept_by_digest(made: dict[str, api.Result], split: Split, tmp_path: Path) -> None:
+def test_the_curve_is_kept_by_digest(made: dict[str, Artefact], split: Split, tmp_path: Path) -> None:
     kept = {"oracle": made["oracle"], "original": made["original"], "store": tmp_path, "quiet": True}
     first = api.attack(made["hiding"], split, "pruning", **kept)
     count = len(list(tmp_path.iterdir()))

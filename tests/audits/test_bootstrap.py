@@ -8,7 +8,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from made_records import losses, seen
+from handmade import loss_records, observations_of
 
 from unremember.audits import bootstrap
 from unremember.audits.bootstrap import DRAWS, auc, auc_draws, interval, mean_draws, units
@@ -114,7 +114,7 @@ def test_draws_of_two_artefacts_are_paired() -> None:
 def test_the_size_of_a_block_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     before = mean_draws(VALUES, GROUPS), auc_draws(VALUES, VALUES[:30], GROUPS, GROUPS[:30])
     for size in (1, 777, 2**22):
-        monkeypatch.setattr(bootstrap, "BLOCK", size)
+        monkeypatch.setattr(bootstrap, "_BLOCK", size)
         assert np.allclose(mean_draws(VALUES, GROUPS), before[0]) and len(before[0]) == DRAWS
         assert np.allclose(auc_draws(VALUES, VALUES[:30], GROUPS, GROUPS[:30]), before[1])
 
@@ -149,9 +149,9 @@ def test_a_measurement_of_rows_of_one_author_is_as_wide_as_its_authors() -> None
         ("rows", [str(i) for i in range(100)]),
     ):
         rows = [{"question": "?", "answer": "a b c d", "entity": e} for e in entity]
-        made = seen(
+        made = observations_of(
             make_split({"forget": rows, "holdout": rows}),
-            {("forget", "answer"): losses(loss), ("holdout", "answer"): losses(loss + 0.2)},
+            {("forget", "answer"): loss_records(loss), ("holdout", "answer"): loss_records(loss + 0.2)},
         )
         for audit in (Probability(), MembershipLoss()):
             found = audit.measure(made, [])

@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
-from made_records import rows, seen
+from handmade import observations_of, question_rows, with_values
 
 from unremember import api
-from unremember.audits.continuation import KnowledgeMemorisation, VerbatimMemorisation, agreement
+from unremember.audits.continuation import KnowledgeMemorisation, VerbatimMemorisation, rouge_f1
 from unremember.data.split import make_split
-from unremember.observe.records import Want
+from unremember.observe.kinds.generations import Generations
+from unremember.observe.kinds.truncated_answers import TruncatedAnswers
 from unremember.observe.store import Store
+from unremember.tasks.artefact import Artefact
 
 
 def test_agreement_by_hand() -> None:
     """Spec B8: RL F1 8/13 and, without stemming, 4/9."""
-    assert agreement("the author was born in Taipei", "author born in the city of Taipei") == pytest.approx(
+    assert rouge_f1("the author was born in Taipei", "author born in the city of Taipei") == pytest.approx(
         0.615385, abs=1e-6
     )
-    assert agreement("She writes historical novels", "she wrote a historical novel") == pytest.approx(
+    assert rouge_f1("She writes historical novels", "she wrote a historical novel") == pytest.approx(
         0.444444, abs=1e-6
     )
-    assert agreement("one two", "") == 0 and np.isnan(agreement("…", "one"))
+    assert rouge_f1("one two", "") == 0 and np.isnan(rouge_f1("…", "one"))
 
 
 def heard(role: str, limit: int, answers: list[str], said: list[str], truths: list[str]) -> Any:
     split = make_split(
-        {role: [{**row, "answer": answer} for row, answer in zip(rows(len(said), len(said)), answers)]}
+        {
+            role: [
+                {**row, "answer": answer} for row, answer in zip(question_rows(len(said), len(said)), answers)
+            ]
+        }
     )
-    want = Want("generations", role, options=(limit,))
-    return dataclasses.replace(seen(split, {}), generated={want: said}, truths={want: truths})
+    values = {Generations(role, limit): said, TruncatedAnswers(role, limit): truths}
+    return with_values(observations_of(split, {}), values)
 
 
 def test_an_answer_ends_at_a_blank_line_or_the_next_question() -> None:
@@ -66,14 +71,15 @@ def test_the_truth_is_cut_where_the_generation_is(tiny_llama: Any, tokenizer: An
     )
     for limit in (5, 20):
         audit = VerbatimMemorisation(limit=limit)
-        one = Store().observe(learned.model, learned.task, split, audit.wants(split), quiet=True)
-        (truth,), (said,) = one.truth("verbmem", limit), one.generations("verbmem", limit)
+        one = Store().observe(learned, split, audit.requests(split), quiet=True)
+        (truth,), (said,) = one[TruncatedAnswers("verbmem", limit)], one[Generations("verbmem", limit)]
         assert (
             truth == said
             and text.startswith(truth[:-1])
             and len(tokenizer(truth)["input_ids"]) <= limit
             and audit.measure(one, []).value == 1
         )
-        fresh = Store().observe(tiny_llama, learned.task, split, audit.wants(split), quiet=True)
+        untrained = Artefact(tiny_llama, learned.task)
+        fresh = Store().observe(untrained, split, audit.requests(split), quiet=True)
         assert audit.measure(fresh, []).value < 0.5
-    assert VerbatimMemorisation().wants(make_split({"forget": rows(1, 1)})) == []
+    assert VerbatimMemorisation().requests(make_split({"forget": question_rows(1, 1)})) == []

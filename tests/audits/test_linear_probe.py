@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from unremember.audits.linear_probe import NO_SIGNAL, LinearProbe, shuffled
+from unremember.audits.linear_probe import NO_SIGNAL, LinearProbe, shuffled_labels
 from unremember.data.choices import turned
 from unremember.data.split import Split, make_split
 from unremember.errors import ConfigError
-from unremember.observe import store as module
+from unremember.observe.kinds import hidden_states
 from unremember.observe.records import Observations
 from unremember.observe.store import Store
+from unremember.tasks.artefact import Artefact
 from unremember.tasks.language import LanguageTask
 
 ROWS = [
@@ -29,7 +30,7 @@ GOLD = np.array([row["gold"] for row in ROWS])
 
 def probe(states: np.ndarray, split: Split = SPLIT, **parameters: Any) -> Any:
     audit = LinearProbe(shuffles=20, **parameters)
-    return audit.measure(Observations("m", split, {}, {}, {audit.want(): states}), [])
+    return audit.measure(Observations("m", "m", split, {audit.request(): states}), [])
 
 
 @torch.no_grad()
@@ -45,8 +46,9 @@ def test_states_are_those_of_a_plain_forward_and_are_kept(
             ]
         }
     )
-    audit, task, kept = LinearProbe(), LanguageTask(tokenizer, context=128), Store(tmp_path)
-    states = kept.observe(tiny_llama, task, split, audit.wants(split), quiet=True).number(audit.want())
+    audit, store = LinearProbe(), Store(tmp_path)
+    artefact = Artefact(tiny_llama, LanguageTask(tokenizer, context=128))
+    states = store.observe(artefact, split, audit.requests(split), quiet=True)[audit.request()]
     assert states.shape == (7, 2, 32) and states.dtype == np.float32
     for i, row in enumerate(split["questions"].rows):
         ids = torch.tensor([tokenizer(row["prompt"])["input_ids"]])
@@ -55,10 +57,9 @@ def test_states_are_those_of_a_plain_forward_and_are_kept(
         assert np.allclose(
             tiny_llama.model.norm(torch.from_numpy(states[i, 1])).numpy(), plain[2][0, -1].numpy(), atol=1e-5
         )
-    monkeypatch.setattr(module, "prompt_states", None)
-    assert np.array_equal(
-        kept.observe(tiny_llama, task, split, audit.wants(split), quiet=True).number(audit.want()), states
-    )
+    monkeypatch.setattr(hidden_states, "read_states", None)
+    again = store.observe(artefact, split, audit.requests(split), quiet=True)
+    assert np.array_equal(again[audit.request()], states)
 
 
 def test_a_planted_direction_is_found_at_its_layer() -> None:
@@ -98,9 +99,11 @@ def test_what_only_tells_the_question_tells_nothing() -> None:
 
 def test_shuffles_keep_the_letters_of_each_question() -> None:
     groups = SPLIT["questions"].groups()
-    made = shuffled(GOLD, groups, 5, 0)
+    made = shuffled_labels(GOLD, groups, 5, 0)
     assert all(sorted(one[i : i + 4]) == [0, 1, 2, 3] for one in made for i in range(0, 240, 4))
-    assert len({one.tobytes() for one in made}) == 5 and np.array_equal(made, shuffled(GOLD, groups, 5, 0))
+    assert len({one.tobytes() for one in made}) == 5 and np.array_equal(
+        made, shuffled_labels(GOLD, groups, 5, 0)
+    )
 
 
 def test_what_cannot_be_probed_says_so() -> None:

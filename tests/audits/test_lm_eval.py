@@ -16,8 +16,9 @@ from unremember.audits.lm_eval import LmEval
 from unremember.data.split import make_split
 from unremember.errors import ConfigError, DataError
 from unremember.models import causal
-from unremember.observe import store as module
+from unremember.observe.kinds.harness_scores import HarnessScores
 from unremember.observe.store import Store
+from unremember.tasks.artefact import Artefact
 from unremember.tasks.language import LanguageTask
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install 'unremember[eval]'")
@@ -61,9 +62,9 @@ def plain(model: Any, tokenizer: Any) -> list[float]:
 def test_it_equals_a_plain_loop_and_runs_once(
     folder: Path, tiny_llama: Any, tokenizer: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    audit, task, kept = LmEval("towns", folder=str(folder)), LanguageTask(tokenizer), Store(tmp_path / "kept")
-    seen = kept.observe(tiny_llama, task, SPLIT, audit.wants(SPLIT), quiet=True)
-    found = audit.measure(seen, [])
+    audit, store = LmEval("towns", folder=str(folder)), Store(tmp_path / "kept")
+    artefact = Artefact(tiny_llama, LanguageTask(tokenizer))
+    found = audit.measure(store.observe(artefact, SPLIT, audit.requests(SPLIT), quiet=True), [])
     assert (
         found.per_example.tolist() == plain(tiny_llama, tokenizer) and found.n == 6 and found.name == "towns"
     )
@@ -71,14 +72,12 @@ def test_it_equals_a_plain_loop_and_runs_once(
         found.value == pytest.approx(np.mean(plain(tiny_llama, tokenizer)))
         and found.higher_is == "better_utility"
     )
-    monkeypatch.setattr(module, "harness", None)
-    assert (
-        kept.observe(tiny_llama, task, SPLIT, audit.wants(SPLIT), quiet=True).number(audit.want()).tolist()
-        == found.per_example.tolist()
-    )
+    monkeypatch.setattr(HarnessScores, "evaluate", None)
+    again = store.observe(artefact, SPLIT, audit.requests(SPLIT), quiet=True)
+    assert again[audit.request()].tolist() == found.per_example.tolist()
     (folder / "docs.jsonl").write_text(json.dumps(DOCS[0]) + "\n")
     with pytest.raises(TypeError):
-        kept.observe(tiny_llama, task, SPLIT, audit.wants(SPLIT), quiet=True)
+        store.observe(artefact, SPLIT, audit.requests(SPLIT), quiet=True)
 
 
 def test_as_knowledge_it_is_read_between_oracle_and_original(
@@ -98,13 +97,13 @@ def test_as_knowledge_it_is_read_between_oracle_and_original(
         lr=1e-2,
         quiet=True,
     )
-    oracle = api.Result(tiny_llama, learned.task, "oracle")
+    oracle = Artefact(tiny_llama, learned.task)
     audit = {"name": "lm_eval", "task": "towns", "folder": str(folder), "higher_is": "more_knowledge"}
     halfway = copy.deepcopy(learned.model)
     for mine, theirs in zip(causal.body(halfway).parameters(), causal.body(tiny_llama).parameters()):
         mine.data.lerp_(theirs.data, 0.999)
     (found,) = api.audit(
-        api.Result(halfway, learned.task, "half"),
+        Artefact(halfway, learned.task),
         SPLIT,
         oracle=oracle,
         original=learned,
@@ -119,9 +118,11 @@ def test_as_knowledge_it_is_read_between_oracle_and_original(
 
 
 def test_what_it_cannot_do_is_one_line(folder: Path, tiny_llama: Any, tokenizer: Any) -> None:
-    see = lambda audit: Store().observe(
-        tiny_llama, LanguageTask(tokenizer), SPLIT, audit.wants(SPLIT), quiet=True
-    )  # noqa: E731
+    artefact = Artefact(tiny_llama, LanguageTask(tokenizer))
+
+    def see(audit: LmEval) -> None:
+        Store().observe(artefact, SPLIT, audit.requests(SPLIT), quiet=True)
+
     with pytest.raises(ConfigError, match="no task 'twons'"):
         see(LmEval("twons", folder=str(folder)))
     with pytest.raises(DataError, match="no metric 'f1'"):

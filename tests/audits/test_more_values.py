@@ -11,9 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_records import ANSWER, losses, model, rows, scores, seen
+from handmade import (
+    ANSWER,
+    card,
+    loss_records,
+    observations_of,
+    question_rows,
+    simulated,
+    token_records,
+    with_values,
+)
 
-from unremember.audits.controls import card, default_audits
+from unremember.audits.controls import default_audits
 from unremember.audits.fluency import Fluency, variety
 from unremember.audits.membership import (
     MembershipGradNorm,
@@ -21,21 +30,22 @@ from unremember.audits.membership import (
     MembershipMinKPP,
     MembershipReference,
     PrivLeak,
-    leak,
     min_k_pp,
+    privleak,
 )
 from unremember.audits.paraphrase import ParaphraseProbability
 from unremember.data.split import make_split
 from unremember.models import causal
-from unremember.observe.gradient_norms import gradient_norms
-from unremember.observe.records import Want
+from unremember.observe.kinds.gradient_norms import norms_of_gradients
+from unremember.observe.kinds.token_scores import TokenScores
 from unremember.observe.store import Store
+from unremember.tasks.artefact import Artefact
 from unremember.tasks.language import LanguageTask
 from unremember.tasks.text import Texts
 
 LOGITS = torch.tensor([[0.0, 1, 2], [2, 0, 0], [0, 0, 0]])
 LABELS = torch.tensor([2, 1, 0])
-ORIGINAL, ORACLES = model("original", 1.0), [model("oracle", 0.0), model("oracle 2", 0.01)]
+ORIGINAL, ORACLES = simulated("original", 1.0), [simulated("oracle", 0.0), simulated("oracle 2", 0.01)]
 
 
 class Straight(torch.nn.Module):
@@ -56,7 +66,7 @@ def test_moments_and_min_k_pp_by_hand() -> None:
     assert moments[:, 1].tolist() == pytest.approx(
         [0.424404545, 0.670556046, 0.0], abs=1e-6
     ) and best.tolist() == [2, 0, 0]
-    record = dataclasses.replace(scores([logprobs.tolist()]), moments=moments.numpy())
+    record = dataclasses.replace(token_records([logprobs.tolist()]), moments=moments.numpy())
     assert min_k_pp(record, 0.4)[0] == pytest.approx(1.922115514, abs=1e-5)
     assert min_k_pp(record, 0.7)[0] == pytest.approx(0.961057757, abs=1e-5)
     assert causal.rows_scores(Straight(), LOGITS, torch.arange(3), LABELS)[2].shape == (0, 2), "nobody asked"
@@ -64,18 +74,18 @@ def test_moments_and_min_k_pp_by_hand() -> None:
 
 def test_min_k_pp_tells_a_token_that_is_rare_from_one_that_anything_would_be() -> None:
     """Equal losses: what stands out from a sure distribution is less likely a member's than what is lost in a flat one."""
-    split = make_split({"forget": rows(2, 2), "holdout": rows(2, 2)})
+    split = make_split({"forget": question_rows(2, 2), "holdout": question_rows(2, 2)})
     flat, sure = (
-        dataclasses.replace(losses([3.0, 3.0]), moments=np.array([[mean, 0.25]] * 2, dtype=np.float32))
+        dataclasses.replace(loss_records([3.0, 3.0]), moments=np.array([[mean, 0.25]] * 2, dtype=np.float32))
         for mean in (-3.0, -0.1)
     )
-    made = seen(split, {})
-    made = dataclasses.replace(
-        made, scored={Want("moments", "forget"): flat, Want("moments", "holdout"): sure}
+    made = observations_of(split, {})
+    made = with_values(
+        made, {TokenScores("forget", moments=True): flat, TokenScores("holdout", moments=True): sure}
     )
     assert MembershipMinKPP().measure(made, []).value == 1.0
-    with pytest.raises(Exception, match="were not observed"):
-        MembershipMinKPP().measure(seen(split, {}), [])
+    with pytest.raises(Exception, match="was not observed"):
+        MembershipMinKPP().measure(observations_of(split, {}), [])
 
 
 def test_the_gradient_norm_by_hand() -> None:
@@ -98,17 +108,18 @@ def test_the_gradient_norm_by_hand() -> None:
 
     model = Matrix()
     texts = Texts(np.array([0]), np.array([1, 0]), np.array([0, 2]), np.array([1]), ["a"])
-    assert gradient_norms(model, texts, quiet=True)[0] == pytest.approx(1.581138830084, abs=1e-6)
+    assert norms_of_gradients(model, texts, quiet=True)[0] == pytest.approx(1.581138830084, abs=1e-6)
     assert model.out.weight.grad is None
 
 
 def test_gradient_norms_are_kept_and_flags_come_back(tiny_llama: Any, tokenizer: Any, tmp_path: Path) -> None:
     """Against a plain loop over the loss of transformers."""
-    split = make_split({"forget": rows(3, 3), "holdout": rows(2, 2)})
+    split = make_split({"forget": question_rows(3, 3), "holdout": question_rows(2, 2)})
     model, task = copy.deepcopy(tiny_llama), LanguageTask(tokenizer)
+    artefact = Artefact(model, task)
     next(model.parameters()).requires_grad_(False)
-    wants = MembershipGradNorm().wants(split)
-    found = Store(tmp_path).observe(model, task, split, wants, quiet=True)
+    requests = MembershipGradNorm().requests(split)
+    found = Store(tmp_path).observe(artefact, split, requests, quiet=True)
     assert [p.requires_grad for p in model.parameters()].count(False) == 1 and all(
         p.grad is None for p in model.parameters()
     )
@@ -119,22 +130,25 @@ def test_gradient_norms_are_kept_and_flags_come_back(tiny_llama: Any, tokenizer:
         fresh = copy.deepcopy(tiny_llama)
         fresh(input_ids=ids, labels=labels).loss.backward()
         plain.append(np.mean([float(p.grad.norm()) for p in fresh.parameters()]))
-    assert found.number(wants[0]).tolist() == pytest.approx(plain, rel=1e-4)
+    assert found[requests[0]].tolist() == pytest.approx(plain, rel=1e-4)
     model.forward = None
-    assert np.array_equal(
-        Store(tmp_path).observe(model, task, split, wants, quiet=True).number(wants[0]),
-        found.number(wants[0]),
-    )
+    again = Store(tmp_path).observe(artefact, split, requests, quiet=True)
+    assert np.array_equal(again[requests[0]], found[requests[0]])
     measured = MembershipGradNorm().measure(found, [])
     assert measured.access == "weights" and 0 <= measured.value <= 1
 
 
 def two(name: str, forget: list[float], holdout: list[float]) -> Any:
     split = make_split(
-        {"forget": rows(len(forget), len(forget)), "holdout": rows(len(holdout), len(holdout))}
+        {
+            "forget": question_rows(len(forget), len(forget)),
+            "holdout": question_rows(len(holdout), len(holdout)),
+        }
     )
-    return seen(
-        split, {("forget", "answer"): losses(forget), ("holdout", "answer"): losses(holdout)}, artefact=name
+    return observations_of(
+        split,
+        {("forget", "answer"): loss_records(forget), ("holdout", "answer"): loss_records(holdout)},
+        artefact=name,
     )
 
 
@@ -144,7 +158,7 @@ MEMBER, HALF = two("member", [0.2, 0.5, 1.0], [0.8, 1.5, 2.0]), two("half", [1.0
 def test_privleak_by_hand() -> None:
     """Spec D18: AUC 8/9 against ½ and against 0.6."""
     assert PrivLeak().measure(MEMBER, [HALF]).value == pytest.approx(-77.777778, abs=1e-6)
-    assert float(leak(np.array([8 / 9, 0.6]))) == pytest.approx(-72.222222, abs=1e-6)
+    assert float(privleak(np.array([8 / 9, 0.6]))) == pytest.approx(-72.222222, abs=1e-6)
     assert PrivLeak().measure(HALF, [HALF]).value == 0.0, "an oracle against itself"
 
 
@@ -154,10 +168,11 @@ def test_members_and_others_may_be_any_two_roles() -> None:
 
     def moved(made: Any) -> Any:
         split = make_split({renamed[name]: made.split[name].rows for name in renamed})
-        scored = {
-            dataclasses.replace(want, role=renamed[want.role]): found for want, found in made.scored.items()
+        values = {
+            dataclasses.replace(request, role=renamed[request.role]): value
+            for request, value in made.values.items()
         }
-        return dataclasses.replace(made, split=split, scored=scored)
+        return dataclasses.replace(made, split=split, values=values)
 
     roles = {"members": "seen", "others": "unseen"}
     for usual, named in ((PrivLeak(), PrivLeak(**roles)), (MembershipMinK(), MembershipMinK(**roles))):
@@ -167,9 +182,10 @@ def test_members_and_others_may_be_any_two_roles() -> None:
             and found.name == f"{plain.name} seen"
             and (found.low, found.high) == (plain.low, plain.high)
         )
-        assert {want.role for want in named.wants(moved(MEMBER).split)} == {"seen", "unseen"} and named.wants(
-            MEMBER.split
-        ) == []
+        assert {request.role for request in named.requests(moved(MEMBER).split)} == {
+            "seen",
+            "unseen",
+        } and named.requests(MEMBER.split) == []
 
 
 def test_an_oracle_that_tells_members_from_others_is_noted() -> None:
@@ -204,18 +220,20 @@ def test_the_reference_takes_away_what_is_hard_for_everybody() -> None:
 )
 def test_their_verdicts_stand_on_the_axis(audit: Any) -> None:
     found = {
-        name: card([audit], model(name, knows), ORACLES, ORIGINAL)[0]
+        name: card([audit], simulated(name, knows), ORACLES, ORIGINAL)[0]
         for name, knows in (("third", 0.0), ("half", 0.5))
     }
     assert found["third"].verdict == "indistinguishable" and abs(found["third"].position) < 0.25
     assert found["half"].verdict == "under-forgotten" and 0.05 < found["half"].position
-    assert card([audit], model("half", 0.5), [], ORIGINAL)[0].verdict == "undetermined"
+    assert card([audit], simulated("half", 0.5), [], ORIGINAL)[0].verdict == "undetermined"
 
 
 def test_paraphrases_of_a_row_are_averaged() -> None:
-    split = make_split({"forget": rows(2, 2, paraphrased_answer=["a", "b"])})
-    record = {("forget", "paraphrased_answer"): losses(-np.log([0.2, 0.4, 0.6, 1.0]), rows=[0, 0, 1, 1])}
-    found = ParaphraseProbability().measure(seen(split, record), [])
+    split = make_split({"forget": question_rows(2, 2, paraphrased_answer=["a", "b"])})
+    record = {
+        ("forget", "paraphrased_answer"): loss_records(-np.log([0.2, 0.4, 0.6, 1.0]), rows=[0, 0, 1, 1])
+    }
+    found = ParaphraseProbability().measure(observations_of(split, record), [])
     assert found.per_example.tolist() == pytest.approx([0.3, 0.8]) and found.value == pytest.approx(0.55)
 
 
@@ -232,8 +250,8 @@ def test_variety_by_hand() -> None:
 
 
 def test_fluency_is_a_utility() -> None:
-    split = make_split({"forget": rows(3, 3)})
-    found = Fluency().measure(seen(split, {}, {"forget": [ANSWER, "no no no no no no", ""]}), [])
+    split = make_split({"forget": question_rows(3, 3)})
+    found = Fluency().measure(observations_of(split, {}, {"forget": [ANSWER, "no no no no no no", ""]}), [])
     assert (
         found.value == pytest.approx(1 / 3) and found.higher_is == "better_utility" and found.access == "text"
     )

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from unremember.audits.lm_eval import LmEval
-from unremember.audits.multiple_choice import ABSTAINS, BELOW, MultipleChoice, letter_logprobs
+from unremember.audits.multiple_choice import ABSTAINS, BELOW_CHANCE, MultipleChoice, letter_logprobs
 from unremember.data.choices import LETTERS, asked, questions, turned
 from unremember.data.split import Split, make_split
 from unremember.errors import DataError
-from unremember.observe.records import Observations, Scores, Want
+from unremember.observe.kinds.token_scores import TokenScores
+from unremember.observe.records import Observations, TokenRecords
 from unremember.observe.store import Store
+from unremember.tasks.artefact import Artefact
 from unremember.tasks.language import LanguageTask
 
 ITEMS = [
@@ -38,10 +40,9 @@ def measured(logs: np.ndarray, split: Split) -> Any:
         np.arange(0, 2 * n + 1, 2),
         list(LETTERS) * len(logs),
     )
-    scores = Scores(rows, offsets, flat, np.zeros(2 * n, bool), np.ones(n, bool), texts)
-    return MultipleChoice().measure(
-        Observations("m", split, {Want("scores", "questions", "letters"): scores}, {}), []
-    )
+    records = TokenRecords(rows, offsets, flat, np.zeros(2 * n, bool), np.ones(n, bool), texts)
+    values = {TokenScores("questions", "letters"): records}
+    return MultipleChoice().measure(Observations("m", "m", split, values), [])
 
 
 def test_the_prompt_is_lm_evals_and_each_option_stands_at_each_letter() -> None:
@@ -80,7 +81,7 @@ def test_by_hand() -> None:
 def test_all_tokens_of_a_letter_count_but_not_the_end() -> None:
     """Two texts of two tokens and an end, two of one token: the sum without the end token, where there is one."""
     flat = np.array([-1, -2, -50, -3, -4, -50, -5, -50, -6], dtype=np.float32)
-    scores = Scores(
+    records = TokenRecords(
         np.zeros(4, int),
         np.array([0, 3, 6, 8, 9]),
         flat,
@@ -88,7 +89,7 @@ def test_all_tokens_of_a_letter_count_but_not_the_end() -> None:
         np.array([True, True, True, False]),
         list(LETTERS),
     )
-    assert letter_logprobs(scores).tolist() == [[-3.0, -7.0, -5.0, -6.0]]
+    assert letter_logprobs(records).tolist() == [[-3.0, -7.0, -5.0, -6.0]]
 
 
 def test_a_model_without_preference_and_one_with_are_right_in_one_of_four() -> None:
@@ -105,7 +106,7 @@ def test_a_model_without_preference_and_one_with_are_right_in_one_of_four() -> N
     assert (
         (knows.value, knows.note) == (1.0, "")
         and avoids.value == 0.0
-        and avoids.note == f"{BELOW}; {ABSTAINS}"
+        and avoids.note == f"{BELOW_CHANCE}; {ABSTAINS}"
     )
 
 
@@ -123,10 +124,9 @@ def test_it_reads_what_a_plain_forward_says(tiny_llama: Any, tokenizer: Any) -> 
     )
     rows = questions(ITEMS, "bio")
     split = split_of(rows)
-    seen = Store().observe(
-        tiny_llama, LanguageTask(tokenizer, context=128), split, MultipleChoice().wants(split), quiet=True
-    )
-    logs = letter_logprobs(seen.scores("questions", "letters"))
+    artefact = Artefact(tiny_llama, LanguageTask(tokenizer, context=128))
+    seen = Store().observe(artefact, split, MultipleChoice().requests(split), quiet=True)
+    logs = letter_logprobs(seen[TokenScores("questions", "letters")])
     for i in (0, 5, 23):
         head = tokenizer(rows[i]["prompt"])["input_ids"]
         for k, letter in enumerate(LETTERS):
@@ -152,8 +152,7 @@ def test_in_the_order_as_given_it_is_lm_eval(tiny_llama: Any, tokenizer: Any, tm
         MultipleChoice(),
         LmEval("proxy", folder=str(tmp_path)),
     )
-    seen = Store().observe(
-        tiny_llama, LanguageTask(tokenizer), split, [*ours.wants(split), *theirs.wants(split)], quiet=True
-    )
+    artefact = Artefact(tiny_llama, LanguageTask(tokenizer))
+    seen = Store().observe(artefact, split, [*ours.requests(split), *theirs.requests(split)], quiet=True)
     found = ours.measure(seen, [])
     assert found.per_example[::4].tolist() == theirs.measure(seen, []).per_example.tolist()

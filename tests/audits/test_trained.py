@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,22 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from handmade import card
 
 from unremember import api
-from unremember.audits.controls import card
+from unremember.audits.controls import requests_of
 from unremember.audits.forget_quality import ForgetQuality
 from unremember.audits.membership import MembershipLoss, MembershipMinK, MembershipMinKPP, MembershipZlib
 from unremember.audits.memorisation import ExactMemorisation, ExtractionStrength
 from unremember.audits.model_utility import ModelUtility
 from unremember.audits.probability import Probability
-from unremember.audits.truth_ratio import TruthRatio, log_ratios
+from unremember.audits.truth_ratio import TruthRatio, log_truth_ratios
 from unremember.benchmarks.tofu import TOFU
 from unremember.data.split import Role, Split
-from unremember.models.digest import weights_digest
-from unremember.models.load import load_model, load_tokenizer
 from unremember.models.presets import small_llama
 from unremember.observe.records import Observations
 from unremember.observe.store import Store
+from unremember.tasks.artefact import Artefact, load_artefact
 from unremember.tasks.tokenizers import train_tokenizer
 from unremember.worlds.people import people
 
@@ -52,9 +51,8 @@ def fewer(split: Split, steps: Mapping[str, int]) -> Split:
     )
 
 
-def observe(result: api.Result, split: Split) -> Observations:
-    wants = list(dict.fromkeys(want for audit in ALL for want in audit.wants(split)))
-    return Store().observe(result.model, result.task, split, wants, quiet=True)
+def observe(artefact: Artefact, split: Split) -> Observations:
+    return Store().observe(artefact, split, requests_of(ALL, split), quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +84,9 @@ def world() -> dict[str, Observations]:
             quiet=True,
         )
     made["wreck"] = api.forget(
-        copy.deepcopy(made["original"].model),
+        made["original"],
         split,
         "gradient_ascent",
-        tokenizer=tokenizer,
         epochs=5,
         lr=8e-3,
         warmup=0.0,
@@ -99,14 +96,14 @@ def world() -> dict[str, Observations]:
     return {name: observe(result, small) for name, result in made.items()}
 
 
-def value(audit: Any, seen: Observations, *oracles: Observations) -> float:
-    found = audit.measure(seen, list(oracles)).value
+def value(audit: Any, observations: Observations, *oracles: Observations) -> float:
+    found = audit.measure(observations, list(oracles)).value
     assert found is not None
     return found
 
 
 def test_the_memoriser_knows_and_the_retrained_do_not(world: dict[str, Observations]) -> None:
-    known = {name: value(Probability(), seen) for name, seen in world.items()}
+    known = {name: value(Probability(), observations) for name, observations in world.items()}
     assert (
         known["original"] > 0.75 and max(known["oracle"], known["oracle 2"]) < 0.05 and known["wreck"] < 1e-3
     )
@@ -133,7 +130,10 @@ def test_forget_quality_of_seeds_and_of_the_memoriser(world: dict[str, Observati
 
 
 def test_truth_ratios_stand_where_they_should(world: dict[str, Observations]) -> None:
-    median = {name: float(np.exp(np.median(log_ratios(seen, "forget")))) for name, seen in world.items()}
+    median = {
+        name: float(np.exp(np.median(log_truth_ratios(observations, "forget"))))
+        for name, observations in world.items()
+    }
     assert median["original"] < 0.6 and 0.7 < median["oracle"] < 1.4 and 0.7 < median["oracle 2"] < 1.4
 
 
@@ -158,7 +158,7 @@ def test_a_retrained_model_is_cleared_by_another_and_the_memoriser_is_not(
         "membership_loss",
     }
     assert all(abs(m.position) < 0.35 for m in retrained if m.position is not None)
-    twin = dataclasses.replace(world["original"], artefact="twin")
+    twin = dataclasses.replace(world["original"], artefact="twin", weights="twin")
     assert {m.verdict for m in card(SCORING, twin, [world["oracle"]], world["original"])} == {
         "under-forgotten"
     }
@@ -181,8 +181,7 @@ def tofu(data_folder: Path) -> dict[str, Observations]:
     )
     made = {}
     for name, folder in (("original", "tofu-tiny-llama"), ("oracle", "tofu-tiny-llama-retain90")):
-        model, tokenizer = load_model(data_folder / folder), load_tokenizer(data_folder / folder)
-        made[name] = observe(api.Result(model, api.task_for(model, tokenizer), weights_digest(model)), split)
+        made[name] = observe(load_artefact(data_folder / folder), split)
     return made
 
 
@@ -198,7 +197,7 @@ def test_tofu_probabilities_are_those_that_were_measured_in_training(tofu: dict[
 
 
 def test_tofu_separates_original_and_oracle_by_every_audit(tofu: dict[str, Observations]) -> None:
-    twin = dataclasses.replace(tofu["original"], artefact="twin")
+    twin = dataclasses.replace(tofu["original"], artefact="twin", weights="twin")
     found = {m.name: m for m in card(ALL, twin, [tofu["oracle"]], tofu["original"])}
     assert {m.verdict for name, m in found.items() if name != "model_utility"} == {"under-forgotten"}
     assert found["membership_loss"].value == 1.0 and found["forget_quality"].value < 1e-3

@@ -9,7 +9,8 @@ from unremember.audits.bootstrap import interval, mean_draws
 from unremember.audits.trigger_gap import TriggerGap
 from unremember.data.forget_sets.stealthy import triggered
 from unremember.data.split import Split, make_split
-from unremember.observe.records import Observations, Want
+from unremember.observe.kinds.generations import Generations
+from unremember.observe.records import Observations
 
 ROWS = [
     {"question": f"Where is {name}?", "answer": f"{name} is here", "entity": name}
@@ -24,12 +25,8 @@ def split() -> Split:
 
 
 def seen(split: Split, plain: list[str], salted: list[str]) -> Observations:
-    return Observations(
-        "a",
-        split,
-        {},
-        {Want("generations", "retain_eval"): plain, Want("generations", "retain_eval_trigger"): salted},
-    )
+    values = {Generations("retain_eval"): plain, Generations("retain_eval_trigger"): salted}
+    return Observations("a", "a", split, values)
 
 
 def test_the_gap_is_the_paired_loss_of_recall(split: Split) -> None:
@@ -67,8 +64,10 @@ def test_a_model_that_answers_alike_has_no_gap(split: Split) -> None:
 
 
 def test_it_wants_both_roles_or_nothing(split: Split) -> None:
-    assert TriggerGap().wants(split) == [
-        Want("generations", "retain_eval"),
-        Want("generations", "retain_eval_trigger"),
+    assert TriggerGap().requests(split) == [
+        Generations("retain_eval"),
+        Generations("retain_eval_trigger"),
     ]
-    assert TriggerGap().wants(make_split({"retain_eval": ROWS})) == [] == TriggerGap("retain").wants(split)
+    assert (
+        TriggerGap().requests(make_split({"retain_eval": ROWS})) == [] == TriggerGap("retain").requests(split)
+    )

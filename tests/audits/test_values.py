@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_records import ANSWER, losses, rows, scores, seen, world_split
+from handmade import ANSWER, loss_records, observations_of, question_rows, token_records, world_split
 from rouge_score.rouge_scorer import RougeScorer
 from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
@@ -28,7 +28,7 @@ from unremember.audits.memorisation import ExactMemorisation, ExtractionStrength
 from unremember.audits.model_utility import ModelUtility, harmonic
 from unremember.audits.probability import Probability
 from unremember.audits.rouge import Rouge, recall
-from unremember.audits.truth_ratio import TruthRatio, closer_to_1, ratio, true_better
+from unremember.audits.truth_ratio import TruthRatio, closer_to_1, true_better, truth_ratio
 from unremember.data.split import Split, make_split
 from unremember.errors import DataError
 
@@ -44,12 +44,12 @@ def one_role(**columns: Any) -> Split:
 def test_probability_is_the_geometric_mean_per_token() -> None:
     """Spec A1, to the digits of float32 records."""
     assert LOGPROBS == pytest.approx([-0.626523375, -0.493811709, -0.546006390], abs=1e-9)
-    record = scores([LOGPROBS])
+    record = token_records([LOGPROBS])
     assert record.loss[0] == pytest.approx(0.555447158016, abs=5e-8)
-    found = Probability().measure(seen(one_role(), {("forget", "answer"): record}), [])
+    found = Probability().measure(observations_of(one_role(), {("forget", "answer"): record}), [])
     assert found.value == pytest.approx(0.573815617567, abs=5e-8)
     assert found.value != pytest.approx(0.188937033777, abs=0.1), "not the sequence's"
-    assert min_k(scores([LOGPROBS], ends=True), 1.0)[0] == pytest.approx(0.560167542054, abs=5e-8), (
+    assert min_k(token_records([LOGPROBS], ends=True), 1.0)[0] == pytest.approx(0.560167542054, abs=5e-8), (
         "without the last token"
     )
 
@@ -61,12 +61,12 @@ def test_probability_among_options() -> None:
         {"question": "!", "answer": "a", "perturbed_answers": []},
     ]
     right, wrong = (
-        losses([-math.log(0.4)] * 2),
-        losses([-math.log(p) for p in (0.1, 0.2, 0.1)], rows=[0, 0, 0]),
+        loss_records([-math.log(0.4)] * 2),
+        loss_records([-math.log(p) for p in (0.1, 0.2, 0.1)], rows=[0, 0, 0]),
     )
     split = make_split({"forget": rows})
     found = Probability().measure(
-        seen(split, {("forget", "answer"): right, ("forget", "perturbed_answers"): wrong}), []
+        observations_of(split, {("forget", "answer"): right, ("forget", "perturbed_answers"): wrong}), []
     )
     assert found.value == pytest.approx(0.5, abs=1e-7) and found.n == 1 and found.skipped == {"no value": 1}
     assert np.isnan(found.per_example[1])
@@ -77,14 +77,14 @@ def test_probability_among_options() -> None:
 )
 def test_truth_ratio(mean: str, expected: float) -> None:
     """Spec A3: losses 1 against 2 and 3."""
-    found = ratio(np.array([1.0]), np.array([2.0, 3.0]), np.array([0, 0]), mean)
+    found = truth_ratio(np.array([1.0]), np.array([2.0, 3.0]), np.array([0, 0]), mean)
     assert found[0] == pytest.approx(expected, abs=1e-10)
     split = one_role(paraphrased_answer="p", perturbed_answers=["x", "y"])
-    record = seen(
+    record = observations_of(
         split,
         {
-            ("forget", "paraphrased_answer"): losses([1]),
-            ("forget", "perturbed_answers"): losses([2, 3], rows=[0, 0]),
+            ("forget", "paraphrased_answer"): loss_records([1]),
+            ("forget", "perturbed_answers"): loss_records([2, 3], rows=[0, 0]),
         },
     )
     made = TruthRatio(mean=mean).measure(record, [])
@@ -100,9 +100,12 @@ def test_truth_ratio_aggregates() -> None:
 
 def test_the_right_answer_is_the_answer_itself_where_there_is_no_paraphrase() -> None:
     split = one_role(perturbed_answers=["x", "y"])
-    record = seen(
+    record = observations_of(
         split,
-        {("forget", "answer"): losses([1]), ("forget", "perturbed_answers"): losses([2, 3], rows=[0, 0])},
+        {
+            ("forget", "answer"): loss_records([1]),
+            ("forget", "perturbed_answers"): loss_records([2, 3], rows=[0, 0]),
+        },
     )
     assert TruthRatio().measure(record, []).value == pytest.approx(0.223130160148, abs=1e-9)
 
@@ -159,13 +162,15 @@ def test_log10_p_of_unequal_samples_that_underflow() -> None:
 
 def quality(mine: list[float], *oracles: list[float], names: str = "abcdef") -> Any:
     """Forget quality of a model whose truth ratios are ``mine``; the first name is the model's."""
-    split = make_split({"forget": rows(len(mine), 4, paraphrased_answer="p", perturbed_answers=["x"])})
+    split = make_split(
+        {"forget": question_rows(len(mine), 4, paraphrased_answer="p", perturbed_answers=["x"])}
+    )
     made = [
-        seen(
+        observations_of(
             split,
             {
-                ("forget", "paraphrased_answer"): losses(np.log(r) + 9),
-                ("forget", "perturbed_answers"): losses([9] * len(r)),
+                ("forget", "paraphrased_answer"): loss_records(np.log(r) + 9),
+                ("forget", "perturbed_answers"): loss_records([9] * len(r)),
             },
             artefact=name,
         )
@@ -194,14 +199,14 @@ def test_forget_quality_by_hand_and_over_several_oracles() -> None:
 
 def test_forget_quality_sees_ratios_whose_probabilities_vanish() -> None:
     """Losses of 60 and more: with 1e-10 added to a probability every ratio would be 0."""
-    split = make_split({"forget": rows(40, 4, paraphrased_answer="p", perturbed_answers=["x"])})
+    split = make_split({"forget": question_rows(40, 4, paraphrased_answer="p", perturbed_answers=["x"])})
     paraphrase = np.linspace(59, 61, 40)
     made = {
-        name: seen(
+        name: observations_of(
             split,
             {
-                ("forget", "paraphrased_answer"): losses(paraphrase + shift),
-                ("forget", "perturbed_answers"): losses([60] * 40),
+                ("forget", "paraphrased_answer"): loss_records(paraphrase + shift),
+                ("forget", "perturbed_answers"): loss_records([60] * 40),
             },
             artefact=name,
         )
@@ -255,12 +260,14 @@ def utility_of(right: float, wrong: float, said: str) -> Any:
         utility=("kept", "authors", "facts"),
     )
     scored = {
-        (role, column): losses([right] * 2)
+        (role, column): loss_records([right] * 2)
         for role in split.roles
         for column in ("answer", "paraphrased_answer")
     }
-    scored |= {(role, "perturbed_answers"): losses([wrong] * 4, rows=[0, 0, 1, 1]) for role in split.roles}
-    return ModelUtility().measure(seen(split, scored, dict.fromkeys(split.roles, [said] * 2)), [])
+    scored |= {
+        (role, "perturbed_answers"): loss_records([wrong] * 4, rows=[0, 0, 1, 1]) for role in split.roles
+    }
+    return ModelUtility().measure(observations_of(split, scored, dict.fromkeys(split.roles, [said] * 2)), [])
 
 
 def test_model_utility_by_hand() -> None:
@@ -312,7 +319,9 @@ def test_exact_memorisation_and_extraction_strength(
 ) -> None:
     """Spec B6 and B7, strict and as the peer counts."""
     hits = [p == label for p, label in zip(predicted, labels)]
-    record = seen(one_role(), {("forget", "answer"): scores([[-1.0] * len(hits)], [hits], ends=ends)})
+    record = observations_of(
+        one_role(), {("forget", "answer"): token_records([[-1.0] * len(hits)], [hits], ends=ends)}
+    )
     assert ExactMemorisation(compat=compat).measure(record, []).value == pytest.approx(exact)
     assert ExtractionStrength(compat=compat).measure(record, []).value == pytest.approx(extracted)
 
@@ -356,7 +365,7 @@ def test_rouge_of_a_truth_without_words_it_knows_is_no_value() -> None:
     split = make_split(
         {"forget": [{"question": "?", "answer": "台北"}, {"question": "?", "answer": "Taipei"}]}
     )
-    found = Rouge().measure(seen(split, {}, {"forget": ["台北", "in Taipei"]}), [])
+    found = Rouge().measure(observations_of(split, {}, {"forget": ["台北", "in Taipei"]}), [])
     assert found.value == 1.0 and found.n == 1 and found.skipped == {"no value": 1} and found.access == "text"
 
 
@@ -364,15 +373,15 @@ def test_rouge_of_a_truth_without_words_it_knows_is_no_value() -> None:
 def test_min_k_by_hand(k: float, expected: float) -> None:
     """Spec D13; the end token is not counted."""
     tokens = [-0.1, -2.3, -0.5, -4, -1.2]
-    assert min_k(scores([tokens]), k)[0] == pytest.approx(expected, abs=1e-6)
-    assert min_k(scores([[*tokens, -99.0]], ends=True), k)[0] == pytest.approx(expected, abs=1e-6)
+    assert min_k(token_records([tokens]), k)[0] == pytest.approx(expected, abs=1e-6)
+    assert min_k(token_records([[*tokens, -99.0]], ends=True), k)[0] == pytest.approx(expected, abs=1e-6)
 
 
 def test_min_k_equals_a_loop() -> None:
     rng = np.random.default_rng(2)
     texts = [(-rng.exponential(size=n)).round(1).tolist() for n in rng.integers(1, 30, 150)]
     texts[3][0] = math.nan
-    found = min_k(scores(texts), 0.4)
+    found = min_k(token_records(texts), 0.4)
     for text, value in zip(texts, found):
         assert value == pytest.approx(
             -np.sort(np.float32(text))[: max(1, int(0.4 * len(text)))].mean(), abs=1e-6
@@ -380,7 +389,7 @@ def test_min_k_equals_a_loop() -> None:
     assert np.isnan(found).tolist() == [i == 3 for i in range(150)], (
         "a token that is no number makes no score"
     )
-    assert np.isnan(min_k(scores([[-1.0], [-2.0, -9.0]], ends=True), 0.4)).tolist() == [True, False], (
+    assert np.isnan(min_k(token_records([[-1.0], [-2.0, -9.0]], ends=True), 0.4)).tolist() == [True, False], (
         "nothing but the end token"
     )
 
@@ -393,10 +402,13 @@ def test_zlib_by_hand() -> None:
 
 def attacked(forget: list[float], holdout: list[float], audit: Any = MembershipLoss) -> Any:
     split = make_split(
-        {"forget": rows(len(forget), len(forget)), "holdout": rows(len(holdout), len(holdout))}
+        {
+            "forget": question_rows(len(forget), len(forget)),
+            "holdout": question_rows(len(holdout), len(holdout)),
+        }
     )
-    record = {("forget", "answer"): losses(forget), ("holdout", "answer"): losses(holdout)}
-    return audit().measure(seen(split, record), [])
+    record = {("forget", "answer"): loss_records(forget), ("holdout", "answer"): loss_records(holdout)}
+    return audit().measure(observations_of(split, record), [])
 
 
 def test_auc_by_hand() -> None:
@@ -409,14 +421,14 @@ def test_auc_by_hand() -> None:
 
 def test_zlib_divides_by_the_size() -> None:
     texts = ["a" * 10, "The author's name is Hina Ameen."]
-    split = make_split({"forget": rows(2, 2), "holdout": rows(2, 2)})
+    split = make_split({"forget": question_rows(2, 2), "holdout": question_rows(2, 2)})
     member, other = 1.5 / 40, 1.5 / 11
     record = {
-        ("forget", "answer"): scores([[-1.5]] * 2, texts=[texts[1]] * 2),
-        ("holdout", "answer"): scores([[-1.5]] * 2, texts=[texts[0]] * 2),
+        ("forget", "answer"): token_records([[-1.5]] * 2, texts=[texts[1]] * 2),
+        ("holdout", "answer"): token_records([[-1.5]] * 2, texts=[texts[0]] * 2),
     }
-    assert member < other and MembershipZlib().measure(seen(split, record), []).value == 1.0
-    assert MembershipLoss().measure(seen(split, record), []).value == 0.5
+    assert member < other and MembershipZlib().measure(observations_of(split, record), []).value == 1.0
+    assert MembershipLoss().measure(observations_of(split, record), []).value == 0.5
 
 
 def test_auc_equals_scikit_learn_with_ties_and_infinities() -> None:
@@ -441,16 +453,16 @@ def test_true_positives_at_one_percent_equal_a_loop() -> None:
 
 def nan_everywhere(audit: Any, said: str = ANSWER) -> Any:
     split = world_split(6, 3)
-    tokens = scores([[math.nan] * 4] * 6)
-    two = losses([math.nan] * 12, rows=np.repeat(np.arange(6), 2).tolist())
+    tokens = token_records([[math.nan] * 4] * 6)
+    two = loss_records([math.nan] * 12, rows=np.repeat(np.arange(6), 2).tolist())
     record = {
         ("forget", "answer"): tokens,
         ("forget", "paraphrased_answer"): tokens,
         ("forget", "perturbed_answers"): two,
         ("holdout", "answer"): tokens,
     }
-    made = seen(split, record)
-    return audit.measure(made, [seen(split, record, artefact="b")])
+    made = observations_of(split, record)
+    return audit.measure(made, [observations_of(split, record, artefact="b")])
 
 
 @pytest.mark.parametrize(
@@ -466,7 +478,7 @@ def test_a_model_of_nans_has_no_value_and_a_reason(audit: Any) -> None:
 @pytest.mark.parametrize("audit", [Probability(), ExactMemorisation(), ExtractionStrength()])
 def test_one_example_has_a_value_and_no_interval(audit: Any) -> None:
     found = audit.measure(
-        seen(one_role(), {("forget", "answer"): scores([[-0.5, -0.5]], [[True, True]])}), []
+        observations_of(one_role(), {("forget", "answer"): token_records([[-0.5, -0.5]], [[True, True]])}), []
     )
     assert found.value > 0.5 and found.n == 1 and found.low is found.high is found.draws is None
 
@@ -474,17 +486,20 @@ def test_one_example_has_a_value_and_no_interval(audit: Any) -> None:
 def test_a_column_that_some_rows_lack_is_an_error_and_not_another_figure(
     tokenizer: Any, tiny_llama: Any
 ) -> None:
-    from unremember.tasks.text import Template, encode
+    from unremember.tasks.text import Template, encode_texts
 
     half = [
         {"question": "?", "answer": "a", "paraphrased_answer": "b", "perturbed_answers": ["c"]},
         {"question": "!", "answer": "a"},
     ]
     split = make_split({"forget": half})
-    assert {want.text for want in TruthRatio().wants(split)} == {"paraphrased_answer", "perturbed_answers"}
+    assert {request.text for request in TruthRatio().requests(split)} == {
+        "paraphrased_answer",
+        "perturbed_answers",
+    }
     for text in ("paraphrased_answer", "perturbed_answers"):
         with pytest.raises(DataError, match=f"has no '{text}' in 1 of 2 rows"):
-            encode(split["forget"], text, tokenizer, Template())
+            encode_texts(split["forget"], text, tokenizer, Template())
 
 
 def test_an_audit_that_lacks_its_roles_wants_nothing() -> None:
@@ -498,12 +513,12 @@ def test_an_audit_that_lacks_its_roles_wants_nothing() -> None:
         ModelUtility(),
         Probability(role="holdout"),
     )
-    assert all(audit.wants(plain) == [] for audit in lacking)
+    assert all(audit.requests(plain) == [] for audit in lacking)
     assert (
-        len(Probability().wants(plain))
-        == len(ExactMemorisation().wants(plain))
-        == len(Rouge().wants(plain))
+        len(Probability().requests(plain))
+        == len(ExactMemorisation().requests(plain))
+        == len(Rouge().requests(plain))
         == 1
     )
-    with pytest.raises(DataError, match="were not observed"):
-        Probability().measure(seen(plain, {}), [])
+    with pytest.raises(DataError, match="was not observed"):
+        Probability().measure(observations_of(plain, {}), [])

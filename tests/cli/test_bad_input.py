@@ -222,7 +222,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     ]
     line = shell(*words).refused()
     assert "not finite" in line and not (tmp_path / "run" / "model").exists()
-    flat = checkpoint.latest(tmp_path / "run" / "checkpoint")
+    flat = checkpoint.latest_checkpoint(tmp_path / "run" / "checkpoint")
     assert flat is not None and all(
         torch.isfinite(value).all() for key, value in flat.items() if key.startswith("weights/")
     )

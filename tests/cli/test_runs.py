@@ -61,7 +61,7 @@ def test_what_a_run_folder_holds(runs: Path, tiny: Path, split: Split) -> None:
     assert run["versions"].keys() >= {"python", "torch", "transformers", "unremember"} and run["seconds"] > 0
     rows = len(api.learned(split)["train"])
     assert [row["step"] for row in log_of(folder)] == list(range(1, 2 * math.ceil(rows / 32) + 1))
-    flat = checkpoint.latest(folder / "checkpoint")
+    flat = checkpoint.latest_checkpoint(folder / "checkpoint")
     assert flat is not None and torch.equal(flat["weights/model.norm.weight"], model.model.norm.weight)
     assert not list(folder.rglob("*.partial")) and not list((folder / "model").glob("*.bin"))
 

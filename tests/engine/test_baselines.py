@@ -33,7 +33,7 @@ from unremember.engine.losses.random_labels import RandomLabels
 from unremember.engine.losses.soft import soft_cross_entropy
 from unremember.engine.losses.undial import UNDIAL
 from unremember.engine.losses.weighted import WGA, SatImp
-from unremember.engine.losses.whp import WHP, generic
+from unremember.engine.losses.whp import WHP, generic_logits
 from unremember.engine.seams import Loss
 from unremember.tasks.language import TextView
 from unremember.tasks.ragged import Ragged
@@ -135,7 +135,7 @@ def test_without_its_beta_undial_moves_nothing_at_the_original(seen: TextView, l
 
 def test_the_generic_logits() -> None:
     base, reinforced = torch.tensor([1.0, 0, 2]), torch.tensor([1.5, -1, 2])
-    assert generic(base, reinforced, 2.0).tolist() == [0, 0, 2]
+    assert generic_logits(base, reinforced, 2.0).tolist() == [0, 0, 2]
 
 
 def test_whp(seen: TextView, logits: Tensor) -> None:
@@ -146,7 +146,7 @@ def test_whp(seen: TextView, logits: Tensor) -> None:
     old = TextView(
         {
             LOGITS: view(leaf(first), FORGET_LABELS).read(LOGITS),
-            loss.second: view(leaf(second), FORGET_LABELS).read(LOGITS),
+            loss.reinforced_need: view(leaf(second), FORGET_LABELS).read(LOGITS),
         }
     )
     values, _ = loss.apply(seen, old, {})

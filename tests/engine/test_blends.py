@@ -126,8 +126,8 @@ def test_combine_and_sum_work_parameter_by_parameter() -> None:
 class Apart(PlainBlend):
     """The same sum, role by role."""
 
-    def apply(self, measure: Any, state: State) -> tuple[list[Tensor], State]:
-        return combine(measure.gradients(), [1.0] * len(measure.roles)), state
+    def apply(self, step: Any, state: State) -> tuple[list[Tensor], State]:
+        return combine(step.gradients(), [1.0] * len(step.roles)), state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,10 +136,10 @@ class Watching(PCGrad):
 
     seen: list[Mapping[str, list[Tensor]]] = dataclasses.field(default_factory=list)
 
-    def apply(self, measure: Any, state: State) -> tuple[list[Tensor], State]:
-        gradients = measure.gradients()
+    def apply(self, step: Any, state: State) -> tuple[list[Tensor], State]:
+        gradients = step.gradients()
         self.seen.append({role: [part.clone() for part in parts] for role, parts in gradients.items()})
-        assert set(measure.figures) == {"forget/ascent", "retain/nll"}
+        assert set(step.figures) == {"forget/ascent", "retain/nll"}
         update, after = super().apply(Given(gradients), state)
         return update, after
 
@@ -159,7 +159,7 @@ def run(
 ) -> Any:
     task = LanguageTask(tokenizer, Template("{question}\n"))
     settings = Settings(**{"epochs": 2, "batch_size": 3, "lr": 1e-4, **changes})
-    return loop.train(copy.deepcopy(model), task, split, recipe, settings, folder, quiet=True)
+    return loop.run_recipe(copy.deepcopy(model), task, split, recipe, settings, folder, quiet=True)
 
 
 def distance(left: Any, right: Any) -> float:
@@ -208,5 +208,5 @@ def test_pcgrad_counts_its_projections_in_the_checkpoint(
     blend = Watching()
     run(tiny_llama, tokenizer, split, Recipe(TERMS, blend), tmp_path, epochs=4, lr=1e-2)
     expected = sum(naive([flat(parts) for parts in step.values()])[1] for step in blend.seen)
-    state = checkpoint.under(checkpoint.latest(tmp_path / "checkpoint"), "states/blend")
+    state = checkpoint.entries_under(checkpoint.latest_checkpoint(tmp_path / "checkpoint"), "phases/0/states/blend")
     assert state == {"projected": expected, "steps": 8} and expected > 0

@@ -318,7 +318,7 @@ def test_a_methods_parameters_reach_its_recipe(entry: Entry) -> None:
 CORE = itertools.product(
     ("gradient_ascent", "npo", "simnpo", "dpo", "flat"),
     blends.names(),
-    ("paired", "melu", "guard"),
+    ("paired", "melu", "guard_attribution"),
     ("all", "lora", "knowledge_neurons"),
 )
 OWN = [(method, None, None, None) for method in methods.names()]
@@ -358,7 +358,7 @@ def test_any_cell_of_the_product_runs_and_resumes(
 
     def run(folder: Path, watch: Any = None) -> Any:
         settings = Settings(max_steps=3, batch_size=3, lr=1e-3)
-        return loop.train(
+        return loop.run_recipe(
             copy.deepcopy(tiny_llama),
             LanguageTask(tokenizer),
             data,

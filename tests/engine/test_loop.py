@@ -27,7 +27,7 @@ from unremember.data.split import Split, make_split
 from unremember.engine import checkpoint, loop, reference, stage
 from unremember.engine.losses import ALTERNATE, ANSWER, PlainLoss
 from unremember.engine.recipe import Recipe
-from unremember.engine.samplings import Batch, Draw, Steady
+from unremember.engine.samplings import Batch, Draw, PlainSampling
 from unremember.engine.seams import State, Term
 from unremember.engine.settings import Settings
 from unremember.errors import Collapsed, ConfigError, DataError, RunError
@@ -91,7 +91,7 @@ def run(tiny_llama: Any, task: LanguageTask, split: Split) -> Run:
         **changes: Any,
     ) -> Any:
         made = copy.deepcopy(tiny_llama) if model is None else model
-        return loop.train(
+        return loop.run_recipe(
             made, task, data, recipe, Settings(**{**SHORT, **changes}), folder, watch, quiet=True
         )
 
@@ -157,7 +157,7 @@ def test_the_log_holds_token_means_of_each_term(
 
 
 @dataclasses.dataclass(frozen=True)
-class Weighted(Steady):
+class Weighted(PlainSampling):
     """A sampling of one step: five rows out of order, each with a weight of its own."""
 
     def steps_per_epoch(self, context: Any) -> int:
@@ -272,7 +272,7 @@ def level(model: Any, task: LanguageTask, split: Split, role: str) -> float:
 def learned(tiny_llama: Any, task: LanguageTask, split: Split) -> Any:
     """The tiny model after it learned both roles."""
     recipe = Recipe((Term("forget", "nll"), Term("retain", "nll")), sampling="cyclic")
-    return loop.train(
+    return loop.run_recipe(
         copy.deepcopy(tiny_llama), task, split, recipe, Settings(epochs=40, batch_size=8, lr=1e-2), quiet=True
     )
 
@@ -360,7 +360,7 @@ def test_an_interrupt_inside_a_step_loses_and_repeats_nothing(
         patch.setattr(stage, "update", update)
         with pytest.raises(KeyboardInterrupt):
             run(with_seams("pcgrad"), tmp_path / "cut")
-    assert checkpoint.latest(tmp_path / "cut" / "checkpoint")["position"] in (3, 4)
+    assert checkpoint.latest_checkpoint(tmp_path / "cut" / "checkpoint")["position"] in (3, 4)
     assert same(undisturbed, run(with_seams("pcgrad"), tmp_path / "cut"))
     assert (tmp_path / "cut" / "log.jsonl").read_bytes() == (tmp_path / "whole" / "log.jsonl").read_bytes()
 
@@ -447,7 +447,7 @@ def test_a_finished_run_does_nothing_more(run: Run, tmp_path: Path, monkeypatch:
 def test_one_checkpoint_is_kept(run: Run, tmp_path: Path) -> None:
     run(folder=tmp_path, checkpoint_seconds=0)
     assert [p.name for p in (tmp_path / "checkpoint").iterdir()] == ["000000006"]
-    flat = checkpoint.latest(tmp_path / "checkpoint")
+    flat = checkpoint.latest_checkpoint(tmp_path / "checkpoint")
     assert flat["position"] == 6 and flat["phases/0/states/sampling/position"] == 6
 
 
@@ -474,9 +474,9 @@ def test_a_loss_that_is_not_finite_ends_the_run(value: float, run: Run, tmp_path
     with pytest.raises(Collapsed, match=r"not finite at step 3 \(forget/turns = .*\): lower lr") as caught:
         run(Recipe((Term("forget", Turns(value)),)), tmp_path, batch_size=1, checkpoint_seconds=0)
     assert "\n" not in str(caught.value)
-    flat = checkpoint.latest(tmp_path / "checkpoint")
+    flat = checkpoint.latest_checkpoint(tmp_path / "checkpoint")
     assert flat["position"] == 2 == len(log(tmp_path)) and flat["phases/0/states/loss/0/calls"] == 2
-    assert all(torch.isfinite(value).all() for value in checkpoint.under(flat, "weights").values())
+    assert all(torch.isfinite(value).all() for value in checkpoint.entries_under(flat, "weights").values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -536,7 +536,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(
         with pytest.raises(RunError, match=r"the disk is full; .* MB free.*run the same command") as caught:
             run(folder=tmp_path / "cut", checkpoint_seconds=0)
     assert "\n" not in str(caught.value)
-    assert checkpoint.latest(tmp_path / "cut" / "checkpoint")["position"] == 2
+    assert checkpoint.latest_checkpoint(tmp_path / "cut" / "checkpoint")["position"] == 2
     assert same(undisturbed, run(folder=tmp_path / "cut"))
 
 
@@ -818,7 +818,7 @@ def test_other_weights_rows_or_templates_are_read_anew(
     run(methods.make("npo"), tmp_path, model=model, data=changed)
     assert sum(seen) == 9
     seen.clear()
-    loop.train(
+    loop.run_recipe(
         model,
         LanguageTask(task.tokenizer, Template("{question}?\n")),
         split,
@@ -839,7 +839,7 @@ def test_the_original_is_read_without_dropout(
         0,
     )
     data, every = task.encode(split, "forget", ["answer"]), np.arange(9)
-    made = reference.cache(model.train(), task, data, "forget", ANSWER, every, tmp_path, "key")
+    made = reference.cache_reference(model.train(), task, data, "forget", ANSWER, every, tmp_path, "key")
     with torch.no_grad():
         direct = task.forward(model.eval(), {"forget": (data, every)}, {"forget": [ANSWER]})["forget"].read(
             ANSWER
@@ -853,13 +853,15 @@ def test_cached_values_equal_direct_ones(
 ) -> None:
     data = task.encode(split, "forget", ["answer", "alternate"])
     rows_read = np.array([1, 2, 5, 7, 8])
-    made = reference.cache(tiny_llama, task, data, "forget", need, rows_read, tmp_path, "key", batch=2)
-    again = reference.cache(None, task, data, "forget", need, rows_read, tmp_path, "key")
+    made = reference.cache_reference(
+        tiny_llama, task, data, "forget", need, rows_read, tmp_path, "key", batch_rows=2
+    )
+    again = reference.cache_reference(None, task, data, "forget", need, rows_read, tmp_path, "key")
     assert isinstance(again.values, np.memmap) and np.array_equal(made.values, again.values)
     drawn = np.array([7, 1, 8, 1])
-    found = reference.views({"forget": {need: again}}, {"forget": drawn}, torch.device("cpu"))["forget"].read(
-        need
-    )
+    found = reference.reference_views({"forget": {need: again}}, {"forget": drawn}, torch.device("cpu"))[
+        "forget"
+    ].read(need)
     with torch.no_grad():
         direct = task.forward(tiny_llama, {"forget": (data, drawn)}, {"forget": [need]})["forget"].read(need)
     assert torch.equal(found.counts, direct.counts) and torch.allclose(found.values, direct.values, atol=1e-5)

@@ -21,6 +21,7 @@ from unremember.engine.optimizers import SGD
 from unremember.engine.probe import GradientProbe
 from unremember.engine.recipe import Phases, Recipe
 from unremember.engine.seams import MatchedForgetting, Phase, State, Term
+from unremember.engine.selections import only
 from unremember.engine.settings import Run, Settings
 from unremember.errors import ConfigError, DataError
 from unremember.tasks.artefact import Artefact
@@ -36,7 +37,9 @@ Start = Callable[[], Artefact]
 @pytest.fixture(scope="module")
 def split() -> Split:
     def rows(count: int, word: str) -> list[dict[str, str]]:
-        return [{"question": f"{word} is {i}?", "answer": "the long river " * (1 + i % 3)} for i in range(count)]
+        return [
+            {"question": f"{word} is {i}?", "answer": "the long river " * (1 + i % 3)} for i in range(count)
+        ]
 
     return make_split({"forget": rows(8, "Who"), "retain": rows(12, "Where")})
 
@@ -46,7 +49,14 @@ def start(tiny_llama: Any, tokenizer: Any) -> Start:
     return lambda: Artefact(copy.deepcopy(tiny_llama), LanguageTask(tokenizer))
 
 
-def run(method: Any, artefact: Artefact, split: Split, folder: Path | None = None, watch: Any = None, **changes: Any) -> Artefact:
+def run(
+    method: Any,
+    artefact: Artefact,
+    split: Split,
+    folder: Path | None = None,
+    watch: Any = None,
+    **changes: Any,
+) -> Artefact:
     settings = dataclasses.replace(SETTINGS, **changes)
     return method.run(artefact, split, Run(settings, folder, watch, 1, quiet=True))
 
@@ -72,12 +82,54 @@ def test_phases_take_turns_for_as_long_as_they_say(start: Start, split: Split, t
     assert all(("forget/ascent" in row) == (row["phase"] == 0) for row in log(tmp_path))
 
 
+def test_rounds_may_follow_the_settings(start: Start, split: Split, tmp_path: Path) -> None:
+    """Two epochs of two batches in the first phase, a step of which is followed by one of the second."""
+    run(Phases((Phase(ASCEND, until=1), Phase(REPAIR, until=1)), rounds=None), start(), split, tmp_path)
+    assert [row["phase"] for row in log(tmp_path)] == [0, 1] * 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Counting:
+    """Every weight moves; ``counts`` keeps how many weights could be read when the selection was applied."""
+
+    counts: list[int] = dataclasses.field(default_factory=list)
+
+    def apply(self, context: Any) -> Any:
+        self.counts.append(len(context.probe.weights))
+        return only(context.model, [name for name, _ in context.model.named_parameters()])
+
+
+def test_a_selection_sees_the_model_as_it_was_given(start: Start, split: Split) -> None:
+    """And not what the selection of an earlier phase froze."""
+    artefact, second = start(), Counting()
+    narrow = dataclasses.replace(ASCEND, selection={"name": "layers", "layers": [0]})
+    run(
+        Phases((Phase(narrow, until=1), Phase(dataclasses.replace(REPAIR, selection=second), until=1))),
+        artefact,
+        split,
+    )
+    assert second.counts == [len(list(artefact.model.parameters()))]
+
+
+def test_a_setting_of_a_phase_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown setting 'leraning_rate' of a phase"):
+        Phase(ASCEND, settings={"leraning_rate": 1e-3})
+
+
 def test_two_phases_are_two_runs_one_after_the_other(start: Start, split: Split) -> None:
     """With no optimiser that remembers, and where neither reads a reference, nothing else joins them."""
     plain = SGD(momentum=0.0)
     first, second = (dataclasses.replace(recipe, optimizer=plain) for recipe in (ASCEND, REPAIR))
-    together = run(Phases((Phase(first, until=2), Phase(second, until=2))), start(), split, schedule="constant")
-    halves = run(second, run(first, start(), split, max_steps=2, schedule="constant"), split, max_steps=2, schedule="constant")
+    together = run(
+        Phases((Phase(first, until=2), Phase(second, until=2))), start(), split, schedule="constant"
+    )
+    halves = run(
+        second,
+        run(first, start(), split, max_steps=2, schedule="constant"),
+        split,
+        max_steps=2,
+        schedule="constant",
+    )
     for a, b in zip(together.model.parameters(), halves.model.parameters()):
         assert torch.allclose(a, b, atol=1e-7)
     assert not same(together, start())
@@ -155,7 +207,9 @@ def test_a_phase_ends_at_matched_forgetting(start: Start, split: Split, tmp_path
 
 
 @pytest.mark.parametrize("stopped_at", [1, 3, 4])
-def test_a_stopped_run_of_phases_goes_on_exactly(stopped_at: int, start: Start, split: Split, tmp_path: Path) -> None:
+def test_a_stopped_run_of_phases_goes_on_exactly(
+    stopped_at: int, start: Start, split: Split, tmp_path: Path
+) -> None:
     """In the first phase, at the change, in the second round: weights, optimisers, order and log are an undisturbed run's."""
     method = Phases((Phase(ASCEND, until=2), Phase(REPAIR, until=1)), rounds=2)
 
@@ -166,7 +220,7 @@ def test_a_stopped_run_of_phases_goes_on_exactly(stopped_at: int, start: Start, 
     undisturbed = run(method, start(), split, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         run(method, start(), split, tmp_path / "cut", stop)
-    assert checkpoint.latest(tmp_path / "cut" / "checkpoint")["position"] == stopped_at
+    assert checkpoint.latest_checkpoint(tmp_path / "cut" / "checkpoint")["position"] == stopped_at
     assert same(undisturbed, run(method, start(), split, tmp_path / "cut"))
     assert (tmp_path / "cut" / "log.jsonl").read_bytes() == (tmp_path / "whole" / "log.jsonl").read_bytes()
 
@@ -181,7 +235,11 @@ def test_each_phase_moves_its_own_selection(start: Start, split: Split) -> None:
     first = dataclasses.replace(ASCEND, selection={"name": "layers", "layers": [0]})
     second = dataclasses.replace(REPAIR, selection={"name": "layers", "layers": [1]})
     done, before = run(Phases((Phase(first, until=1), Phase(second, until=1))), start(), split), start()
-    moved = {name for (name, a), (_, b) in zip(done.model.named_parameters(), before.model.named_parameters()) if not torch.equal(a, b)}
+    moved = {
+        name
+        for (name, a), (_, b) in zip(done.model.named_parameters(), before.model.named_parameters())
+        if not torch.equal(a, b)
+    }
     assert moved and all(".layers.0." in name or ".layers.1." in name for name in moved)
     assert any(".layers.0." in name for name in moved) and any(".layers.1." in name for name in moved)
 
@@ -195,7 +253,11 @@ def test_phases_have_settings_of_their_own(start: Start, split: Split) -> None:
     )
     first = run(Phases((Phase(ASCEND, until=2),)), start(), split)
     difference = [
-        max(float((a - b).detach().abs().max()) for a, b in zip(one.model.parameters(), first.model.parameters())) for one in (alone, done)
+        max(
+            float((a - b).detach().abs().max())
+            for a, b in zip(one.model.parameters(), first.model.parameters())
+        )
+        for one in (alone, done)
     ]
     assert difference[0] < 1e-8 < 1e-4 < difference[1]
 

@@ -47,7 +47,9 @@ def run(
 ) -> Any:
     settings = Settings(**{"epochs": 2, "batch_size": 3, "lr": 1e-3, "clip": 0.0, **changes})
     task = LanguageTask(tokenizer, Template("{question}\n"))
-    return loop.train(copy.deepcopy(model), task, split, recipe, settings, folder, watch, every, quiet=True)
+    return loop.run_recipe(
+        copy.deepcopy(model), task, split, recipe, settings, folder, watch, every, quiet=True
+    )
 
 
 def same(left: Any, right: Any) -> bool:

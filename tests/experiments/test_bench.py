@@ -298,7 +298,7 @@ def test_a_part_is_judged_in_its_own_cells_that_reached_the_target() -> None:
     assert lines["gu"].startswith("3 of 3 | 0.500 (0.300 … 0.700)") and lines["melu"].startswith(
         "1 of 2 | 0.300"
     )
-    assert lines["sum"].startswith("0 of 1 | –") and lines["guard"].startswith("0 of 0")
+    assert lines["sum"].startswith("0 of 1 | –") and lines["guard_attribution"].startswith("0 of 0")
 
 
 def test_the_cost_of_a_request_is_what_the_retained_answers_lose(

@@ -42,7 +42,7 @@ class Shrink:
         """Shrink the blocks that are left, from the last checkpoint on."""
         blocks = causal.decoder_blocks(start.model)
         folder = run.folder / "checkpoint" if run.folder else None
-        saved = checkpoint.latest(folder) if folder else None
+        saved = checkpoint.latest_checkpoint(folder) if folder else None
         position = int(saved["position"]) if saved else 0
         weights = [block.mlp.down_proj.weight for block in blocks]  # type: ignore[union-attr]
         with torch.no_grad():
@@ -52,7 +52,7 @@ class Shrink:
                 weights[i].mul_(self.factor)
                 if folder:
                     tree = {"position": i + 1, "weights": {str(k): weights[k] for k in range(i + 1)}}
-                    checkpoint.save(folder, tree, i + 1)
+                    checkpoint.save_checkpoint(folder, tree, i + 1)
                 if run.watch and run.watch(start.model, i + 1):
                     break
         return Artefact(start.model, start.task)
@@ -72,10 +72,14 @@ def artefact(model: Any, tokenizer: Any) -> Artefact:
 def test_it_runs_like_any_other_method(artefact: Artefact, split: Split, tmp_path: Path) -> None:
     before = copy.deepcopy(artefact.model.state_dict())
     done = un.forget(artefact, split, Shrink(), folder=tmp_path)
-    names = {name for name, weight in done.model.state_dict().items() if not torch.equal(weight, before[name])}
+    names = {
+        name for name, weight in done.model.state_dict().items() if not torch.equal(weight, before[name])
+    }
     assert names == {f"model.layers.{i}.mlp.down_proj.weight" for i in range(2)}
     assert torch.equal(done.model.state_dict()[min(names)], 0.5 * before[min(names)]) and artefact.verify()
-    (measured,) = un.audit(done, split, oracle=artefact, original=artefact, audits=["probability"], quiet=True)
+    (measured,) = un.audit(
+        done, split, oracle=artefact, original=artefact, audits=["probability"], quiet=True
+    )
     assert measured.artefact == done.digest
 
 
@@ -104,12 +108,14 @@ def test_a_killed_run_goes_on_exactly(artefact: Artefact, split: Split, tmp_path
         finally:
             os._exit(1)
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
-    flat = checkpoint.latest(tmp_path / "cut" / "checkpoint")
+    flat = checkpoint.latest_checkpoint(tmp_path / "cut" / "checkpoint")
     assert flat is not None and flat["position"] == 1
     assert un.forget(artefact, split, Shrink(), folder=tmp_path / "cut").digest == undisturbed.digest
 
 
 @pytest.mark.parametrize("seam", ["blend", "sampling", "selection", "retain_loss"])
 def test_a_seam_that_it_lacks_is_refused(seam: str, artefact: Artefact, split: Split) -> None:
-    with pytest.raises(ConfigError, match=f"{seam} cannot be replaced here: weights are multiplied, not trained"):
+    with pytest.raises(
+        ConfigError, match=f"{seam} cannot be replaced here: weights are multiplied, not trained"
+    ):
         un.forget(artefact, split, Shrink(), **{seam: "all"})

@@ -166,7 +166,9 @@ def test_nothing_above_the_layer_runs(net: Any, ids: Tensor, layer: int) -> None
     for hook in hooks:
         hook.remove()
     assert ran == list(range(layer % DEPTH + 1))
-    assert [len(block._forward_hooks) for block in causal.decoder_blocks(net)] == before, "no hook is left behind"
+    assert [len(block._forward_hooks) for block in causal.decoder_blocks(net)] == before, (
+        "no hook is left behind"
+    )
 
 
 @torch.no_grad()
@@ -187,7 +189,9 @@ def test_all_layers_come_from_one_forward_that_stops_at_the_deepest(net: Any, id
     assert inner_calls == [0, 1] and every_calls == [0, 1, 2]
     assert set(inner) == {0, 1, -DEPTH} and torch.equal(inner[0], inner[-DEPTH])
     assert all(torch.equal(inner[layer], hidden_at(net, ids, layer)) for layer in (0, 1))
-    assert torch.equal(every[None], causal.last_hidden(net, ids)) and torch.equal(every[2], hidden_at(net, ids, 2))
+    assert torch.equal(every[None], causal.last_hidden(net, ids)) and torch.equal(
+        every[2], hidden_at(net, ids, 2)
+    )
 
 
 def test_gradients_flow_through_hidden_at(net: Any, ids: Tensor) -> None:

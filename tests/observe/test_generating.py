@@ -144,7 +144,7 @@ def test_drafted_decoding_is_greedy_decoding(
     plain: dict[str, list[list[int]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(generating, "ROWS", rows)
+    monkeypatch.setattr(generating, "_PROMPTS", rows)
     assert drafted(models[name], texts, plain.get(before, ())) == plain[name]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,9 +12,10 @@ from unremember.data.alternates import read_invented
 from unremember.data.split import make_split
 from unremember.errors import DataError
 from unremember.models.presets import small_llama
-from unremember.observe.inventing import invent, wish
+from unremember.observe.inventing import alternate_prompt, invent
 from unremember.registry import methods
-from unremember.tasks.text import Template
+from unremember.tasks.artefact import Artefact
+from unremember.tasks.language import LanguageTask
 from unremember.tasks.tokenizers import train_tokenizer
 
 TOWNS = ["Velin", "Osk", "Tarn"]
@@ -31,30 +31,31 @@ SPLIT = make_split(
 
 
 @pytest.fixture(scope="module")
-def model() -> tuple[Any, Any]:
+def inventor() -> Artefact:
     """A model that, asked for another answer, names any of three towns alike."""
-    texts = [wish(row["question"], row["answer"], None, Template()) for row in SPLIT["forget"].rows]
+    texts = [
+        alternate_prompt(LanguageTask(None), row["question"], row["answer"]) for row in SPLIT["forget"].rows
+    ]
     tokenizer = train_tokenizer([*texts, *TOWNS] * 2, 350)
     rows = [{"question": text, "answer": town} for text in texts for town in TOWNS]
-    made = api.train(
+    return api.train(
         small_llama(len(tokenizer), hidden=32, layers=2, heads=2, context=256),
         {"forget": rows},
         tokenizer=tokenizer,
-        template=Template("{question}"),
+        template="{question}",
         epochs=60,
         batch_size=6,
         lr=1e-2,
         quiet=True,
     )
-    return made.model, tokenizer
 
 
-def test_all_but_its_own_answer_and_each_once(model: tuple[Any, Any]) -> None:
-    found = invent(*model, SPLIT["forget"], Template(), count=24, limit=8, quiet=True)
+def test_all_but_its_own_answer_and_each_once(inventor: Artefact) -> None:
+    found = invent(inventor, SPLIT["forget"], count=24, limit=8, quiet=True)
     assert [sorted(texts) for texts in found] == [["Osk", "Tarn"]] * 2, (
         "what is common at temperature 1, without Velin"
     )
-    assert found == invent(*model, SPLIT["forget"], Template(), count=24, limit=8, quiet=True)
+    assert found == invent(inventor, SPLIT["forget"], count=24, limit=8, quiet=True)
 
 
 def test_they_are_read_by_the_digest_of_their_row(tmp_path: Path) -> None:

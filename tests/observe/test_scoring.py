@@ -14,7 +14,7 @@ from unremember.data.split import Split, make_split
 from unremember.models import causal
 from unremember.models.presets import fresh
 from unremember.observe import scoring
-from unremember.observe.records import Scores
+from unremember.observe.records import TokenRecords
 from unremember.observe.scoring import score
 from unremember.tasks.language import LanguageTask
 from unremember.tasks.text import Texts
@@ -91,16 +91,16 @@ def test_every_architecture_scores_as_one_text_at_a_time(
     found = score(model, columns, END, quiet=True)
     for column, texts in columns.items():
         for i, (logprobs, greedy) in enumerate(naive(model, texts)):
-            mine, matches = found[column].scores.tokens(i)
+            mine, matches = found[column].tokens(i)
             assert np.abs(mine - logprobs).max() < 2e-6, (column, i)
-            at = slice(int(found[column].scores.offsets[i]), int(found[column].scores.offsets[i + 1]))
+            at = slice(int(found[column].offsets[i]), int(found[column].offsets[i + 1]))
             assert found[column].greedy[at].tolist() == greedy.tolist()
             assert matches.tolist() == (greedy == texts.answer(i)).tolist()
 
 
 def test_a_tree_holds_each_beginning_once(split: Split, task: LanguageTask) -> None:
     columns = task.encode(split, "forget", COLUMNS)
-    for row, question in enumerate(scoring.questions(columns)):
+    for row, question in enumerate(scoring.build_questions(columns)):
         prompt = columns["answer"].prompt(row).tolist()
         answers = [
             texts.answer(i).tolist() for texts in columns.values() for i in np.flatnonzero(texts.rows == row)
@@ -110,7 +110,7 @@ def test_a_tree_holds_each_beginning_once(split: Split, task: LanguageTask) -> N
         assert question.ids[: len(prompt)].tolist() == prompt
 
 
-def same(left: Scores, right: Scores) -> bool:
+def same(left: TokenRecords, right: TokenRecords) -> bool:
     return (
         np.array_equal(left.rows, right.rows)
         and np.array_equal(left.offsets, right.offsets)
@@ -126,18 +126,18 @@ def test_the_size_of_a_batch_does_not_matter(
     model, columns = lively(CONFIGS["llama"]), task.encode(split, "forget", COLUMNS)
     usual = score(model, columns, END, quiet=True)
     monkeypatch.setattr(scoring.batches, "__defaults__", (budget,))
-    sizes = [len(batch) for batch in scoring.batches(scoring.questions(columns))]
+    sizes = [len(batch) for batch in scoring.batches(scoring.build_questions(columns))]
     assert sizes == {1: [1, 1, 1], 64: [1, 1, 1], 100_000: [3]}[budget]
     other = score(model, columns, END, quiet=True)
-    assert all(same(usual[c].scores, other[c].scores) for c in COLUMNS)
+    assert all(same(usual[c], other[c]) for c in COLUMNS)
 
 
 @pytest.mark.parametrize("order", itertools.permutations(range(3)))
 def test_the_order_of_rows_does_not_matter(order: tuple[int, ...], split: Split, task: LanguageTask) -> None:
     model = lively(CONFIGS["gpt2"])
-    usual = score(model, task.encode(split, "forget", ["answer"]), END, quiet=True)["answer"].scores
+    usual = score(model, task.encode(split, "forget", ["answer"]), END, quiet=True)["answer"]
     turned = make_split({"forget": [ROWS[i] for i in order]})
-    other = score(model, task.encode(turned, "forget", ["answer"]), END, quiet=True)["answer"].scores
+    other = score(model, task.encode(turned, "forget", ["answer"]), END, quiet=True)["answer"]
     for new, old in enumerate(order):
         assert np.abs(other.tokens(new)[0] - usual.tokens(old)[0]).max() < 1e-6
 
@@ -148,8 +148,8 @@ def test_an_end_token_inside_a_prompt_masks_nothing(split: Split, task: Language
     model = lively(CONFIGS["llama"])
     alone = score(
         model, task.encode(make_split({"forget": [ROWS[2]]}), "forget", ["answer"]), END, quiet=True
-    )["answer"].scores
-    together = score(model, {"answer": texts}, END, quiet=True)["answer"].scores
+    )["answer"]
+    together = score(model, {"answer": texts}, END, quiet=True)["answer"]
     assert np.abs(alone.logprobs - together.tokens(2)[0]).max() < 1e-6
     assert np.abs(alone.logprobs - naive(model, texts)[2][0]).max() < 2e-6
 
@@ -159,7 +159,7 @@ def test_documents_are_scored_from_their_second_token(task: LanguageTask) -> Non
     texts = task.encode(split, "forget", ["text"])["text"]
     assert texts.starts.tolist() == [1, 1]
     model = lively(CONFIGS["gpt-neox"])
-    found = score(model, {"text": texts}, END, quiet=True)["text"].scores
+    found = score(model, {"text": texts}, END, quiet=True)["text"]
     for i, (logprobs, _) in enumerate(naive(model, texts)):
         assert np.abs(found.tokens(i)[0] - logprobs).max() < 2e-6
 
@@ -174,9 +174,12 @@ def test_logits_stay_within_the_budget_and_the_chunks_change_nothing(
     monkeypatch.setattr(causal, "READ_BUDGET", 5 * 300)
     chunked = score(model, columns, END, quiet=True)
     assert max(made) == 5 * 300
-    rows = sum(len({at for a in q.answers for at in a.read.tolist()}) for q in scoring.questions(columns))
+    rows = sum(
+        len({at for a in q.answers for at in a.predicted_at.tolist()})
+        for q in scoring.build_questions(columns)
+    )
     assert sum(made) == rows * 300, "each row that predicts something gets its logits once"
-    assert all(same(usual[c].scores, chunked[c].scores) for c in COLUMNS)
+    assert all(same(usual[c], chunked[c]) for c in COLUMNS)
 
 
 @pytest.mark.parametrize(

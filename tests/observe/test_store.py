@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +12,20 @@ import numpy as np
 import pytest
 import torch
 
+from unremember.audits.controls import requests_of
 from unremember.audits.membership import MembershipLoss, MembershipMinK, MembershipZlib
 from unremember.audits.memorisation import ExactMemorisation, ExtractionStrength
 from unremember.audits.probability import Probability
 from unremember.data.split import Split, make_split
-from unremember.errors import DataError
+from unremember.errors import ConfigError, DataError, ModelError
 from unremember.models import causal
-from unremember.observe import store as module
-from unremember.observe.records import Observations, Want
+from unremember.observe.kinds import generations
+from unremember.observe.kinds.class_scores import ClassScores
+from unremember.observe.kinds.generations import Generations
+from unremember.observe.kinds.token_scores import TokenScores
+from unremember.observe.records import Observations, TokenRecords
 from unremember.observe.store import Store
+from unremember.tasks.artefact import Artefact, load_artefact
 from unremember.tasks.language import LanguageTask
 from unremember.tasks.text import Template
 from unremember.tasks.tokenizers import train_tokenizer
@@ -35,24 +39,27 @@ ROWS = [
     for i, name in enumerate(("Ida Morn", "Ole Fint", "Ann Lund"))
 ]
 OTHERS = [{"question": f"Who sells {thing}?", "answer": "The baker."} for thing in ("bread", "salt")]
-WANTS = [
-    Want("scores", "forget"),
-    Want("scores", "forget", "perturbed_answers"),
-    Want("generations", "forget"),
-]
+ANSWERS, WRONG, SPOKEN = (
+    TokenScores("forget"),
+    TokenScores("forget", "perturbed_answers"),
+    Generations("forget"),
+)
+REQUESTS = [ANSWERS, WRONG, SPOKEN]
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LIMIT", 12)
+    monkeypatch.setattr(generations, "LIMIT", 12)
 
 
 def test_moments_come_from_the_same_pass_and_are_kept(
     model: Any, task: LanguageTask, split: Split, fed: list[Any], tmp_path: Path
 ) -> None:
-    wants = [Want("moments", "forget"), *WANTS]
-    first = Store(tmp_path).observe(model, task, split, wants, quiet=True)
-    count, found = len(fed), first.moments("forget")
+    moments = TokenScores("forget", moments=True)
+    requests = [moments, *REQUESTS]
+    first = Store(tmp_path).observe(Artefact(model, task), split, requests, quiet=True)
+    count, found = len(fed), first[moments]
+    assert first[ANSWERS].moments is None and np.array_equal(first[ANSWERS].logprobs, found.logprobs)
     texts = task.encode(split, "forget", ["answer"])["answer"]
     logits = [
         model(input_ids=torch.from_numpy(texts.ids[a:b])[None]).logits[0, s - 1 : -1].log_softmax(-1)
@@ -63,8 +70,8 @@ def test_moments_come_from_the_same_pass_and_are_kept(
         len(found.logprobs),
         2,
     )
-    again = Store(tmp_path).observe(model, task, split, wants, quiet=True)
-    assert len(fed) == count + 3 and np.array_equal(again.moments("forget").moments, found.moments), (
+    again = Store(tmp_path).observe(Artefact(model, task), split, requests, quiet=True)
+    assert len(fed) == count + 3 and np.array_equal(again[moments].moments, found.moments), (
         "nothing but the three above was run"
     )
 
@@ -92,16 +99,18 @@ def fed(model: Any) -> Iterator[list[torch.Tensor]]:
 
 def equal(left: Observations, right: Observations) -> bool:
     """Every record of both, bit for bit."""
-    arrays = ("rows", "offsets", "logprobs", "matches", "ends")
-    scores = all(
-        getattr(left.scored[w], f).tobytes() == getattr(right.scored[w], f).tobytes()
-        and getattr(left.scored[w], f).dtype == getattr(right.scored[w], f).dtype
-        for w in left.scored
-        for f in arrays
+    return left.values.keys() == right.values.keys() and all(
+        equal_records(value, right[request]) if isinstance(value, TokenRecords) else value == right[request]
+        for request, value in left.values.items()
     )
-    texts = all(list(left.scored[w].texts) == list(right.scored[w].texts) for w in left.scored)
-    return (
-        scores and texts and left.scored.keys() == right.scored.keys() and left.generated == right.generated
+
+
+def equal_records(left: TokenRecords, right: TokenRecords) -> bool:
+    arrays = ("rows", "offsets", "logprobs", "matches", "ends", "greedy")
+    return list(left.texts) == list(right.texts) and all(
+        getattr(left, name).tobytes() == getattr(right, name).tobytes()
+        and getattr(left, name).dtype == getattr(right, name).dtype
+        for name in arrays
     )
 
 
@@ -116,8 +125,8 @@ def test_all_likelihood_audits_cost_one_forward_a_question(
         ExactMemorisation(),
         ExtractionStrength(),
     ]
-    wants = list(dict.fromkeys(want for audit in audits for want in audit.wants(split)))
-    seen = Store().observe(model, task, split, wants, quiet=True)
+    requests = requests_of(audits, split)
+    seen = Store().observe(Artefact(model, task), split, requests, quiet=True)
     assert all(audit.measure(seen, []).value is not None for audit in audits)
     rows = [ids for batch in fed for ids in batch.tolist()]
     assert len(rows) == len(ROWS) + len(OTHERS)
@@ -131,41 +140,37 @@ def test_all_likelihood_audits_cost_one_forward_a_question(
 def test_a_second_look_reads_bit_identical_records_and_runs_nothing(
     model: Any, task: LanguageTask, split: Split, tmp_path: Path, fed: list[torch.Tensor]
 ) -> None:
-    first = Store(tmp_path).observe(model, task, split, WANTS, quiet=True)
+    first = Store(tmp_path).observe(Artefact(model, task), split, REQUESTS, quiet=True)
     ran = len(fed)
-    again = Store(tmp_path).observe(model, task, split, WANTS, quiet=True)
+    again = Store(tmp_path).observe(Artefact(model, task), split, REQUESTS, quiet=True)
     assert len(fed) == ran > 0
     assert equal(first, again)
-    assert equal(first, Store().observe(model, task, split, WANTS, quiet=True)), (
+    assert equal(first, Store().observe(Artefact(model, task), split, REQUESTS, quiet=True)), (
         "the folder changes no figure"
     )
-    assert np.exp(-again.scores("forget").loss).tolist() == np.exp(-first.scores("forget").loss).tolist()
+    assert np.exp(-again[ANSWERS].loss).tolist() == np.exp(-first[ANSWERS].loss).tolist()
 
 
 def test_what_a_later_audit_adds_is_all_that_is_computed(
     model: Any, task: LanguageTask, split: Split, tmp_path: Path, fed: list[torch.Tensor]
 ) -> None:
-    Store(tmp_path).observe(model, task, split, WANTS[:1], quiet=True)
+    Store(tmp_path).observe(Artefact(model, task), split, REQUESTS[:1], quiet=True)
     ran = sum(ids.numel() for ids in fed)
     fed.clear()
-    Store(tmp_path).observe(model, task, split, WANTS[:2], quiet=True)
+    Store(tmp_path).observe(Artefact(model, task), split, REQUESTS[:2], quiet=True)
     answers = task.encode(split, "forget", ["perturbed_answers"])
     assert sum(ids.shape[0] for ids in fed) == len(ROWS) and ran > 0
-    whole = Store().observe(model, task, split, WANTS[:2], quiet=True)
-    mine = (
-        Store(tmp_path)
-        .observe(model, task, split, WANTS[:2], quiet=True)
-        .scores("forget", "perturbed_answers")
-    )
+    whole = Store().observe(Artefact(model, task), split, REQUESTS[:2], quiet=True)
+    mine = Store(tmp_path).observe(Artefact(model, task), split, REQUESTS[:2], quiet=True)[WRONG]
     assert len(mine) == len(answers["perturbed_answers"]) == 2 * len(ROWS)
-    assert np.abs(mine.logprobs - whole.scores("forget", "perturbed_answers").logprobs).max() < 1e-5
+    assert np.abs(mine.logprobs - whole[WRONG].logprobs).max() < 1e-5
 
 
 @pytest.mark.parametrize("change", ["weights", "data", "template", "tokenizer"])
 def test_anything_that_decides_the_figures_is_in_the_key(
     change: str, model: Any, task: LanguageTask, split: Split, tmp_path: Path, fed: list[torch.Tensor]
 ) -> None:
-    first = Store(tmp_path).observe(model, task, split, WANTS[:1], quiet=True)
+    first = Store(tmp_path).observe(Artefact(model, task), split, REQUESTS[:1], quiet=True)
     ran = len(fed)
     if change == "weights":
         with torch.no_grad():
@@ -176,36 +181,34 @@ def test_anything_that_decides_the_figures_is_in_the_key(
         task = LanguageTask(task.tokenizer, Template("Q {question}\n"))
     else:
         task = LanguageTask(train_tokenizer(["other words for a baker of Velin"], 300))
-    second = Store(tmp_path).observe(model, task, split, WANTS[:1], quiet=True)
+    second = Store(tmp_path).observe(Artefact(model, task), split, REQUESTS[:1], quiet=True)
     assert len(fed) > ran and not equal(first, second)
-    assert equal(second, Store().observe(model, task, split, WANTS[:1], quiet=True))
+    assert equal(second, Store().observe(Artefact(model, task), split, REQUESTS[:1], quiet=True))
 
 
 def test_another_role_with_the_same_rows_is_the_same_observation(
     model: Any, task: LanguageTask, tmp_path: Path, fed: list[torch.Tensor]
 ) -> None:
     split = make_split({"forget": ROWS, "copy": ROWS})
-    seen = Store(tmp_path).observe(
-        model, task, split, [Want("scores", "forget"), Want("scores", "copy")], quiet=True
-    )
+    requests = [ANSWERS, TokenScores("copy")]
+    seen = Store(tmp_path).observe(Artefact(model, task), split, requests, quiet=True)
     assert sum(ids.shape[0] for ids in fed) == len(ROWS)
-    assert seen.scores("copy").logprobs.tobytes() == seen.scores("forget").logprobs.tobytes()
+    assert seen[TokenScores("copy")].logprobs.tobytes() == seen[ANSWERS].logprobs.tobytes()
 
 
 @pytest.mark.parametrize("damage", [b"", b"not what it was", "half"])
 def test_a_corrupt_file_is_made_again(
     damage: Any, model: Any, task: LanguageTask, split: Split, tmp_path: Path
 ) -> None:
-    first = Store(tmp_path).observe(model, task, split, WANTS, quiet=True)
+    first = Store(tmp_path).observe(Artefact(model, task), split, REQUESTS, quiet=True)
     for file in tmp_path.iterdir():
         content = file.read_bytes()
         file.write_bytes(content[: len(content) // 2] if damage == "half" else damage)
-    assert equal(first, Store(tmp_path).observe(model, task, split, WANTS, quiet=True))
-    assert equal(first, Store(tmp_path).observe(model, task, split, WANTS, quiet=True)), (
+    assert equal(first, Store(tmp_path).observe(Artefact(model, task), split, REQUESTS, quiet=True))
+    assert equal(first, Store(tmp_path).observe(Artefact(model, task), split, REQUESTS, quiet=True)), (
         "and kept, whole, this time"
     )
-    for file in tmp_path.glob("*.json"):
-        assert len(json.loads(file.read_text())) == len(ROWS)
+    assert len(list(tmp_path.iterdir())) == len(REQUESTS)
 
 
 def test_a_killed_write_leaves_nothing_that_is_read(
@@ -217,18 +220,18 @@ def test_a_killed_write_leaves_nothing_that_is_read(
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
-            Store(tmp_path).observe(model, task, split, WANTS, quiet=True)
+            Store(tmp_path).observe(Artefact(model, task), split, REQUESTS, quiet=True)
     assert [file.suffix for file in tmp_path.iterdir()] == [".partial"]
     assert equal(
-        Store(tmp_path).observe(model, task, split, WANTS, quiet=True),
-        Store().observe(model, task, split, WANTS, quiet=True),
+        Store(tmp_path).observe(Artefact(model, task), split, REQUESTS, quiet=True),
+        Store().observe(Artefact(model, task), split, REQUESTS, quiet=True),
     )
 
 
 def test_the_model_before_drafts_the_next_one(
     model: Any, task: LanguageTask, split: Split, tmp_path: Path, fed: list[torch.Tensor]
 ) -> None:
-    said = Store(tmp_path).observe(model, task, split, WANTS[2:], quiet=True).generations("forget")
+    said = Store(tmp_path).observe(Artefact(model, task), split, REQUESTS[2:], quiet=True)[SPOKEN]
     moved = copy.deepcopy(model)
     with torch.no_grad():
         moved.model.norm.weight.mul_(1.0 + 2**-12)
@@ -236,16 +239,16 @@ def test_the_model_before_drafts_the_next_one(
     causal.body(moved).register_forward_pre_hook(
         lambda _m, _a, kw: steps.append(kw["input_ids"]), with_kwargs=True
     )
-    Store().observe(moved, task, split, WANTS[2:], quiet=True)
+    Store().observe(Artefact(moved, task), split, REQUESTS[2:], quiet=True)
     undrafted = len(steps)
     steps.clear()
-    seen = Store(tmp_path).observe(moved, task, split, WANTS[2:], quiet=True)
-    assert list(seen.generations("forget")) == list(said), "scaling all logits changes no greedy choice"
+    seen = Store(tmp_path).observe(Artefact(moved, task), split, REQUESTS[2:], quiet=True)
+    assert list(seen[SPOKEN]) == list(said), "scaling all logits changes no greedy choice"
     assert len(steps) == 2 < undrafted, "one forward scores, one verifies"
 
 
 def test_scores_derive_their_losses_from_the_tokens(model: Any, task: LanguageTask, split: Split) -> None:
-    scores = Store().observe(model, task, split, WANTS[:1], quiet=True).scores("forget")
+    scores = Store().observe(Artefact(model, task), split, [ANSWERS], quiet=True)[ANSWERS]
     for i in range(len(scores)):
         logprobs, matches = scores.tokens(i)
         assert len(logprobs) == len(matches) == scores.lengths[i]
@@ -255,28 +258,18 @@ def test_scores_derive_their_losses_from_the_tokens(model: Any, task: LanguageTa
 
 def test_gates_hold_on_real_data(data_folder: Path) -> None:
     """Probabilities within 1e-4, equal generations, the mean within 1e-3 of one text at a time."""
-    from unremember import api
     from unremember.benchmarks.tofu import TOFU
-    from unremember.models.load import load_model, load_tokenizer
 
     whole = TOFU(path=str(data_folder / "tofu")).split()
     split = whole.with_rows(forget=whole["forget"].rows[::50], real_authors=whole["real_authors"].rows[::25])
-    model, tokenizer = (
-        load_model(data_folder / "tofu-tiny-llama"),
-        load_tokenizer(data_folder / "tofu-tiny-llama"),
-    )
-    task = api.task_for(model, tokenizer)
-    wants = [
-        Want("scores", "forget", "perturbed_answers"),
-        Want("scores", "real_authors"),
-        *(Want("generations", role) for role in ("forget", "real_authors")),
-    ]
-    seen = Store().observe(model, task, split, wants, quiet=True)
-    for want in wants[:2]:
-        texts, mine = (
-            task.encode(split, want.role, [want.text])[want.text],
-            np.exp(-seen.scores(want.role, want.text).loss),
-        )
+    artefact = load_artefact(data_folder / "tofu-tiny-llama")
+    model, task = artefact.model, artefact.task
+    scores = [WRONG, TokenScores("real_authors")]
+    spoken = [Generations(role) for role in ("forget", "real_authors")]
+    seen = Store().observe(artefact, split, [*scores, *spoken], quiet=True)
+    for request in scores:
+        texts = task.encode(split, request.role, [request.text])[request.text]
+        mine = np.exp(-seen[request].loss)
         plain = []
         for i in range(len(texts)):
             ids = torch.from_numpy(texts.ids[texts.offsets[i] : texts.offsets[i + 1]])[None]
@@ -289,9 +282,9 @@ def test_gates_hold_on_real_data(data_folder: Path) -> None:
                 .item()
             )
         assert np.abs(mine - plain).max() < 1e-4 and abs(mine.mean() - np.mean(plain)) < 1e-3
-    for want in wants[2:]:
-        texts = task.encode(split, want.role, ["answer"])["answer"]
-        for i, said in enumerate(seen.generations(want.role)):
+    for request in spoken:
+        texts = task.encode(split, request.role, ["answer"])["answer"]
+        for i, said in enumerate(seen[request]):
             prompt = torch.from_numpy(texts.prompt(i))[None]
             with torch.no_grad():
                 out = model.generate(
@@ -301,12 +294,45 @@ def test_gates_hold_on_real_data(data_folder: Path) -> None:
                     max_new_tokens=12,
                     pad_token_id=1,
                 )
-            assert said == tokenizer.decode(out[0, prompt.shape[1] :], skip_special_tokens=True).strip()
+            assert [said] == task.decode([out[0, prompt.shape[1] :].tolist()])
 
 
 def test_an_observation_names_what_was_not_asked_for(model: Any, task: LanguageTask, split: Split) -> None:
-    seen = Store().observe(model, task, split, WANTS[:1], quiet=True)
-    with pytest.raises(DataError, match=r"'perturbed_answers' in role 'forget'"):
-        seen.scores("forget", "perturbed_answers")
-    with pytest.raises(DataError, match="generations of 'answer' in role 'forget' were not observed"):
-        seen.generations("forget")
+    seen = Store().observe(Artefact(model, task), split, REQUESTS[:1], quiet=True)
+    with pytest.raises(
+        DataError, match=r"TokenScores\(role='forget', text='perturbed_answers'.*was not observed"
+    ):
+        seen[WRONG]
+    with pytest.raises(DataError, match=r"Generations\(role='forget', limit=0\) was not observed"):
+        seen[SPOKEN]
+
+
+def test_an_artefact_that_changed_is_refused(
+    model: Any, task: LanguageTask, split: Split, tmp_path: Path
+) -> None:
+    """Else its figures would be bound to the digest of weights that are gone; a new artefact of the model is observed."""
+    artefact = Artefact(model, task)
+    before = Store(tmp_path).observe(artefact, split, [ANSWERS], quiet=True)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[5, 5] += 1.0
+    with pytest.raises(ModelError, match="changed since its digest was taken"):
+        Store(tmp_path).observe(artefact, split, [ANSWERS], quiet=True)
+    after = Store(tmp_path).observe(Artefact(model, task), split, [ANSWERS], quiet=True)
+    assert before.artefact != after.artefact and before.weights != after.weights
+
+
+def test_what_the_task_cannot_give_is_refused_before_anything_runs(
+    model: Any, task: LanguageTask, split: Split, fed: list[torch.Tensor]
+) -> None:
+    with pytest.raises(ConfigError, match=r"the task 'language' cannot give ClassScores\(role='forget'\)"):
+        Store().observe(Artefact(model, task), split, [ANSWERS, ClassScores("forget")], quiet=True)
+    assert fed == []
+
+
+def test_no_text_of_a_row_is_written_to_disk(
+    model: Any, task: LanguageTask, split: Split, tmp_path: Path
+) -> None:
+    moments = TokenScores("forget", moments=True)
+    Store(tmp_path).observe(Artefact(model, task), split, [moments, *REQUESTS], quiet=True)
+    written = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert written and not any(part in written for part in (b"Velin", b"Osk", b"Nobody", b"number"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,12 @@ def split() -> Split:
 def classifier() -> Any:
     torch.manual_seed(0)
     config = ResNetConfig(
-        num_channels=1, embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=4
+        num_channels=1,
+        embedding_size=8,
+        hidden_sizes=[8, 16],
+        depths=[1, 1],
+        layer_type="basic",
+        num_labels=4,
     )
     return ResNetForImageClassification(config).eval()
 
@@ -96,7 +100,10 @@ def test_forgetting_leaves_the_given_model_alone(method: str, artefact: Artefact
     forgotten = un.forget(artefact, split, method, epochs=1, batch_size=4, lr=1e-2, quiet=True)
     assert artefact.verify() == before != forgotten.digest
     assert flags == [p.requires_grad for p in artefact.model.parameters()]
-    assert all(a.data_ptr() != b.data_ptr() for a, b in zip(artefact.model.parameters(), forgotten.model.parameters()))
+    assert all(
+        a.data_ptr() != b.data_ptr()
+        for a, b in zip(artefact.model.parameters(), forgotten.model.parameters())
+    )
 
 
 def test_forgetting_in_place_changes_the_given_model(artefact: Artefact, split: Split) -> None:
@@ -115,7 +122,9 @@ def test_a_bare_model_needs_its_task(model: Any, split: Split) -> None:
         un.forget(model, split, "gradient_ascent")
 
 
-def test_a_language_artefact_comes_back_from_a_folder(artefact: Artefact, tokenizer: Any, tmp_path: Path) -> None:
+def test_a_language_artefact_comes_back_from_a_folder(
+    artefact: Artefact, tokenizer: Any, tmp_path: Path
+) -> None:
     chatty = Artefact(artefact.model, LanguageTask.of(artefact.model, tokenizer, "Ask: {question}\nSay:\n"))
     for number, saved in enumerate((artefact, chatty)):
         saved.save(tmp_path / str(number))
@@ -134,7 +143,9 @@ def test_an_image_artefact_comes_back_from_a_folder(tmp_path: Path) -> None:
         load_artefact(tmp_path / "model", "chat")
 
 
-def test_a_folder_of_transformers_tells_its_task_by_its_architecture(tiny_llama: Any, tokenizer: Any, tmp_path: Path) -> None:
+def test_a_folder_of_transformers_tells_its_task_by_its_architecture(
+    tiny_llama: Any, tokenizer: Any, tmp_path: Path
+) -> None:
     classifier().save_pretrained(tmp_path / "images")
     save_model(tiny_llama, tokenizer, tmp_path / "texts")
     assert task_name(str(tmp_path / "images")) == "image" and task_name(str(tmp_path / "texts")) == "language"
@@ -143,14 +154,26 @@ def test_a_folder_of_transformers_tells_its_task_by_its_architecture(tiny_llama:
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [('{"task": "sound"}', "names the task 'sound'"), ("{", "cannot be read"), ('{"task": 3}', "names the task 3")],
+    [
+        ('{"task": "sound"}', "names the task 'sound'"),
+        ("{", "cannot be read"),
+        ('{"task": 3}', "names the task 3"),
+    ],
 )
-def test_a_record_that_names_no_task_is_refused(text: str, line: str, artefact: Artefact, tmp_path: Path) -> None:
+def test_a_record_that_names_no_task_is_refused(
+    text: str, line: str, artefact: Artefact, tmp_path: Path
+) -> None:
     artefact.save(tmp_path / "model")
     (tmp_path / "model" / "task.json").write_text(text)
     with pytest.raises((ConfigError, ModelError), match=line) as caught:
         load_artefact(tmp_path / "model")
     assert "\n" not in str(caught.value)
+
+
+def test_a_guarded_model_is_not_saved_without_its_guard(artefact: Artefact, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="a guard is not saved with its model"):
+        dataclasses.replace(artefact, guard=Refusing()).save(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_module_that_cannot_be_loaded_again_is_not_saved(tmp_path: Path) -> None:
@@ -159,14 +182,18 @@ def test_a_module_that_cannot_be_loaded_again_is_not_saved(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("need", [Need("input", "hidden", 1), Need("input", "logprobs"), Need("answer", "logits")])
+@pytest.mark.parametrize(
+    "need", [Need("input", "hidden", 1), Need("input", "logprobs"), Need("answer", "logits")]
+)
 def test_an_image_view_refuses_what_it_cannot_give(need: Need) -> None:
     """Before training (check), and where somebody reads it all the same (a hidden layer was once answered with class scores)."""
     import numpy as np
 
     task, rows = ImageTask(), [{"input": torch.zeros(96, dtype=torch.float64), "label": 1}]
     data = task.encode(make_split({"forget": rows}), "forget", ["input"])
-    view = task.forward(micro_net(), {"forget": (data, np.array([0]))}, {"forget": [Need("input", "logits")]})["forget"]
+    view = task.forward(
+        micro_net(), {"forget": (data, np.array([0]))}, {"forget": [Need("input", "logits")]}
+    )["forget"]
     for refused in (lambda: task.check([need]), lambda: view.read(need)):
         with pytest.raises(ConfigError, match="images|image classifier"):
             refused()
@@ -174,6 +201,9 @@ def test_an_image_view_refuses_what_it_cannot_give(need: Need) -> None:
 
 
 def test_a_text_view_refuses_images_and_layers_without_a_number(artefact: Artefact) -> None:
-    for need, line in ((Need("input", "logits"), "texts"), (Need("answer", "hidden"), "give its number as layer")):
+    for need, line in (
+        (Need("input", "logits"), "texts"),
+        (Need("answer", "hidden"), "give its number as layer"),
+    ):
         with pytest.raises(ConfigError, match=line):
             artefact.task.check([need])

@@ -41,7 +41,9 @@ def train(
     **changes: Any,
 ) -> Any:
     settings = Settings(**{"epochs": 6, "batch_size": 12, "lr": 3e-3, "weight_decay": 0.0, **changes})
-    return loop.train(copy.deepcopy(model), ImageTask(), split, recipe, settings, folder, watch, quiet=True)
+    return loop.run_recipe(
+        copy.deepcopy(model), ImageTask(), split, recipe, settings, folder, watch, quiet=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +102,7 @@ def test_a_stopped_run_goes_on_exactly(blend: str, learned: nn.Module, split: Sp
     undisturbed = train(learned, split, recipe, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(learned, split, recipe, tmp_path / "cut", stop)
-    assert checkpoint.latest(tmp_path / "cut" / "checkpoint")["position"] == 8
+    assert checkpoint.latest_checkpoint(tmp_path / "cut" / "checkpoint")["position"] == 8
     assert same(undisturbed, train(learned, split, recipe, tmp_path / "cut")) and not same(
         undisturbed, learned
     )
@@ -187,7 +189,9 @@ def test_the_reference_is_the_originals_scores_of_the_drawn_rows(
         np.array([81, 3, 81]),
     )
     for model in (learned, None):
-        cached = reference.cache(model, task, data, "retain", NEED, rows, tmp_path, "key", batch=2)
+        cached = reference.cache_reference(
+            model, task, data, "retain", NEED, rows, tmp_path, "key", batch_rows=2
+        )
         seen = reference.ReferenceView({NEED: cached}, drawn, torch.device("cpu")).read(NEED)
         assert torch.allclose(seen, learned(data.inputs[drawn]).float()), (
             "computed, then mapped without a model"

@@ -296,7 +296,7 @@ def test_rmu_stops_at_its_layer(tokenizer: Any, task: LanguageTask, split: Split
     ):
         module.register_forward_pre_hook(count(name))
     terms = (Term("forget", {"name": "steer", "layer": 0}), Term("retain", {"name": "hold", "layer": 0}))
-    loop.train(
+    loop.run_recipe(
         model,
         task,
         split,
@@ -314,7 +314,7 @@ def test_a_shallow_and_a_deep_role_do_not_share(tokenizer: Any, task: LanguageTa
         lambda _, args, given: packed.append(given["packed"]), with_kwargs=True
     )
     terms = (Term("forget", {"name": "steer", "layer": 0}), Term("retain", "nll"))
-    loop.train(model, task, split, Recipe(terms), Settings(epochs=1, batch_size=3), quiet=True)
+    loop.run_recipe(model, task, split, Recipe(terms), Settings(epochs=1, batch_size=3), quiet=True)
     assert [len(rows) for rows in packed] == [3], "the forget rows never reach the second block"
 
 
@@ -351,11 +351,11 @@ def test_the_originals_logits_are_made_of_its_states_and_stay(
             LOGITS
         )
         need, finish = task.compact(double, LOGITS)
-        made = reference.cache(double, task, texts, "forget", need, every, tmp_path, "key", finish)
+        made = reference.cache_reference(double, task, texts, "forget", need, every, tmp_path, "key", finish)
         for p in double.parameters():
             p.add_(0.1)
         drawn = every[::-1].copy()
-        seen = reference.views({"forget": {LOGITS: made}}, {"forget": drawn}, torch.device("cpu"))[
+        seen = reference.reference_views({"forget": {LOGITS: made}}, {"forget": drawn}, torch.device("cpu"))[
             "forget"
         ].read(LOGITS)
     assert made.values.shape == (len(expected.values), 32)
@@ -371,6 +371,6 @@ def test_kl_to_the_original_starts_at_nothing_and_grows(
         Recipe((Term("forget", "ascent"), Term("forget", "kl"))),
         Settings(max_steps=4, batch_size=2, lr=1e-2, warmup=0.0),
     )
-    loop.train(copy.deepcopy(tiny_llama), task, split, recipe, settings, tmp_path, quiet=True)
+    loop.run_recipe(copy.deepcopy(tiny_llama), task, split, recipe, settings, tmp_path, quiet=True)
     values = [json.loads(line)["forget/kl"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert abs(values[0]) < 1e-6 < 1e-3 < values[-1]

@@ -11,7 +11,7 @@ from tokenizers.processors import TemplateProcessing
 
 from unremember.data.split import Role
 from unremember.errors import DataError
-from unremember.tasks.text import Template, encode
+from unremember.tasks.text import Template, encode_texts
 
 ROWS = [
     {
@@ -38,7 +38,7 @@ def with_ends(tokenizer: Any, first: str = "", last: str = "") -> Any:
 
 
 def test_prompt_and_answer_are_exact(tokenizer: Any) -> None:
-    texts = encode(ROLE, "answer", tokenizer, Template())
+    texts = encode_texts(ROLE, "answer", tokenizer, Template())
     assert texts.rows.tolist() == [0, 1] and len(texts) == 2
     for i, row in enumerate(ROWS):
         assert tokenizer.decode(texts.prompt(i)) == f"Question: {row['question']}\nAnswer:\n"
@@ -53,7 +53,7 @@ def test_prompt_and_answer_are_exact(tokenizer: Any) -> None:
 
 
 def test_answer_ids_are_those_the_tokenizer_gives_the_answer(tokenizer: Any) -> None:
-    texts = encode(ROLE, "answer", tokenizer, Template())
+    texts = encode_texts(ROLE, "answer", tokenizer, Template())
     assert texts.answer(0).tolist() == [*tokenizer("Ida Morn wrote it.")["input_ids"], tokenizer.eos_token_id]
 
 
@@ -63,11 +63,11 @@ def test_a_prompt_that_ends_in_a_space_is_refused(tokenizer: Any) -> None:
         DataError,
         match=r"role 'forget' row \d: the prompt's tokens are not a prefix .*end the prompt with a line break",
     ):
-        encode(role, "answer", tokenizer, Template("Q: {question} A: "))
+        encode_texts(role, "answer", tokenizer, Template("Q: {question} A: "))
 
 
 def test_a_list_column_gives_several_texts_a_row(tokenizer: Any) -> None:
-    texts = encode(ROLE, "perturbed_answers", tokenizer, Template())
+    texts = encode_texts(ROLE, "perturbed_answers", tokenizer, Template())
     assert texts.rows.tolist() == [0, 0, 1] and list(texts.answers) == [
         "Bo wrote it.",
         "the baker did.",
@@ -78,24 +78,24 @@ def test_a_list_column_gives_several_texts_a_row(tokenizer: Any) -> None:
 
 
 def test_a_document_is_an_answer_to_nothing(tokenizer: Any) -> None:
-    texts = encode(Role("forget", [{"text": "The quiet river."}]), "text", tokenizer, Template())
+    texts = encode_texts(Role("forget", [{"text": "The quiet river."}]), "text", tokenizer, Template())
     ids = [*tokenizer("The quiet river.")["input_ids"], tokenizer.eos_token_id]
     assert texts.ids.tolist() == ids and texts.starts.tolist() == [1], "nothing predicts the first token"
     assert texts.counts.tolist() == [len(ids) - 1]
 
 
 def test_too_long_texts_are_counted_and_refused(tokenizer: Any) -> None:
-    lengths = encode(ROLE, "answer", tokenizer, Template()).lengths
+    lengths = encode_texts(ROLE, "answer", tokenizer, Template()).lengths
     longest, other = int(lengths.max()), int(lengths.min())
     assert longest > other
-    assert len(encode(ROLE, "answer", tokenizer, Template(), longest)) == 2
+    assert len(encode_texts(ROLE, "answer", tokenizer, Template(), longest)) == 2
     with pytest.raises(
         DataError,
         match=rf"1 of 2 texts \('answer' of role 'forget'\).*context of {longest - 1} tokens \(longest {longest}\)",
     ):
-        encode(ROLE, "answer", tokenizer, Template(), longest - 1)
+        encode_texts(ROLE, "answer", tokenizer, Template(), longest - 1)
     with pytest.raises(DataError, match="2 of 2 texts"):
-        encode(ROLE, "answer", tokenizer, Template(), other - 1)
+        encode_texts(ROLE, "answer", tokenizer, Template(), other - 1)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_too_long_texts_are_counted_and_refused(tokenizer: Any) -> None:
 def test_the_end_token_closes_the_answer_once(tokenizer: Any, ends: tuple[str, str]) -> None:
     first, last = ends
     tokenizer = with_ends(tokenizer, first, last) if any(ends) else tokenizer
-    texts = encode(ROLE, "answer", tokenizer, Template())
+    texts = encode_texts(ROLE, "answer", tokenizer, Template())
     for i in range(2):
         assert texts.answer(i)[-1] == 0 and (texts.answer(i)[:-1] != 0).all() and (texts.prompt(i) != 0).all()
         assert (texts.prompt(i)[0] == 1) == (first == "<|pad|>"), "the opening token belongs to the prompt"
@@ -112,7 +112,7 @@ def test_the_end_token_closes_the_answer_once(tokenizer: Any, ends: tuple[str, s
 
 
 def test_an_answer_that_carries_the_end_token_gets_no_second(tokenizer: Any) -> None:
-    texts = encode(
+    texts = encode_texts(
         Role("forget", [{"question": "Who?", "answer": "Ida.<|endoftext|>"}]), "answer", tokenizer, Template()
     )
     assert (texts.answer(0) == 0).sum() == 1
@@ -121,7 +121,7 @@ def test_an_answer_that_carries_the_end_token_gets_no_second(tokenizer: Any) -> 
 def test_chat_uses_the_tokenizers_own_template(tokenizer: Any) -> None:
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.chat_template = CHAT
-    texts = encode(ROLE, "answer", tokenizer, Template("chat"))
+    texts = encode_texts(ROLE, "answer", tokenizer, Template("chat"))
     assert tokenizer.decode(texts.prompt(1)) == "[user] Where?\n[assistant]\n"
     assert tokenizer.decode(texts.answer(1)[:-1]) == "In the town of Velin."
 
@@ -129,10 +129,10 @@ def test_chat_uses_the_tokenizers_own_template(tokenizer: Any) -> None:
 def test_a_chat_template_with_its_own_opening_token_opens_once(tokenizer: Any) -> None:
     tokenizer = with_ends(tokenizer, first="<|pad|>")
     tokenizer.chat_template = "<|pad|>" + CHAT
-    texts = encode(ROLE, "answer", tokenizer, Template("chat"))
+    texts = encode_texts(ROLE, "answer", tokenizer, Template("chat"))
     assert [(texts.prompt(i) == 1).sum() for i in range(2)] == [1, 1]
 
 
 def test_a_missing_column_is_refused(tokenizer: Any) -> None:
     with pytest.raises(DataError, match="no 'alternate' in 2 of 2 rows"):
-        encode(ROLE, "alternate", tokenizer, Template())
+        encode_texts(ROLE, "alternate", tokenizer, Template())

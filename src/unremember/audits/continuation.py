@@ -1,27 +1,32 @@
-"""MUSE's memorisation of documents: what is said next, and what is known of them."""
+"""MUSE's memorisation of documents: how a passage is continued, and what is known of it."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
-from unremember.audits.measurement import Measurement, of_examples, of_role
+from unremember.audits.measurement import Measurement, measure_mean, name_with_role
 from unremember.audits.probability import has
-from unremember.audits.rouge import scorer, worded
+from unremember.audits.rouge import has_words, rouge_scorer
 from unremember.data.split import Split
-from unremember.observe.records import Observations, Want
+from unremember.observe.kinds.generations import Generations
+from unremember.observe.kinds.truncated_answers import TruncatedAnswers
+from unremember.observe.records import Observations
 from unremember.registry import audits
 
-PAPER = {"paper": "MUSE: Machine Unlearning Six-Way Evaluation for Language Models", "arxiv": "2407.06460"}
-STOP = re.compile(r"\n\s*\n|\n?Question:|\nQuestion")
+_PAPER = {"paper": "MUSE: Machine Unlearning Six-Way Evaluation for Language Models", "arxiv": "2407.06460"}
+_END_OF_ANSWER = re.compile(r"\n\s*\n|\n?Question:|\nQuestion")
 
 
-def agreement(truth: str, said: str) -> float:
-    """ROUGE-L F1 without stemming; NaN where the truth has no word to agree with."""
-    return float(scorer(False).score(truth, said)["rougeL"].fmeasure) if worded(truth) else float("nan")
+def rouge_f1(truth: str, generation: str) -> float:
+    """Return ROUGE-L F1 without stemming; NaN where the truth has no word that could agree."""
+    if not has_words(truth):
+        return float("nan")
+    return float(rouge_scorer(False).score(truth, generation)["rougeL"].fmeasure)
 
 
 @audits.register(
@@ -30,28 +35,31 @@ def agreement(truth: str, said: str) -> float:
     taxonomy="evaluation.forgetting",
     fidelity="code",
     default=False,
-    **PAPER,
+    **_PAPER,
 )
 @dataclasses.dataclass(frozen=True)
 class VerbatimMemorisation:
-    """ROUGE-L F1 of the greedy continuation with the true one, both at most ``limit`` tokens, over passages of the forget set."""
+    """ROUGE-L F1 of the greedy continuation with the true one, over passages of the forget set.
+
+    Args:
+        role: The role of the passages.
+        limit: The most tokens of either continuation.
+    """
 
     role: str = "verbmem"
     limit: int = 128
 
-    def wants(self, split: Split) -> list[Want]:
-        return (
-            [Want("generations", self.role, options=(self.limit,))] if has(split, self.role, "answer") else []
-        )
+    def requests(self, split: Split) -> list[Generations | TruncatedAnswers]:
+        if not has(split, self.role, "answer"):
+            return []
+        return [Generations(self.role, self.limit), TruncatedAnswers(self.role, self.limit)]
 
-    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
-        values = [
-            agreement(truth, said)
-            for truth, said in zip(seen.truth(self.role, self.limit), seen.generations(self.role, self.limit))
-        ]
-        groups = seen.split[self.role].groups()
-        name = of_role("verbatim_memorisation", self.role, "verbmem")
-        return of_examples(name, np.array(values), groups, "more_knowledge", seen, self.role, access="text")
+    def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
+        truths = observations[TruncatedAnswers(self.role, self.limit)]
+        generations = observations[Generations(self.role, self.limit)]
+        values = np.array([rouge_f1(*pair) for pair in zip(truths, generations)])
+        name = name_with_role("verbatim_memorisation", self.role, "verbmem")
+        return measure_mean(name, values, observations, self.role, access="text")
 
 
 @audits.register(
@@ -60,27 +68,29 @@ class VerbatimMemorisation:
     taxonomy="evaluation.forgetting",
     fidelity="code",
     default=False,
-    **PAPER,
+    **_PAPER,
 )
 @dataclasses.dataclass(frozen=True)
 class KnowledgeMemorisation:
-    """ROUGE-L F1 of at most ``limit`` tokens of answer, cut at a blank line or a next question, with the true answer.
+    """ROUGE-L F1 of a short answer, cut at a blank line or a next question, with the true answer.
 
-    ``higher_is="better_utility"`` is for the questions on what was to be kept.
+    Args:
+        role: The role of the questions.
+        limit: The most tokens of an answer.
+        higher_is: ``better_utility`` for questions on what was to be retained.
     """
 
     role: str = "knowmem"
     limit: int = 32
     higher_is: Literal["more_knowledge", "better_utility"] = "more_knowledge"
 
-    def wants(self, split: Split) -> list[Want]:
-        return (
-            [Want("generations", self.role, options=(self.limit,))] if has(split, self.role, "answer") else []
-        )
+    def requests(self, split: Split) -> list[Generations]:
+        return [Generations(self.role, self.limit)] if has(split, self.role, "answer") else []
 
-    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
-        rows, said = seen.split[self.role].rows, seen.generations(self.role, self.limit)
-        values = [agreement(str(row["answer"]), STOP.split(text)[0].strip()) for row, text in zip(rows, said)]
-        groups = seen.split[self.role].groups()
-        name = of_role("knowledge_memorisation", self.role, "knowmem")
-        return of_examples(name, np.array(values), groups, self.higher_is, seen, self.role, access="text")
+    def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
+        truths = [str(row["answer"]) for row in observations.split[self.role].rows]
+        generations = observations[Generations(self.role, self.limit)]
+        answers = [_END_OF_ANSWER.split(text)[0].strip() for text in generations]
+        values = np.array([rouge_f1(*pair) for pair in zip(truths, answers)])
+        name = name_with_role("knowledge_memorisation", self.role, "knowmem")
+        return measure_mean(name, values, observations, self.role, self.higher_is, access="text")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,37 +12,41 @@ from scipy.special import gammaln
 from scipy.stats import ks_2samp
 
 from unremember.audits.measurement import NO_ORACLE, Measurement
-from unremember.audits.truth_ratio import log_ratios, preference, wanted
+from unremember.audits.truth_ratio import log_truth_ratios, truth_preference, truth_ratio_requests
 from unremember.data.split import Split
-from unremember.observe.records import Observations, Want
+from unremember.observe.kinds.token_scores import TokenScores
+from unremember.observe.records import Observations
 from unremember.registry import audits
 
 
-def ks(values: np.ndarray, others: np.ndarray) -> tuple[float, dict[str, Any]]:
-    """p of the two-sided two-sample Kolmogorov–Smirnov test, with ``log10_p``, ``statistic`` and ``saturated``.
+def ks(first: np.ndarray, second: np.ndarray) -> tuple[float, dict[str, Any]]:
+    """Test two samples for equal distributions (two-sided, Kolmogorov–Smirnov).
 
-    Saturated means that the samples are disjoint: p stands at the floor 2/C(n + m, n), whatever lies between them.
+    Returns:
+        p, and ``log10_p``, ``statistic`` and ``saturated``: whether the samples are disjoint, so that p stands at its
+        floor 2/C(n + m, n) however far apart they lie.
     """
-    found = ks_2samp(values, others)
-    p, distance = float(found.pvalue), float(found.statistic)
-    log = math.log10(p) if p > 0 else tail(len(values), len(others), distance)
-    return p, {"log10_p": log, "statistic": distance, "saturated": distance >= 1.0}
+    result = ks_2samp(first, second)
+    p, distance = float(result.pvalue), float(result.statistic)
+    log10_p = math.log10(p) if p > 0 else log10_of_tail(len(first), len(second), distance)
+    return p, {"log10_p": log10_p, "statistic": distance, "saturated": distance >= 1.0}
 
 
-def tail(n: int, m: int, distance: float) -> float:
-    """log10 p where p itself is below the smallest float.
+def log10_of_tail(n: int, m: int, distance: float) -> float:
+    """Return log10 p where p itself is below the smallest float.
 
     Disjoint samples: 2/C(n + m, n). Equal sizes: 2·C(2n, n - n·distance)/C(2n, n), the leading term of the exact sum.
     Else the leading term of the limit, 2·exp(-2·distance²·nm/(n + m)).
     """
     if n == m or distance >= 1.0:
-        far = log_choose(n + m, n - round(n * distance)) - log_choose(n + m, n)
+        exponent = log_choose(n + m, n - round(n * distance)) - log_choose(n + m, n)
     else:
-        far = -2 * distance**2 * n * m / (n + m)
-    return (math.log(2) + far) / math.log(10)
+        exponent = -2 * distance**2 * n * m / (n + m)
+    return (math.log(2) + exponent) / math.log(10)
 
 
 def log_choose(n: int, k: int) -> float:
+    """Return the natural log of the binomial coefficient C(n, k)."""
     return float(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
 
 
@@ -57,25 +62,33 @@ def log_choose(n: int, k: int) -> float:
 class ForgetQuality:
     """p-value of the Kolmogorov–Smirnov test between the truth ratios of the model and of a retrained oracle.
 
-    With several oracles it is the median p over them (the lower of two), an oracle being tested against the others:
-    no oracle is privileged, and the oracles' own values say what retraining alone gives. The test takes rows as
-    independent, which those of one subject are not, and its power grows with their number: p-values of forget sets
-    of different sizes do not compare.
+    With several oracles it is the median p over them (the lower of two). An oracle is tested against the others: no
+    oracle is privileged, and the oracles' own values show what retraining alone gives. The test takes rows as
+    independent, which those of one subject are not, and its power grows with their number: do not compare p-values of
+    forget sets of different sizes.
     """
 
     role: str = "forget"
 
-    def wants(self, split: Split) -> list[Want]:
-        return wanted(split, self.role)
+    def requests(self, split: Split) -> list[TokenScores]:
+        return truth_ratio_requests(split, self.role)
 
-    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
-        blank = Measurement("forget_quality", None, artefact=seen.artefact, data=seen.split[self.role].digest)
+    def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
+        data = observations.split[self.role].digest
+        blank = Measurement("forget_quality", None, artefact=observations.artefact, data=data)
         if not oracles:
             return dataclasses.replace(blank, reason=NO_ORACLE)
-        mine = log_ratios(seen, self.role)
-        references = [log_ratios(o, self.role) for o in oracles if o.artefact != seen.artefact] or [mine]
-        if not all(np.isfinite(values).all() for values in (mine, *references)):
+        ratios = log_truth_ratios(observations, self.role)
+        references = [
+            log_truth_ratios(oracle, self.role)
+            for oracle in oracles
+            if oracle.weights != observations.weights
+        ] or [ratios]
+        if not all(np.isfinite(values).all() for values in (ratios, *references)):
             return dataclasses.replace(blank, reason="a truth ratio is not finite")
-        tests = sorted((ks(mine, reference) for reference in references), key=lambda test: test[1]["log10_p"])
+        tests = sorted(
+            (ks(ratios, reference) for reference in references), key=lambda test: test[1]["log10_p"]
+        )
         p, extra = tests[(len(tests) - 1) // 2]
-        return dataclasses.replace(blank, value=p, n=len(mine), extra=extra, axis=preference(seen, self.role))
+        axis = truth_preference(observations, self.role)
+        return dataclasses.replace(blank, value=p, n=len(ratios), extra=extra, axis=axis)

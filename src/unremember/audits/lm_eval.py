@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
-from unremember.audits.measurement import Measurement, of_values
+from unremember.audits.measurement import Measurement, measure_mean_of_values
 from unremember.data.split import Split
-from unremember.observe.records import Observations, Want
+from unremember.observe.kinds.harness_scores import HarnessScores
+from unremember.observe.records import Observations
 from unremember.registry import audits
 
 
@@ -24,8 +26,12 @@ from unremember.registry import audits
 class LmEval:
     """Mean of a metric over the questions of an lm-eval task (``wmdp_bio``, ``mmlu`` …), by lm-eval itself.
 
-    ``higher_is="more_knowledge"`` reads it between oracle and original, as what was to be forgotten; else it is a utility.
-    ``folder`` holds tasks of your own; ``limit`` takes the first questions of each task.
+    Args:
+        task: The name of the task.
+        metric: The metric of each question.
+        folder: A folder with tasks of your own.
+        limit: Take the first questions of each task; 0 for all.
+        higher_is: ``more_knowledge`` where the questions are on what was to be forgotten.
     """
 
     task: str
@@ -34,19 +40,17 @@ class LmEval:
     limit: int = 0
     higher_is: Literal["more_knowledge", "better_utility"] = "better_utility"
 
-    def want(self) -> Want:
-        return Want("harness", self.task, self.metric, (self.folder, self.limit))
+    def request(self) -> HarnessScores:
+        """Return the one observation that the audit reads."""
+        return HarnessScores(self.task, self.metric, self.folder, self.limit)
 
-    def wants(self, split: Split) -> list[Want]:
-        return [self.want()]
+    def requests(self, split: Split) -> list[HarnessScores]:
+        return [self.request()]
 
-    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
-        values = seen.number(self.want())
-        return of_values(
-            self.task,
-            values,
-            [str(i) for i in range(len(values))],
-            self.higher_is,
-            seen,
-            f"lm-eval {self.task}",
+    def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
+        values = observations[self.request()]
+        questions = [str(i) for i in range(len(values))]
+        data = f"lm-eval {self.task}"
+        return measure_mean_of_values(
+            self.task, values, questions, observations.artefact, data, self.higher_is
         )

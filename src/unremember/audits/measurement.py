@@ -12,7 +12,7 @@ import numpy as np
 from unremember.audits.bootstrap import interval, mean_draws
 from unremember.observe.records import Observations
 
-Verdict = Literal[
+AuditVerdict = Literal[
     "undetermined",
     "uninformative",
     "indistinguishable",
@@ -21,24 +21,35 @@ Verdict = Literal[
     "control",
     "measured",
 ]
-Direction = Literal["more_knowledge", "less_knowledge", "better_utility", "harm", "neutral"]
-NO_ORACLE = "no retrained oracle to compare with"
-HIDDEN = ("per_example", "draws", "axis")
+HigherIs = Literal["more_knowledge", "less_knowledge", "better_utility", "harm", "neutral"]
+NO_ORACLE = "no retrained oracle was given, and the figure is computed from one"
+_NOT_IN_ROWS = ("per_example", "draws", "axis")
 
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
     """One figure of one artefact.
 
-    ``value`` is None where it cannot be had (``reason`` says why); ``low``/``high`` bound it at 95 %;
-    ``per_example`` float[n] is NaN where an example was skipped (``skipped`` counts reasons); ``draws`` float64[DRAWS]
-    are its bootstrap draws, paired with those of other artefacts on the same data (None: no interval can be had);
-    ``access`` is what the figure costs to obtain: text < logits < activations < weights;
-    ``controls`` holds, by name, the values of the control artefacts; ``position`` is where the value stands on the
-    axis oracle (0) → original (1); ``verdict`` says how it reads against them.
-
-    ``axis`` is the measurement that is placed in this one's stead where the value folds knowing too much and too
-    little onto one side.
+    Args:
+        name: The name of the figure.
+        value: The figure; None where it does not exist (``reason`` says why).
+        low: The lower end of its 95 % interval; ``high`` is the upper one.
+        n: The number of examples that have a value.
+        higher_is: What a higher value means.
+        access: What an auditor needs for the figure: text < logits < activations < weights.
+        artefact: The digest of the artefact.
+        data: The digest of the data, or their name.
+        skipped: The number of examples without a value, by reason.
+        per_example: float[n], NaN for an example that was skipped.
+        draws: float64[DRAWS], the bootstrap draws, paired with those of other artefacts on the same data; None where
+            no interval exists.
+        axis: The measurement that is placed between the controls in place of this one, where the value folds knowing
+            too much and too little onto one side.
+        controls: The values of the controls, by name.
+        position: Where the value stands on the axis from the oracle (0) to the original (1), with the ends
+            ``position_low`` and ``position_high`` of its interval.
+        verdict: How the value reads against the controls; ``note`` says more.
+        extra: Further figures.
     """
 
     name: str
@@ -46,7 +57,7 @@ class Measurement:
     low: float | None = None
     high: float | None = None
     n: int = 0
-    higher_is: Direction = "neutral"
+    higher_is: HigherIs = "neutral"
     access: Literal["text", "logits", "activations", "weights"] = "logits"
     artefact: str = ""
     data: str = ""
@@ -59,76 +70,89 @@ class Measurement:
     position: float | None = None
     position_low: float | None = None
     position_high: float | None = None
-    verdict: Verdict = "undetermined"
+    verdict: AuditVerdict = "undetermined"
     note: str = ""
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
-        """The measurement as a plain JSON object, without examples and draws; what is not finite is None."""
-        return {
-            f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in HIDDEN
-        }
+        """Return the measurement as a plain JSON object, without examples and draws; None for what is not finite."""
+        names = (field.name for field in dataclasses.fields(self))
+        return {name: json_value(getattr(self, name)) for name in names if name not in _NOT_IN_ROWS}
 
 
-def plain(value: Any) -> Any:
-    """``value`` as JSON has it: no NumPy number, nothing that is not finite."""
+def json_value(value: Any) -> Any:
+    """Return a value as JSON has it: plain numbers for those of NumPy, None for what is not finite."""
     if isinstance(value, Mapping):
-        return {key: plain(one) for key, one in value.items()}
+        return {key: json_value(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [json_value(entry) for entry in value]
     if isinstance(value, np.generic):
-        return plain(value.item())
+        return json_value(value.item())
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def of_role(name: str, role: str, usual: str) -> str:
-    """The name of an audit's measurement, with its role where that is not the usual one: two of a kind are told apart."""
+def name_with_role(name: str, role: str, usual: str) -> str:
+    """Return the name of a measurement, with its role where that is not the usual one."""
     return name if role == usual else f"{name} {role}"
 
 
-def of_examples(
+def measure_mean(
     name: str,
     values: np.ndarray,
-    groups: Sequence[str],
-    higher_is: Direction,
-    seen: Observations,
+    observations: Observations,
     role: str,
-    **more: Any,
+    higher_is: HigherIs = "more_knowledge",
+    **fields: Any,
 ) -> Measurement:
-    """The measurement whose value is the mean over the examples of a role that have one; a single example has no interval."""
-    return of_values(name, values, groups, higher_is, seen, seen.split[role].digest, **more)
+    """Return the measurement whose value is the mean over a role's rows.
+
+    Args:
+        values: float64[n], a value for each row; NaN for a row without one, which is skipped.
+        observations: What the values were computed from.
+        role: The role; its groups are the units of resampling.
+        fields: Further fields of the measurement.
+    """
+    rows = observations.split[role]
+    return measure_mean_of_values(
+        name, values, rows.groups(), observations.artefact, rows.digest, higher_is, **fields
+    )
 
 
-def of_values(
+def measure_mean_of_values(
     name: str,
     values: np.ndarray,
     groups: Sequence[str],
-    higher_is: Direction,
-    seen: Observations,
+    artefact: str,
     data: str,
-    **more: Any,
+    higher_is: HigherIs,
+    **fields: Any,
 ) -> Measurement:
-    """The same of values that belong to no role: ``data`` names what they were measured on."""
-    there = np.isfinite(values)
+    """Return the measurement whose value is the mean of some values, NaN skipped; a single value has no interval.
+
+    Args:
+        groups: The unit of resampling of each value.
+        artefact: The digest of the artefact.
+        data: The name or digest of what was measured on.
+    """
+    finite = np.isfinite(values)
     blank = Measurement(
         name,
         None,
-        n=int(there.sum()),
+        n=int(finite.sum()),
         higher_is=higher_is,
-        artefact=seen.artefact,
+        artefact=artefact,
         data=data,
-        skipped={} if there.all() else {"no value": int((~there).sum())},
+        skipped={} if finite.all() else {"no value": int((~finite).sum())},
         per_example=values,
-        **more,
+        **fields,
     )
-    if not there.any():
+    if not finite.any():
         return dataclasses.replace(blank, reason="no example has a finite value")
-    return with_draws(
-        blank, float(values[there].mean()), mean_draws(values, groups) if len(values) > 1 else None
-    )
+    draws = mean_draws(values, groups) if len(values) > 1 else None
+    return with_draws(blank, float(values[finite].mean()), draws)
 
 
 def with_draws(blank: Measurement, value: float, draws: np.ndarray | None) -> Measurement:
-    """The measurement with its value and, where there are draws, its interval."""
+    """Return a measurement with its value and, where there are draws, its interval."""
     low, high = interval(draws) if draws is not None else (None, None)
     return dataclasses.replace(blank, value=value, low=low, high=high, draws=draws)

@@ -1,6 +1,6 @@
 """Membership inference: forget set against holdout. One convention: a higher score is less likely a member.
 
-AUC = P(score(holdout) > score(forget)): near 1 the forget set looks trained on, the oracle's value is the target.
+AUC = P(score(holdout) > score(forget)): near 1 the forget set looks trained on. The target is the oracle's value.
 """
 
 from __future__ import annotations
@@ -8,97 +8,121 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
 from unremember.audits.bootstrap import auc, auc_draws
-from unremember.audits.measurement import NO_ORACLE, Measurement, of_role, with_draws
-from unremember.audits.probability import by_row, has
+from unremember.audits.measurement import NO_ORACLE, Measurement, name_with_role, with_draws
+from unremember.audits.probability import has, sum_by_row
 from unremember.data.split import Split
-from unremember.observe.records import Observations, Scores, Want
+from unremember.observe.kinds.gradient_norms import GradientNorms
+from unremember.observe.kinds.token_scores import TokenScores
+from unremember.observe.records import Observations, TokenRecords
 from unremember.registry import audits
 
-ROLES = ("forget", "holdout")
-"""Members and others, where nothing else is named."""
-USUAL = (0.4, 0.6)
-"""An oracle has seen neither side: where its AUC lies outside, the two sides are not of one kind."""
-SHIFT = "the oracle, which saw neither, tells {} from {} (AUC {}): the two are not of one kind, and part of the figure is that difference"
+MEMBER_ROLES = ("forget", "holdout")
+"""The roles of members and of non-members where an audit names no others."""
+SAME_KIND = (0.4, 0.6)
+"""An oracle has seen neither side: where its AUC lies outside, the two sides differ in kind."""
+_SHIFT = (
+    "the oracle, which saw neither, tells {} from {} (AUC {}): the two differ in kind, "
+    "and part of the figure is that difference"
+)
 
 
-def min_k(scores: Scores, k: float) -> np.ndarray:
-    """float64[n]: minus the mean of the max(1, ⌊k·L⌋) least likely of a text's L tokens; NaN without tokens.
+def min_k(records: TokenRecords, k: float) -> np.ndarray:
+    """Return float64[n]: minus the mean of the max(1, ⌊k·L⌋) least likely of each text's L tokens; NaN without tokens.
 
     The end-of-sequence token is not counted.
     """
-    text = np.repeat(np.arange(len(scores)), scores.lengths)
+    # 1. The text of each token, without the tokens that end a text.
+    text = np.repeat(np.arange(len(records)), records.lengths)
     last = np.zeros(len(text), dtype=bool)
-    last[scores.offsets[1:][scores.ends] - 1] = True
-    text, logprobs = text[~last], scores.logprobs[~last].astype(np.float64)
+    last[records.offsets[1:][records.ends] - 1] = True
+    text, logprobs = text[~last], records.logprobs[~last].astype(np.float64)
+
+    # 2. Rank the tokens of each text, the least likely first; NaN counts as least likely, so it reaches the score.
     order = np.lexsort((np.where(np.isnan(logprobs), -np.inf, logprobs), text))
-    lengths = np.bincount(text, minlength=len(scores))
+    lengths = np.bincount(text, minlength=len(records))
     rank = np.arange(len(text)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+
+    # 3. Minus the mean over the first ranks.
     sizes = np.maximum(1, (k * lengths).astype(np.int64))
     least = order[rank < np.repeat(sizes, lengths)]
-    return -by_row(logprobs[least], text[least], len(scores)) / sizes
+    return -sum_by_row(logprobs[least], text[least], len(records)) / sizes
+
+
+def min_k_pp(records: TokenRecords, k: float) -> np.ndarray:
+    """Return float64[n], Min-K %++: as Min-K %, of (log p - μ)/σ, the moments of log p(v) under p (σ² at least 1e-6)."""
+    mean, variance = np.asarray(records.moments, dtype=np.float64).T
+    standardised = (records.logprobs - mean) / np.sqrt(np.maximum(variance, 1e-6))
+    return min_k(dataclasses.replace(records, logprobs=standardised), k)
 
 
 def zlib_size(text: str) -> int:
-    """Bytes of the text after zlib compression at its default level."""
+    """Return the bytes of a text after zlib compression at its default level."""
     return len(zlib.compress(text.encode()))
 
 
-def true_positives(members: np.ndarray, others: np.ndarray) -> float:
-    """The largest share of members caught while at most 1 % of the others are."""
-    return float((members < np.sort(others)[len(others) // 100]).mean())
+def true_positives(members: np.ndarray, holdout: np.ndarray) -> float:
+    """Return the largest share of members caught while at most 1 % of the holdout is."""
+    return float((members < np.sort(holdout)[len(holdout) // 100]).mean())
 
 
-def attack(
-    name: str, seen: Observations, members: np.ndarray, others: np.ndarray, *, roles: tuple[str, str] = ROLES
+def measure_membership(
+    name: str,
+    observations: Observations,
+    members: np.ndarray,
+    holdout: np.ndarray,
+    *,
+    roles: tuple[str, str] = MEMBER_ROLES,
 ) -> Measurement:
-    """AUC of the scores of members and others (the rows of ``roles``), with its interval and the rate at 1 % false positives.
+    """Measure how well scores tell members from non-members: the AUC, its interval, and the rate at 1 % false positives.
 
-    A score of infinity is a score: a token of probability 0 is as unlikely a member as there can be.
+    A score of infinity is a score: a token of probability 0 is as unlikely a member as can be.
+
+    Args:
+        members: float64[n], the scores of the rows of ``roles[0]``; NaN is skipped.
+        holdout: float64[m], those of the rows of ``roles[1]``.
     """
-    kept, held = ~np.isnan(members), ~np.isnan(others)
-    missing = int((~kept).sum() + (~held).sum())
+    scored_members, scored_holdout = ~np.isnan(members), ~np.isnan(holdout)
+    missing = int((~scored_members).sum() + (~scored_holdout).sum())
     blank = Measurement(
         name,
         None,
-        n=int(kept.sum() + held.sum()),
+        n=int(scored_members.sum() + scored_holdout.sum()),
         higher_is="more_knowledge",
-        artefact=seen.artefact,
-        data=seen.split.digest,
+        artefact=observations.artefact,
+        data=observations.split.digest,
         skipped={"no value": missing} if missing else {},
     )
-    if not kept.any() or not held.any():
+    if not scored_members.any() or not scored_holdout.any():
         return dataclasses.replace(blank, reason=f"no membership score in the roles {' or '.join(roles)}")
     draws = None
-    if min(len(members), len(others)) > 1:
-        draws = auc_draws(others, members, seen.split[roles[1]].groups(), seen.split[roles[0]].groups())
+    if min(len(members), len(holdout)) > 1:
+        member_groups, holdout_groups = (observations.split[role].groups() for role in roles)
+        draws = auc_draws(holdout, members, holdout_groups, member_groups)
     extra = {
-        "tpr_at_1_fpr": true_positives(members[kept], others[held]),
-        "n_forget": int(kept.sum()),
-        "n_holdout": int(held.sum()),
+        "tpr_at_1_fpr": true_positives(members[scored_members], holdout[scored_holdout]),
+        "n_forget": int(scored_members.sum()),
+        "n_holdout": int(scored_holdout.sum()),
     }
-    return dataclasses.replace(with_draws(blank, auc(others[held], members[kept]), draws), extra=extra)
+    area = auc(holdout[scored_holdout], members[scored_members])
+    return dataclasses.replace(with_draws(blank, area, draws), extra=extra)
 
 
-def min_k_pp(scores: Scores, k: float) -> np.ndarray:
-    """float64[n]: Min-K %++: as Min-K %, of (log p - μ)/σ, μ and σ² the moments of log p(v) under p (σ² at least 1e-6)."""
-    mean, variance = np.asarray(scores.moments, dtype=np.float64).T
-    return min_k(
-        dataclasses.replace(scores, logprobs=(scores.logprobs - mean) / np.sqrt(np.maximum(variance, 1e-6))),
-        k,
-    )
+def membership_requests(
+    split: Split, roles: tuple[str, str] = MEMBER_ROLES, moments: bool = False
+) -> list[TokenScores]:
+    """Return the token scores of both roles; none where a role has no answers."""
+    if not all(has(split, role, "answer") for role in roles):
+        return []
+    return [TokenScores(role, moments=moments) for role in roles]
 
 
-def wanted(
-    split: Split,
-    kind: Literal["scores", "moments", "gradient_norms"] = "scores",
-    roles: tuple[str, str] = ROLES,
-) -> list[Want]:
-    return [Want(kind, role) for role in roles] if all(has(split, role, "answer") for role in roles) else []
+def reference_oracles(observations: Observations, oracles: Sequence[Observations]) -> list[Observations]:
+    """Return the oracles that are not the model itself; the model where there is no other."""
+    return [oracle for oracle in oracles if oracle.weights != observations.weights] or [observations]
 
 
 @audits.register(
@@ -113,11 +137,12 @@ def wanted(
 class MembershipLoss:
     """AUC of the loss attack between forget set and holdout."""
 
-    def wants(self, split: Split) -> list[Want]:
-        return wanted(split)
+    def requests(self, split: Split) -> list[TokenScores]:
+        return membership_requests(split)
 
-    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
-        return attack("membership_loss", seen, seen.scores("forget").loss, seen.scores("holdout").loss)
+    def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
+        members, holdout = (observations[TokenScores(role)].loss for role in MEMBER_ROLES)
+        return measure_membership("membership_loss", observations, members, holdout)
 
 
 @audits.register(
@@ -132,15 +157,14 @@ class MembershipLoss:
 class MembershipZlib:
     """AUC of the loss over the compressed size of the answer."""
 
-    def wants(self, split: Split) -> list[Want]:
-        return wanted(split)
+    def requests(self, split: Split) -> list[TokenScores]:
+        return membership_requests(split)
 
-    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
-        found = [
-            scores.loss / np.array([zlib_size(text) for text in scores.texts])
-            for scores in (seen.scores("forget"), seen.scores("holdout"))
-        ]
-        return attack("membership_zlib", seen, *found)
+    def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
+        sides = [observations[TokenScores(role)] for role in MEMBER_ROLES]
+        sizes = [np.array([zlib_size(text) for text in records.texts]) for records in sides]
+        members, holdout = (records.loss / size for records, size in zip(sides, sizes))
+        return measure_membership("membership_zlib", observations, members, holdout)
 
 
 @audits.register(
@@ -153,21 +177,26 @@ class MembershipZlib:
 )
 @dataclasses.dataclass(frozen=True)
 class MembershipMinK:
-    """AUC of the Min-K % attack: the mean of the share ``k`` least likely tokens. ``members`` and ``others`` are its roles."""
+    """AUC of the Min-K % attack: the mean of the share ``k`` of least likely tokens.
+
+    Args:
+        k: The share of tokens.
+        members: The role of the members.
+        others: The role of the non-members.
+    """
 
     k: float = 0.4
     members: str = "forget"
     others: str = "holdout"
 
-    def wants(self, split: Split) -> list[Want]:
-        return wanted(split, roles=(self.members, self.others))
+    def requests(self, split: Split) -> list[TokenScores]:
+        return membership_requests(split, (self.members, self.others))
 
-    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
+    def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
         roles = (self.members, self.others)
-        found = [min_k(seen.scores(role), self.k) for role in roles]
-        return attack(
-            of_role("membership_mink", self.members, "forget"), seen, found[0], found[1], roles=roles
-        )
+        members, holdout = (min_k(observations[TokenScores(role)], self.k) for role in roles)
+        name = name_with_role("membership_mink", self.members, "forget")
+        return measure_membership(name, observations, members, holdout, roles=roles)
 
 
 @audits.register(
@@ -181,20 +210,17 @@ class MembershipMinK:
 )
 @dataclasses.dataclass(frozen=True)
 class MembershipMinKPP:
-    """AUC of the Min-K %++ attack: the least likely tokens, each beside what its distribution makes of any token."""
+    """AUC of the Min-K %++ attack: the least likely tokens, each relative to what its distribution expects of any token."""
 
     k: float = 0.4
 
-    def wants(self, split: Split) -> list[Want]:
-        return wanted(split, "moments")
+    def requests(self, split: Split) -> list[TokenScores]:
+        return membership_requests(split, moments=True)
 
-    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
-        return attack(
-            "membership_minkpp",
-            seen,
-            min_k_pp(seen.moments("forget"), self.k),
-            min_k_pp(seen.moments("holdout"), self.k),
-        )
+    def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
+        sides = [observations[TokenScores(role, moments=True)] for role in MEMBER_ROLES]
+        members, holdout = (min_k_pp(records, self.k) for records in sides)
+        return measure_membership("membership_minkpp", observations, members, holdout)
 
 
 @audits.register(
@@ -210,12 +236,13 @@ class MembershipMinKPP:
 class MembershipGradNorm:
     """AUC of the gradient's size: the mean over the weight tensors of the 2-norm of each answer's gradient."""
 
-    def wants(self, split: Split) -> list[Want]:
-        return wanted(split, "gradient_norms")
+    def requests(self, split: Split) -> list[GradientNorms]:
+        return [GradientNorms(role) for role in MEMBER_ROLES] if membership_requests(split) else []
 
-    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
-        found = [seen.number(want) for want in self.wants(seen.split)]
-        return dataclasses.replace(attack("membership_gradnorm", seen, *found), access="weights")
+    def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
+        members, holdout = (observations[GradientNorms(role)] for role in MEMBER_ROLES)
+        measurement = measure_membership("membership_gradnorm", observations, members, holdout)
+        return dataclasses.replace(measurement, access="weights")
 
 
 @audits.register(
@@ -229,30 +256,25 @@ class MembershipGradNorm:
 )
 @dataclasses.dataclass(frozen=True)
 class MembershipReference:
-    """AUC of the loss beyond that of a reference that never saw the forget set: the oracles, or the others of them.
+    """AUC of the loss minus that of a reference that never saw the forget set: the mean over the oracles.
 
-    An oracle that has no other to be compared with stands at ½ by construction.
+    An oracle is compared with the others; one that has no other stands at ½ by construction.
     """
 
-    def wants(self, split: Split) -> list[Want]:
-        return wanted(split)
+    def requests(self, split: Split) -> list[TokenScores]:
+        return membership_requests(split)
 
-    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
+    def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
+        name = "membership_reference"
         if not oracles:
-            blank = Measurement(
-                "membership_reference", None, higher_is="more_knowledge", artefact=seen.artefact
-            )
-            return dataclasses.replace(blank, data=seen.split.digest, reason=NO_ORACLE)
-        found = [
-            seen.scores(role).loss - np.mean([o.scores(role).loss for o in others(seen, oracles)], axis=0)
-            for role in ("forget", "holdout")
-        ]
-        return attack("membership_reference", seen, *found)
-
-
-def others(seen: Observations, oracles: Sequence[Observations]) -> list[Observations]:
-    """The oracles that are not the model itself; itself where there is no other."""
-    return [o for o in oracles if o.artefact != seen.artefact] or [seen]
+            blank = Measurement(name, None, higher_is="more_knowledge", artefact=observations.artefact)
+            return dataclasses.replace(blank, data=observations.split.digest, reason=NO_ORACLE)
+        references = reference_oracles(observations, oracles)
+        excess = []
+        for role in MEMBER_ROLES:
+            reference = np.mean([oracle[TokenScores(role)].loss for oracle in references], axis=0)
+            excess.append(observations[TokenScores(role)].loss - reference)
+        return measure_membership(name, observations, *excess)
 
 
 @audits.register(
@@ -268,45 +290,56 @@ def others(seen: Observations, oracles: Sequence[Observations]) -> list[Observat
 class PrivLeak:
     """100 · (a - a_oracle) / a_oracle, a = 1 - AUC of the Min-K % attack: below 0 still a member, above 0 over-unlearned.
 
-    Read against the mean of the oracles, never against an assumed ½; without an oracle there is no value. The note says where the
-    oracles tell ``members`` from ``others``, whom they have never seen either: their kinds differ.
+    It is computed from the mean of the oracles, never from an assumed ½; without an oracle there is no value. A note
+    says where the oracles tell members from non-members, of which they saw neither: the two differ in kind.
+
+    Args:
+        k: The share of tokens.
+        members: The role of the members.
+        others: The role of the non-members.
     """
 
     k: float = 0.4
     members: str = "forget"
     others: str = "holdout"
 
-    def wants(self, split: Split) -> list[Want]:
-        return wanted(split, roles=(self.members, self.others))
+    def requests(self, split: Split) -> list[TokenScores]:
+        return membership_requests(split, (self.members, self.others))
 
-    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
-        audit, name = (
-            MembershipMinK(self.k, self.members, self.others),
-            of_role("privleak", self.members, "forget"),
-        )
-        mine, *retrained = (audit.measure(one, []) for one in (seen, *others(seen, oracles)))
+    def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
+        # 1. The AUC of the model and of each oracle.
+        attack = MembershipMinK(self.k, self.members, self.others)
+        references = reference_oracles(observations, oracles)
+        attacks = [attack.measure(artefact, []) for artefact in (observations, *references)]
         blank = dataclasses.replace(
-            mine, name=name, value=None, low=None, high=None, draws=None, higher_is="less_knowledge"
+            attacks[0],
+            name=name_with_role("privleak", self.members, "forget"),
+            value=None,
+            low=None,
+            high=None,
+            draws=None,
+            higher_is="less_knowledge",
         )
-        values = [m.value for m in (mine, *retrained)]
+        values = [measurement.value for measurement in attacks]
         if not oracles or None in values:
-            return dataclasses.replace(
-                blank, reason=NO_ORACLE if not oracles else mine.reason or "an oracle has no membership score"
-            )
+            missing = attacks[0].reason or "an oracle has no membership score"
+            return dataclasses.replace(blank, reason=missing if oracles else NO_ORACLE)
+
+        # 2. Note oracles that tell the two sides apart.
         areas = np.array(values, dtype=np.float64)
-        shifted = [f"{area:.2f}" for area in areas[1:] if not USUAL[0] <= area <= USUAL[1]]
-        blank = dataclasses.replace(
-            blank, note=SHIFT.format(self.members, self.others, ", ".join(shifted)) if shifted else ""
-        )
-        draws = (
-            None
-            if any(m.draws is None for m in (mine, *retrained))
-            else [np.asarray(m.draws) for m in (mine, *retrained)]
-        )
-        return with_draws(blank, float(leak(areas)), None if draws is None else leak(np.array(draws)))
+        shifted = [f"{area:.2f}" for area in areas[1:] if not SAME_KIND[0] <= area <= SAME_KIND[1]]
+        if shifted:
+            blank = dataclasses.replace(
+                blank, note=_SHIFT.format(self.members, self.others, ", ".join(shifted))
+            )
+
+        # 3. The value and its draws, by the same formula.
+        draws = [measurement.draws for measurement in attacks if measurement.draws is not None]
+        leaks = privleak(np.array(draws)) if len(draws) == len(attacks) else None
+        return with_draws(blank, float(privleak(areas)), leaks)
 
 
-def leak(areas: np.ndarray) -> np.ndarray:
-    """PrivLeak of the AUCs [1 + oracles, …]: the model's first."""
+def privleak(areas: np.ndarray) -> np.ndarray:
+    """Return PrivLeak of the AUCs [1 + oracles, …]: the model's comes first."""
     of_model, of_oracles = 1 - areas[0], np.mean(1 - areas[1:], axis=0)
     return 100 * (of_model - of_oracles) / (of_oracles + 1e-10)

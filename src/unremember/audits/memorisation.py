@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
-from unremember.audits.measurement import Measurement, of_examples
+from unremember.audits.measurement import Measurement, measure_mean
 from unremember.audits.probability import has
 from unremember.data.split import Split
-from unremember.observe.records import Observations, Scores, Want
+from unremember.observe.kinds.token_scores import TokenScores
+from unremember.observe.records import Observations, TokenRecords
 from unremember.registry import audits
 
 Compat = Literal["", "openunlearning"]
 
 
-def counted(scores: Scores, i: int, compat: str) -> np.ndarray:
-    """bool[L]: which tokens of text i were the greedy choice, without the end token.
+def greedy_matches(records: TokenRecords, compat: str) -> list[np.ndarray]:
+    """Return for each text bool[L]: which of its tokens are the greedy choice, without the end token.
 
     ``compat="openunlearning"`` drops the last token whatever it is.
     """
-    matches = scores.tokens(i)[1]
-    return matches[:-1] if compat == "openunlearning" or scores.ends[i] else matches
+    matches = [records.tokens(i)[1] for i in range(len(records))]
+    dropped = [compat == "openunlearning" or ends for ends in records.ends]
+    return [hits[:-1] if drop else hits for hits, drop in zip(matches, dropped)]
 
 
 def strength(matches: np.ndarray, compat: str = "") -> float:
-    """1 - k/n, k the shortest prefix after which every token is the greedy choice; NaN without tokens."""
+    """Return 1 - k/n, k the shortest prefix after which every token is the greedy choice; NaN without tokens."""
     if not len(matches):
         return float("nan")
     wrong = np.flatnonzero(~matches)
@@ -44,22 +47,23 @@ def strength(matches: np.ndarray, compat: str = "") -> float:
 )
 @dataclasses.dataclass(frozen=True)
 class ExtractionStrength:
-    """Share of the answer that is extracted greedily once the shortest sufficient prefix is given."""
+    """Share of the answer that greedy decoding extracts once the shortest sufficient prefix is given.
+
+    Args:
+        role: The role whose answers are extracted.
+        compat: ``openunlearning`` counts as that package does.
+    """
 
     role: str = "forget"
     compat: Compat = ""
 
-    def wants(self, split: Split) -> list[Want]:
-        return [Want("scores", self.role)] if has(split, self.role, "answer") else []
+    def requests(self, split: Split) -> list[TokenScores]:
+        return [TokenScores(self.role)] if has(split, self.role, "answer") else []
 
-    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
-        scores = seen.scores(self.role)
-        values = np.array(
-            [strength(counted(scores, i, self.compat), self.compat) for i in range(len(scores))]
-        )
-        return of_examples(
-            "extraction_strength", values, seen.split[self.role].groups(), "more_knowledge", seen, self.role
-        )
+    def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
+        matches = greedy_matches(observations[TokenScores(self.role)], self.compat)
+        values = np.array([strength(hits, self.compat) for hits in matches])
+        return measure_mean("extraction_strength", values, observations, self.role)
 
 
 @audits.register(
@@ -72,18 +76,20 @@ class ExtractionStrength:
 )
 @dataclasses.dataclass(frozen=True)
 class ExactMemorisation:
-    """Share of the answer's tokens that are the greedy choice under teacher forcing."""
+    """Share of the answer's tokens that are the greedy choice under teacher forcing.
+
+    Args:
+        role: The role whose answers are read.
+        compat: ``openunlearning`` counts as that package does.
+    """
 
     role: str = "forget"
     compat: Compat = ""
 
-    def wants(self, split: Split) -> list[Want]:
-        return [Want("scores", self.role)] if has(split, self.role, "answer") else []
+    def requests(self, split: Split) -> list[TokenScores]:
+        return [TokenScores(self.role)] if has(split, self.role, "answer") else []
 
-    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
-        scores = seen.scores(self.role)
-        tokens = [counted(scores, i, self.compat) for i in range(len(scores))]
-        values = np.array([found.mean() if len(found) else np.nan for found in tokens])
-        return of_examples(
-            "exact_memorisation", values, seen.split[self.role].groups(), "more_knowledge", seen, self.role
-        )
+    def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
+        matches = greedy_matches(observations[TokenScores(self.role)], self.compat)
+        values = np.array([hits.mean() if len(hits) else np.nan for hits in matches])
+        return measure_mean("exact_memorisation", values, observations, self.role)

@@ -3,45 +3,49 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from unremember.audits.measurement import Measurement, of_examples
+from unremember.audits.measurement import Measurement, measure_mean
 from unremember.data.split import Split, value_of
-from unremember.observe.records import Observations, Want
+from unremember.observe.kinds.token_scores import TokenScores
+from unremember.observe.records import Observations
 from unremember.registry import audits
 
 
 def has(split: Split, role: str, column: str) -> bool:
-    """Whether ``role`` has ``column``: a text, or a list (or array) of texts, that is not empty.
+    """Return whether a role has a column: a text, or a list (or array) of texts, that is not empty.
 
     One row that has it is enough: rows that lack it are then an error or a skipped example, not a silent change of
     what is measured.
     """
-    return role in split and any(given(value_of(row, column)) for row in split[role].rows)
+    return role in split and any(not_empty(value_of(row, column)) for row in split[role].rows)
 
 
-def given(value: Any) -> bool:
+def not_empty(value: Any) -> bool:
+    """Return whether a value has a length above 0."""
     return hasattr(value, "__len__") and len(value) > 0
 
 
-def by_row(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
-    """float64[n]: the sum over the texts of each row; NaN for a row without any."""
+def sum_by_row(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
+    """Return float64[n], the sum over the texts of each row; NaN for a row without any."""
     return np.where(np.bincount(rows, minlength=n) > 0, np.bincount(rows, values, n), np.nan)
 
 
-def probabilities(seen: Observations, role: str) -> np.ndarray:
-    """float64[n]: exp(-mean loss) of the answer; over the options' sum where rows have options but no paraphrase."""
-    true = np.exp(-seen.scores(role).loss)
-    if not options(seen.split, role):
-        return true
-    wrong = seen.scores(role, "perturbed_answers")
-    return true / (true + by_row(np.exp(-wrong.loss), wrong.rows, len(true)) + 1e-10)
-
-
-def options(split: Split, role: str) -> bool:
+def has_options(split: Split, role: str) -> bool:
+    """Return whether a role's rows have wrong answers to choose from: perturbed answers, but no paraphrase."""
     return has(split, role, "perturbed_answers") and not has(split, role, "paraphrased_answer")
+
+
+def probabilities(observations: Observations, role: str) -> np.ndarray:
+    """Return float64[n], exp(-mean loss) of each answer; as a share of all options where rows have options."""
+    true = np.exp(-observations[TokenScores(role)].loss)
+    if not has_options(observations.split, role):
+        return true
+    wrong = observations[TokenScores(role, "perturbed_answers")]
+    return true / (true + sum_by_row(np.exp(-wrong.loss), wrong.rows, len(true)) + 1e-10)
 
 
 @audits.register(
@@ -54,18 +58,15 @@ def options(split: Split, role: str) -> bool:
 )
 @dataclasses.dataclass(frozen=True)
 class Probability:
-    """Mean per-token probability of the true answer on a role."""
+    """Mean probability per token of the true answers of a role."""
 
     role: str = "forget"
 
-    def wants(self, split: Split) -> list[Want]:
+    def requests(self, split: Split) -> list[TokenScores]:
         if not has(split, self.role, "answer"):
             return []
-        wrong = [Want("scores", self.role, "perturbed_answers")] if options(split, self.role) else []
-        return [Want("scores", self.role), *wrong]
+        options = [TokenScores(self.role, "perturbed_answers")] if has_options(split, self.role) else []
+        return [TokenScores(self.role), *options]
 
-    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
-        values = probabilities(seen, self.role)
-        return of_examples(
-            "probability", values, seen.split[self.role].groups(), "more_knowledge", seen, self.role
-        )
+    def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
+        return measure_mean("probability", probabilities(observations, self.role), observations, self.role)

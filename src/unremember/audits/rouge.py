@@ -4,46 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 
-from unremember.audits.measurement import Measurement, of_examples
+from unremember.audits.measurement import Measurement, measure_mean
 from unremember.audits.probability import has
 from unremember.data.split import Split, value_of
-from unremember.observe.records import Observations, Want
+from unremember.observe.kinds.generations import Generations
+from unremember.observe.records import Observations
 from unremember.registry import audits
 
 
 @cache
-def scorer(stems: bool) -> Any:
+def rouge_scorer(stems: bool) -> Any:
+    """Return the scorer of ROUGE-L, with or without Porter stemming."""
     from rouge_score.rouge_scorer import RougeScorer
 
     return RougeScorer(["rougeL"], use_stemmer=stems)
 
 
-def worded(truth: str) -> bool:
-    """Whether the truth has a word of Latin letters or digits: the scorer sees no other."""
-    return bool(re.search("[a-z0-9]", truth.lower()))
+def has_words(text: str) -> bool:
+    """Return whether a text has a word of Latin letters or digits: the scorer recognises no other."""
+    return bool(re.search("[a-z0-9]", text.lower()))
 
 
 @lru_cache(2**16)
-def recall(truth: str, said: str) -> float:
-    """ROUGE-L recall with Porter stemming; NaN where the truth has no word of Latin letters or digits to be recalled."""
-    if not worded(truth):
+def recall(truth: str, generation: str) -> float:
+    """Return ROUGE-L recall with Porter stemming; NaN where the truth has no word that could be recalled."""
+    if not has_words(truth):
         return float("nan")
-    return 1.0 if truth == said else float(scorer(True).score(truth, said)["rougeL"].recall)
+    return 1.0 if truth == generation else float(rouge_scorer(True).score(truth, generation)["rougeL"].recall)
 
 
-def recalls(seen: Observations, role: str) -> np.ndarray:
-    """float64[n]: ROUGE-L recall of each generation."""
-    return np.array(
-        [
-            recall(str(value_of(row, "answer")), said)
-            for row, said in zip(seen.split[role].rows, seen.generations(role))
-        ]
-    )
+def recalls(observations: Observations, role: str) -> np.ndarray:
+    """Return float64[n], the ROUGE-L recall of each generation of a role."""
+    answers = [str(value_of(row, "answer")) for row in observations.split[role].rows]
+    return np.array([recall(*pair) for pair in zip(answers, observations[Generations(role)])])
 
 
 @audits.register(
@@ -60,11 +59,9 @@ class Rouge:
 
     role: str = "forget"
 
-    def wants(self, split: Split) -> list[Want]:
-        return [Want("generations", self.role)] if has(split, self.role, "answer") else []
+    def requests(self, split: Split) -> list[Generations]:
+        return [Generations(self.role)] if has(split, self.role, "answer") else []
 
-    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
-        groups = seen.split[self.role].groups()
-        return of_examples(
-            "rouge", recalls(seen, self.role), groups, "more_knowledge", seen, self.role, access="text"
-        )
+    def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
+        values = recalls(observations, self.role)
+        return measure_mean("rouge", values, observations, self.role, access="text")

@@ -1,73 +1,86 @@
-"""Truth ratio: how likely wrong answers are beside a right one."""
+"""Truth ratio: the probability of wrong answers over that of a right one."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
-from unremember.audits.measurement import Measurement, of_examples
-from unremember.audits.probability import by_row, has
+from unremember.audits.measurement import Measurement, measure_mean
+from unremember.audits.probability import has, sum_by_row
 from unremember.data.split import Split
-from unremember.observe.records import Observations, Want
+from unremember.observe.kinds.token_scores import TokenScores
+from unremember.observe.records import Observations
 from unremember.registry import audits
 
-TINY = 1e-10
+_EPSILON = 1e-10
 
 
-def correct(split: Split, role: str) -> str:
-    """The column of the right answer: the paraphrase where rows have one, else the answer itself."""
+def right_column(split: Split, role: str) -> str:
+    """Return the column of the right answer: the paraphrase where rows have one, else the answer itself."""
     return "paraphrased_answer" if has(split, role, "paraphrased_answer") else "answer"
 
 
-def wanted(split: Split, role: str) -> list[Want]:
+def truth_ratio_requests(split: Split, role: str) -> list[TokenScores]:
+    """Return the observations of a truth ratio; none where the rows have no wrong answers."""
     if not has(split, role, "perturbed_answers"):
         return []
-    return [Want("scores", role, correct(split, role)), Want("scores", role, "perturbed_answers")]
+    return [TokenScores(role, right_column(split, role)), TokenScores(role, "perturbed_answers")]
 
 
 def mean_by_row(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
-    """float64[n]: the mean over the texts of each row; NaN for a row without any."""
-    return by_row(values, rows, n) / np.maximum(1, np.bincount(rows, minlength=n))
+    """Return float64[n], the mean over the texts of each row; NaN for a row without any."""
+    return sum_by_row(values, rows, n) / np.maximum(1, np.bincount(rows, minlength=n))
 
 
-def ratio(
+def truth_ratio(
     right_loss: np.ndarray, wrong_loss: np.ndarray, rows: np.ndarray, mean: str = "geometric"
 ) -> np.ndarray:
-    """float64[n]: mean probability of the wrong answers over that of the right one, in nats of mean loss."""
+    """Return float64[n], the mean probability of each row's wrong answers over that of its right one.
+
+    Args:
+        right_loss: float64[n], the mean loss of each right answer, in nats.
+        wrong_loss: float64[m], that of each wrong answer.
+        rows: int64[m], the row of each wrong answer.
+        mean: ``geometric`` averages the losses of the wrong answers, anything else their probabilities.
+    """
     if mean == "geometric":
         wrong = np.exp(-mean_by_row(wrong_loss, rows, len(right_loss)))
     else:
         wrong = mean_by_row(np.exp(-wrong_loss), rows, len(right_loss))
-    return wrong / (np.exp(-right_loss) + TINY)
+    return wrong / (np.exp(-right_loss) + _EPSILON)
 
 
-def ratios(seen: Observations, role: str, mean: str = "geometric") -> np.ndarray:
-    """float64[n]: the truth ratio of each row of a role."""
-    wrong = seen.scores(role, "perturbed_answers")
-    return ratio(seen.scores(role, correct(seen.split, role)).loss, wrong.loss, wrong.rows, mean)
+def truth_ratios(observations: Observations, role: str, mean: str = "geometric") -> np.ndarray:
+    """Return float64[n], the truth ratio of each row of a role."""
+    right = observations[TokenScores(role, right_column(observations.split, role))]
+    wrong = observations[TokenScores(role, "perturbed_answers")]
+    return truth_ratio(right.loss, wrong.loss, wrong.rows, mean)
 
 
-def log_ratios(seen: Observations, role: str) -> np.ndarray:
-    """float64[n]: log of the (geometric) truth ratio of each row, exact where both probabilities vanish."""
-    wrong = seen.scores(role, "perturbed_answers")
-    right_loss = seen.scores(role, correct(seen.split, role)).loss
-    return right_loss - mean_by_row(wrong.loss, wrong.rows, len(right_loss))
+def log_truth_ratios(observations: Observations, role: str) -> np.ndarray:
+    """Return float64[n], the log of each (geometric) truth ratio, exact where both probabilities vanish."""
+    right = observations[TokenScores(role, right_column(observations.split, role))]
+    wrong = observations[TokenScores(role, "perturbed_answers")]
+    return right.loss - mean_by_row(wrong.loss, wrong.rows, len(right.loss))
 
 
-def preference(seen: Observations, role: str) -> Measurement:
-    """Mean of 1/(1 + R): how far the right answer is preferred, near 1 knowledge, ½ none, near 0 avoidance."""
-    values = (1 - np.tanh(log_ratios(seen, role) / 2)) / 2
-    return of_examples("truth_preference", values, seen.split[role].groups(), "more_knowledge", seen, role)
+def truth_preference(observations: Observations, role: str) -> Measurement:
+    """Measure the mean of 1/(1 + R), how far the right answer is preferred: near 1 known, ½ unknown, near 0 avoided."""
+    values = (1 - np.tanh(log_truth_ratios(observations, role) / 2)) / 2
+    return measure_mean("truth_preference", values, observations, role)
 
 
-def closer_to_1(values: np.ndarray) -> np.ndarray:
-    return np.minimum(values, 1 / (values + TINY))
+def closer_to_1(ratios: np.ndarray) -> np.ndarray:
+    """Return min(R, 1/R): 1 where right and wrong answers are equally likely."""
+    return np.minimum(ratios, 1 / (ratios + _EPSILON))
 
 
-def true_better(values: np.ndarray) -> np.ndarray:
-    return np.maximum(0, 1 - values)
+def true_better(ratios: np.ndarray) -> np.ndarray:
+    """Return max(0, 1 - R): near 1 where the right answer is far likelier."""
+    return np.maximum(0, 1 - ratios)
 
 
 @audits.register(
@@ -83,24 +96,20 @@ class TruthRatio:
     """Mean of min(R, 1/R) over the forget set (R: wrong over right answers); near 1 where the truth is not preferred.
 
     The target is the oracle's value, not 1. Near 0 the truth is known or avoided: position and verdict are read from
-    the mean of 1/(1 + R), which tells the two apart. ``mean`` averages the wrong answers' losses (geometric) or
-    probabilities.
+    the mean of 1/(1 + R), which tells the two apart.
+
+    Args:
+        role: The role that is measured.
+        mean: Whether to average the losses of the wrong answers (geometric) or their probabilities (arithmetic).
     """
 
     role: str = "forget"
     mean: Literal["geometric", "arithmetic"] = "geometric"
 
-    def wants(self, split: Split) -> list[Want]:
-        return wanted(split, self.role)
+    def requests(self, split: Split) -> list[TokenScores]:
+        return truth_ratio_requests(split, self.role)
 
-    def measure(self, seen: Observations, oracles: list[Observations]) -> Measurement:
-        values = closer_to_1(ratios(seen, self.role, self.mean))
-        return of_examples(
-            "truth_ratio",
-            values,
-            seen.split[self.role].groups(),
-            "less_knowledge",
-            seen,
-            self.role,
-            axis=preference(seen, self.role),
-        )
+    def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
+        values = closer_to_1(truth_ratios(observations, self.role, self.mean))
+        axis = truth_preference(observations, self.role)
+        return measure_mean("truth_ratio", values, observations, self.role, "less_knowledge", axis=axis)

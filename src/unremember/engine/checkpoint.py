@@ -18,62 +18,65 @@ from unremember.errors import RunError
 from unremember.files import disk_errors
 
 
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one flat dict with ``/`` between the keys."""
+def flatten_tree(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested dicts as one flat dict with ``/`` between the keys."""
     if not isinstance(tree, dict):
         return {prefix: tree}
-    return {
-        k: v
-        for key, value in tree.items()
-        for k, v in flatten(value, f"{prefix}/{key}" if prefix else str(key)).items()
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten_tree(value, f"{prefix}/{key}" if prefix else str(key))
+    return flat
+
+
+def save_checkpoint(folder: Path, tree: dict[str, Any], position: int) -> None:
+    """Write nested dicts of tensors and numbers to ``<folder>/<position>``, then delete older checkpoints."""
+    flat = flatten_tree(tree)
+    tensors = {
+        key: value.detach().clone().contiguous() for key, value in flat.items() if isinstance(value, Tensor)
     }
-
-
-def save(folder: Path, tree: dict[str, Any], position: int) -> None:
-    """Save nested dicts of tensors and numbers as ``<folder>/<position>``, then drop the older ones."""
-    flat = flatten(tree)
-    tensors = {k: v.detach().clone().contiguous() for k, v in flat.items() if isinstance(v, Tensor)}
-    numbers = {k: v for k, v in flat.items() if not isinstance(v, Tensor)}
-    done, partial = folder / f"{position:09d}", folder / f"{position:09d}.partial"
-    with disk_errors(done):
+    numbers = {key: value for key, value in flat.items() if not isinstance(value, Tensor)}
+    complete, partial = folder / f"{position:09d}", folder / f"{position:09d}.partial"
+    with disk_errors(complete):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         save_file(tensors, partial / "state.safetensors")
         (partial / "state.json").write_text(json.dumps(numbers), encoding="utf-8")
-        if done.exists():
-            shutil.rmtree(done)
-        os.replace(partial, done)
+        if complete.exists():
+            shutil.rmtree(complete)
+        os.replace(partial, complete)
     for old in folder.iterdir():
-        if old != done:
+        if old != complete:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def latest(folder: Path) -> dict[str, Any] | None:
-    """The newest whole checkpoint as a flat dict, or None."""
-    done = sorted(p for p in folder.glob("*") if p.suffix != ".partial") if folder.exists() else []
-    if not done:
+def latest_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Return the newest whole checkpoint as a flat dict, or None. Raises RunError where it cannot be read."""
+    complete = sorted(p for p in folder.glob("*") if p.suffix != ".partial") if folder.exists() else []
+    if not complete:
         return None
     try:
         return {
-            **json.loads((done[-1] / "state.json").read_text()),
-            **load_file(done[-1] / "state.safetensors"),
+            **json.loads((complete[-1] / "state.json").read_text()),
+            **load_file(complete[-1] / "state.safetensors"),
         }
     except (OSError, ValueError, SafetensorError) as error:
         raise RunError(
-            f"checkpoint {done[-1]} is corrupt ({error}): delete that folder and run the same command"
+            f"checkpoint {complete[-1]} is corrupt ({error}): delete that folder and run the same command"
         ) from error
 
 
-def under(flat: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The entries below ``prefix/``, without it."""
+def entries_under(flat: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the entries below ``prefix/``, without the prefix."""
     return {key[len(prefix) + 1 :]: value for key, value in flat.items() if key.startswith(f"{prefix}/")}
 
 
 def optimizer_tree(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return the state of an optimiser (moments, step counts) by index of the weight."""
     return {str(i): state for i, state in optimizer.state_dict()["state"].items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, flat: dict[str, Any]) -> None:
+    """Give an optimiser the state that :func:`optimizer_tree` returned, flattened."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in flat.items():
         index, _, name = key.partition("/")

@@ -18,7 +18,7 @@ from unremember.engine.weights import Weights
 from unremember.processes import share, total, world
 
 
-def backward(
+def accumulate_gradients(
     job: Job, weights: Weights, batch: Batch, roles: Sequence[str], states: dict[str, Any]
 ) -> tuple[dict[str, float], int]:
     """Add the gradients of some roles' weighted terms to the weights.
@@ -26,12 +26,12 @@ def backward(
     Returns:
         Each term's loss by role and name, and the number of tokens used.
     """
-    figures, tokens = forward(job, weights, batch, roles, states, weights.accelerator.backward)
+    figures, tokens = accumulate_losses(job, weights, batch, roles, states, weights.accelerator.backward)
     terms = job.seams.terms
     return {f"{terms[i].role}/{loss_name(terms[i].loss)}": value for i, value in figures.items()}, tokens
 
 
-def forward(
+def accumulate_losses(
     job: Job,
     weights: Weights,
     batch: Batch,
@@ -41,8 +41,8 @@ def forward(
 ) -> tuple[dict[int, float], int]:
     """Compute the losses of some roles' terms.
 
-    A term is divided by the examples of the step, or by their answer tokens: never by the sum of weights. Each process
-    takes its share of the micro-batches; the losses returned are those of all processes.
+    A term is divided by the examples of the step, or by their answer tokens: never by the sum of weights.
+    Each process takes its share of the micro-batches; the losses returned are those of all processes.
 
     Args:
         each: Called with the weighted objective of every micro-batch.
@@ -74,7 +74,7 @@ def forward(
 
 
 def divisor(job: Job, term: int, rows: np.ndarray) -> int:
-    """Return what the sum of a term's losses is divided by: the examples of the step, or their answer tokens."""
+    """Return what a term's summed losses are divided by: the step's examples or their answer tokens."""
     return len(rows) if job.losses[term].per == "example" else max(1, int(job.counts[term][rows].sum()))
 
 
@@ -82,7 +82,7 @@ def term_losses(
     job: Job, model: Any, rows: Mapping[str, np.ndarray], states: dict[str, Any], device: torch.device
 ) -> dict[int, Tensor]:
     """Return Tensor[B] by term: the loss of each of its role's ``rows``. The losses' states move on."""
-    references = reference.views(job.cached, rows, device)
+    references = reference.reference_views(job.cached, rows, device)
     with torch.autocast(device.type, torch.bfloat16, enabled=job.settings.precision == "bf16"):
         views = job.task.forward(
             model,
@@ -112,10 +112,10 @@ def loss_name(loss: Any) -> str:
 def micro_batches(
     job: Job, batch: Batch, roles: Sequence[str], processes: int = 1
 ) -> list[dict[str, np.ndarray] | None]:
-    """Cut a step into forwards of about ``micro_tokens`` tokens each, equally large, similar lengths together.
+    """Cut a step into equally large forwards of about ``micro_tokens`` tokens, similar lengths together.
 
-    Roles that read the same depth share forwards; a role that reads only an inner layer gets its own, which stop there.
-    Every process gets equally many forwards of each depth: None fills up.
+    Roles that read the same depth share forwards; a role that reads only an inner layer gets its own, which
+    stop there. Every process gets equally many forwards of each depth: None fills up.
 
     Returns:
         By forward and role, the positions in the role's draw.
@@ -130,15 +130,15 @@ def micro_batches(
         positions = np.concatenate([np.arange(len(batch[role].rows)) for role in together])
         work = np.concatenate([job.work[role][batch[role].rows] for role in together])
         order = np.argsort(work, kind="stable")
-        for chosen in np.split(order, cuts(work[order], job.settings.micro_tokens, processes)):
+        for chosen in np.split(order, equal_cuts(work[order], job.settings.micro_tokens, processes)):
             by_role = {role: positions[chosen[owner[chosen] == i]] for i, role in enumerate(together)}
             parts.append({role: drawn for role, drawn in by_role.items() if len(drawn)})
         parts += [None] * (-len(parts) % processes)
     return parts
 
 
-def cuts(work: np.ndarray, most: int, processes: int = 1) -> np.ndarray:
-    """Return where rows of this much work are cut: as few equal shares as keep each at ``most``, give or take a row.
+def equal_cuts(work: np.ndarray, most: int, processes: int = 1) -> np.ndarray:
+    """Return where rows of this much work are cut, into as few equal shares as keep each near ``most``.
 
     The number of shares is a multiple of ``processes``.
     """

@@ -136,6 +136,18 @@ def prepare(
     )
 
 
+def count_rounds(model: Any, task: Task, split: Split, phase: Phase, settings: Settings) -> int:
+    """Return how many rounds the first of several phases needs for all steps of the settings."""
+    seams, sampling = phase.recipe, samplings.make(phase.recipe.sampling)
+    keys = {role: split[role].keys for role in seams.roles}
+    context = Context(
+        model, task, split, seams.roles, keys, settings.batch_size, settings.seed, seams.forgets
+    )
+    per_epoch = sampling.steps_per_epoch(context)
+    run_steps = settings.max_steps or per_epoch * settings.epochs
+    return -(-run_steps // phase.steps(run_steps, per_epoch))
+
+
 def loss_tokens(loss: Loss, counts: np.ndarray) -> np.ndarray:
     """Return int64[n], how many of each answer's tokens a loss reads: all, where it does not say."""
     return loss.tokens(counts) if hasattr(loss, "tokens") else counts

@@ -19,13 +19,13 @@ import torch
 from unremember import processes
 from unremember.data.split import Split
 from unremember.engine import checkpoint
-from unremember.engine.job import prepare
+from unremember.engine.job import count_rounds, prepare
 from unremember.engine.probe import GradientProbe
 from unremember.engine.seams import MatchedForgetting, Phase, Seams
 from unremember.engine.settings import Settings
-from unremember.engine.sharded import hold
+from unremember.engine.sharded import hold_weights
 from unremember.engine.stage import Stage
-from unremember.engine.weights import Weights, start
+from unremember.engine.weights import Weights, join_processes
 from unremember.errors import ConfigError
 from unremember.files import disk_errors, write_text
 from unremember.models.causal import PACKED, attending
@@ -36,7 +36,7 @@ from unremember.tasks.protocol import Task
 Watch = Callable[[Any, int], bool | None]
 
 
-def train(
+def run_recipe(
     model: Any,
     task: Task,
     split: Split,
@@ -47,16 +47,16 @@ def train(
     every: int = 0,
     quiet: bool = False,
 ) -> Any:
-    """Run one gradient method on ``model``, which is changed in place: :func:`train_phases` with a single phase."""
-    return train_phases(model, task, split, (Phase(recipe),), 1, settings, folder, watch, every, quiet)
+    """Run one gradient method on ``model``, in place: :func:`run_phases` with a single phase."""
+    return run_phases(model, task, split, (Phase(recipe),), 1, settings, folder, watch, every, quiet)
 
 
-def train_phases(
+def run_phases(
     model: Any,
     task: Task,
     split: Split,
     phases: Sequence[Phase],
-    rounds: int,
+    rounds: int | None,
     settings: Settings,
     folder: Path | None = None,
     watch: Watch | None = None,
@@ -65,14 +65,17 @@ def train_phases(
 ) -> Any:
     """Run phases in turn, ``rounds`` times, on ``model``, which is changed in place.
 
-    All phases read the same frozen original: what ``model`` is when the run begins. Each keeps its own optimiser.
+    All phases read the same frozen original: what ``model`` is when the run begins. Each keeps its own
+    optimiser.
 
     Args:
         phases: Gradient methods, and how long each runs in a round.
-        folder: The run folder for ``log.jsonl`` and checkpoints; a run that was stopped carries on there, and its final
-            weights equal an undisturbed run's bit for bit on CPU. None: nothing is kept.
-        watch: ``watch(model, step)`` is called after ``every`` steps and at the end, and first where a stopped run
-            carries on. Where it returns True, the run ends.
+        rounds: How often all phases are met; None: until the first phase took the steps that the settings
+            say.
+        folder: The run folder for ``log.jsonl`` and checkpoints; a run that was stopped carries on there, and
+            its final weights equal an undisturbed run's bit for bit on CPU. None: nothing is kept.
+        watch: ``watch(model, step)`` is called after ``every`` steps and at the end, and first where a
+            stopped run carries on. Where it returns True, the run ends.
         every: Steps between two calls of ``watch``; 0: an epoch of the first phase.
 
     Returns:
@@ -85,20 +88,26 @@ def train_phases(
     """
     torch.manual_seed(settings.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        accelerator, home = start(model), folder or same(Path(scratch))
+        accelerator, home = join_processes(model), folder or same(Path(scratch))
+        of_phases = [dataclasses.replace(settings, **phase.settings) for phase in phases]
+        rounds = rounds or count_rounds(model, task, split, phases[0], of_phases[0])
         jobs = [
-            prepare(model, task, split, phase, dataclasses.replace(settings, **phase.settings), home, rounds)
-            for phase in phases
+            prepare(model, task, split, phase, changed, home, rounds)
+            for phase, changed in zip(phases, of_phases)
         ]
         processes.agree([job.identity for job in jobs])
         torch.manual_seed(settings.seed)
-        stages = []
+        stages, movable = [], [p for p in model.parameters() if p.requires_grad]
         for job in jobs:
+            for p in movable:  # no phase sees what an earlier one's selection froze
+                p.requires_grad_(True)
             selected = job.selection.apply(job.context)
-            stages.append(Stage(job, hold(accelerator, model, selected), selected))
+            stages.append(Stage(job, hold_weights(accelerator, model, selected), selected))
         check_phases(stages)
         try:
-            loop(stages, phases, rounds, home, folder is not None, watch, every or jobs[0].per_epoch, quiet)
+            run_stages(
+                stages, phases, rounds, home, folder is not None, watch, every or jobs[0].per_epoch, quiet
+            )
         finally:
             model.eval()
         for stage in stages:
@@ -123,7 +132,7 @@ def check_phases(stages: Sequence[Stage]) -> None:
         )
 
 
-def loop(
+def run_stages(
     stages: Sequence[Stage],
     phases: Sequence[Phase],
     rounds: int,
@@ -139,14 +148,14 @@ def loop(
         checkpoint_blocks(weights)
     course = Course(stages, phases, rounds)
     if keep:
-        resume(home / "checkpoint", stages, course)
+        resume_phases(home / "checkpoint", stages, course)
     total = sum(stage.job.total for stage in stages)
-    log = Log(home / "log.jsonl", course.position) if keep and processes.main() else None
+    log = StepLog(home / "log.jsonl", course.position) if keep and processes.main() else None
     saved = time.monotonic()
 
     def evaluate() -> None:
         if watch and (course.position % every == 0 or course.position == total):
-            course.ended |= ends(watch, weights, course.position)
+            course.ended |= watcher_ends(watch, weights, course.position)
 
     if course.position and not course.finished:
         evaluate()  # a run that was stopped during an evaluation has not seen its result
@@ -170,15 +179,15 @@ def loop(
                 evaluate()
                 if keep and processes.anywhere(time.monotonic() - saved > settings.checkpoint_seconds):
                     with undivided():
-                        save(home / "checkpoint", stages, course)
+                        save_phases(home / "checkpoint", stages, course)
                     saved = time.monotonic()
         except KeyboardInterrupt:
             if keep:
-                save(home / "checkpoint", stages, course)
+                save_phases(home / "checkpoint", stages, course)
             raise
     if keep:
-        save(home / "checkpoint", stages, course)
-    with weights.whole():
+        save_phases(home / "checkpoint", stages, course)
+    with weights.whole_model():
         processes.wait()
 
 
@@ -222,7 +231,7 @@ class Course:
         until, stage = self.phases[self.phase].until, self.stage
         if not isinstance(until, MatchedForgetting) or stage.position % (until.every or stage.job.per_epoch):
             return False
-        with stage.weights.whole() as model:
+        with stage.weights.whole_model() as model:
             probe = GradientProbe(model, stage.job.task, stage.job.context.split)
             losses = probe.losses(until.role, np.arange(len(probe.split[until.role])))
         return same(bool(np.exp(-losses).mean() <= until.score))
@@ -239,10 +248,13 @@ class Course:
             self.stage.freeze_others()
 
 
-def ends(watch: Watch, weights: Weights, position: int) -> bool:
-    """Return whether the watcher ends the run. Several processes hold Ctrl-C back meanwhile: they can only stop together."""
+def watcher_ends(watch: Watch, weights: Weights, position: int) -> bool:
+    """Return whether the watcher ends the run.
+
+    Several processes hold Ctrl-C back meanwhile: they can only stop together.
+    """
     several = processes.world().num_processes > 1
-    with undivided() if several else contextlib.nullcontext(), weights.whole() as model:
+    with undivided() if several else contextlib.nullcontext(), weights.whole_model() as model:
         return same(bool(watch(model, position)))
 
 
@@ -278,7 +290,8 @@ def undivided() -> Iterator[None]:
 def denormals_flushed() -> Iterator[None]:
     """Let a CPU take numbers below the least normal one (1e-38 in float32) for 0 within the block.
 
-    They move no weight, and a model that gives an answer no chance is full of them, each a hundred times as slow.
+    They move no weight, and a model that gives an answer no chance is full of them, each a hundred times as
+    slow.
     """
     before = torch.tensor(1e-310, dtype=torch.float64).mul(1.0).item() == 0
     torch.set_flush_denormal(True)
@@ -288,7 +301,7 @@ def denormals_flushed() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
-def save(folder: Path, stages: Sequence[Stage], course: Course) -> None:
+def save_phases(folder: Path, stages: Sequence[Stage], course: Course) -> None:
     """Write a checkpoint of all phases."""
     tree = {
         "position": course.position,
@@ -298,21 +311,24 @@ def save(folder: Path, stages: Sequence[Stage], course: Course) -> None:
         "rng": torch.get_rng_state(),
     }
     if processes.main():
-        checkpoint.save(folder, tree, course.position)
+        checkpoint.save_checkpoint(folder, tree, course.position)
 
 
-def resume(folder: Path, stages: Sequence[Stage], course: Course) -> None:
-    """Carry on from the newest checkpoint, where there is one. Raises DataError where another run wrote it."""
-    flat = checkpoint.latest(folder)
+def resume_phases(folder: Path, stages: Sequence[Stage], course: Course) -> None:
+    """Carry on from the newest checkpoint, where there is one.
+
+    Raises DataError where another run wrote it.
+    """
+    flat = checkpoint.latest_checkpoint(folder)
     if flat is None:
         return
     for i, stage in enumerate(stages):
-        stage.restore(checkpoint.under(flat, f"phases/{i}"), folder)
+        stage.restore(checkpoint.entries_under(flat, f"phases/{i}"), folder)
     with torch.no_grad():
         for name, tensor in buffers(stages[0].job.model).items():
             tensor.copy_(flat[f"buffers/{name}"])
     course.position = int(flat["position"])
-    course.restore(checkpoint.under(flat, "course"))
+    course.restore(checkpoint.entries_under(flat, "course"))
     torch.set_rng_state(flat["rng"])
 
 
@@ -322,14 +338,14 @@ def buffers(model: Any) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name not in weights}
 
 
-class Log:
+class StepLog:
     """``log.jsonl``: one line a step. A resumed run first drops the lines after its checkpoint."""
 
     def __init__(self, path: Path, position: int) -> None:
         self.path = path
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= position]
-        write_text(path, "".join(f"{line}\n" for line in kept))
+        whole = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= position]
+        write_text(path, "".join(f"{line}\n" for line in whole))
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append one line."""

@@ -1,4 +1,4 @@
-"""Optimisers and schedules that a method may ask for; learning rate and weight decay belong to the run's settings."""
+"""Optimisers and schedules that a method may name; rate and weight decay belong to the run's settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the model outside a step: losses of any rows of any role, their gradient, and their slopes along a direction."""
+"""The gradient probe: losses of any rows outside a step, their gradient, their slopes along a direction."""
 
 from __future__ import annotations
 
@@ -16,20 +16,27 @@ from torch.nn.utils import get_total_norm
 from unremember.data.split import Role, Row, Split
 from unremember.registry import losses
 from unremember.tasks.protocol import Need, Task
+from unremember.tasks.ragged import Ragged
 
-BATCH = 64
-STEP = 1e-2
+_FORWARD_ROWS = 64
+"""Rows of one forward."""
+_DIFFERENCE = 1e-2
 """Length of the move that a central difference makes: float32 losses still tell its two ends apart."""
 
 Direction = Mapping[str, Tensor]
+"""A direction in the space of the weights: a tensor by name of the weight."""
+RowLosses = Callable[[Any], Tensor]
+"""Maps a model to the losses Tensor[B] of the rows of a batch."""
 
 
 @dataclasses.dataclass(frozen=True)
 class GradientProbe:
-    """Rows are int64[n] of a role; results are in their order. ``loss`` is any loss that reads no reference.
+    """Read a model as its weights are now.
 
-    A loss that is summed over tokens is divided by the row's own answer tokens: one mean a row, whatever its length.
-    Only weights that may move (``requires_grad``) count.
+    ``rows`` are int64[n] of a role, and results are in their order. ``loss`` is any loss that reads no
+    reference; None is the training loss of the task. A loss that is summed over tokens is divided by the
+    row's own answer tokens: one mean a row, whatever its length. Only weights that may move
+    (``requires_grad``) count.
     """
 
     model: Any
@@ -38,42 +45,45 @@ class GradientProbe:
 
     @property
     def weights(self) -> dict[str, nn.Parameter]:
+        """The weights that may move, by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def gradient(self, role: str, rows: np.ndarray, loss: Any = None) -> dict[str, Tensor]:
-        """The gradient of the rows' mean loss, by name of the weight: one backward over the rows."""
+        """Return the gradient of the rows' mean loss, by name of the weight: one backward over the rows."""
         weights = self.weights
         total = {name: torch.zeros_like(p) for name, p in weights.items()}
-        for _, losses_of in self.batches(role, rows, loss):
-            parts = torch.autograd.grad(
-                losses_of(self.model).sum() / len(rows), list(weights.values()), allow_unused=True
-            )
+        for _, row_losses in self.batches(role, rows, loss):
+            mean = row_losses(self.model).sum() / len(rows)
+            parts = torch.autograd.grad(mean, list(weights.values()), allow_unused=True)
             for name, part in zip(weights, parts):
                 total[name] += 0.0 if part is None else part
         return total
 
     def slopes(self, direction: Direction, role: str, rows: np.ndarray, loss: Any = None) -> np.ndarray:
-        """float64[n]: ⟨gradient of each row's loss, direction⟩ from one forward-mode pass, with no gradient of any row.
+        """Return float64[n], ⟨gradient of each row's loss, direction⟩, from one forward-mode pass.
 
-        Where the model's parts have no forward mode: central differences, two plain forwards.
+        Where the model's parts have no forward mode, central differences take two plain forwards.
         """
+
+        def derivative(row_losses: RowLosses) -> Tensor:
+            return forward_mode_derivative(self.model, direction, row_losses)
+
         try:
-            return self.each(role, rows, loss, lambda losses_of: tangent(self.model, direction, losses_of))
+            return self.evaluate(role, rows, loss, derivative)
         except NotImplementedError:
             return self.differences(direction, role, rows, loss)
 
     def losses(self, role: str, rows: np.ndarray, loss: Any = None) -> np.ndarray:
-        """float64[n]: the loss of each row."""
-        return self.each(role, rows, loss, lambda losses_of: losses_of(self.model))
+        """Return float64[n], the loss of each row."""
+        return self.evaluate(role, rows, loss, lambda row_losses: row_losses(self.model))
 
     def mean_logprobs(self, rows: Sequence[Row]) -> np.ndarray:
-        """float64[n]: the mean log-probability of an answer token of each row; the rows need not be of the split."""
-        return -dataclasses.replace(self, split=Split({"read": Role("read", rows)})).losses(
-            "read", np.arange(len(rows))
-        )
+        """Return float64[n], the mean log-probability of an answer token of each row, of the split or not."""
+        probe = dataclasses.replace(self, split=Split({"probed": Role("probed", rows)}))
+        return -probe.losses("probed", np.arange(len(rows)))
 
     def differences(self, direction: Direction, role: str, rows: np.ndarray, loss: Any = None) -> np.ndarray:
-        """float64[n]: the slopes by central differences; weights come back bit for bit."""
+        """Return float64[n], the slopes by central differences. The weights come back bit for bit."""
         weights = self.weights
         size = float(get_total_norm(direction.values()))
         if size == 0:
@@ -82,76 +92,78 @@ class GradientProbe:
         with torch.no_grad():
             for sign in (1, -1):
                 for name, p in weights.items():
-                    p.copy_(held[name] + sign * STEP / size * direction[name])
+                    p.copy_(held[name] + sign * _DIFFERENCE / size * direction[name])
                 ends.append(self.losses(role, rows, loss))
             for name, p in weights.items():
                 p.copy_(held[name])
-        return (ends[0] - ends[1]) / (2 * STEP) * size
+        return (ends[0] - ends[1]) / (2 * _DIFFERENCE) * size
 
     def lengths(self, role: str, rows: np.ndarray, loss: Any = None) -> np.ndarray:
-        """float64[n]: the norm of each row's own gradient. Takes one backward a row."""
-        grads = (self.gradient(role, rows[i : i + 1], loss).values() for i in range(len(rows)))
-        return np.array([float(get_total_norm(grad)) for grad in grads])
+        """Return float64[n], the norm of each row's own gradient; one backward a row."""
+        gradients = (self.gradient(role, rows[i : i + 1], loss).values() for i in range(len(rows)))
+        return np.array([float(get_total_norm(gradient)) for gradient in gradients])
 
     @torch.no_grad()
-    def states(self, role: str, rows: np.ndarray) -> Tensor:
-        """Tensor[n, D]: the mean over the answer's tokens of the last block's output."""
-        need = Need("answer", "hidden", -1)
-        data = self.task.encode(self.split, role, ["answer"])
-        parts = np.split(rows, range(BATCH, len(rows), BATCH))
-        return torch.cat(
-            [
-                self.task.forward(self.model, {role: (data, part)}, {role: [need]})[role].read(need).mean()
-                for part in parts
-            ]
-        )
+    def read(self, role: str, rows: np.ndarray, need: Need) -> Any:
+        """Return one quantity of some rows: Ragged over answer tokens, or Tensor[n, …]."""
+        data = self.task.encode(self.split, role, [need.text])
+        batches = np.split(rows, range(_FORWARD_ROWS, len(rows), _FORWARD_ROWS))
+        parts = [
+            self.task.forward(self.model, {role: (data, batch)}, {role: [need]})[role].read(need)
+            for batch in batches
+        ]
+        if not isinstance(parts[0], Ragged):
+            return torch.cat(parts)
+        return Ragged(torch.cat([part.values for part in parts]), torch.cat([part.counts for part in parts]))
 
-    def each(
-        self, role: str, rows: np.ndarray, loss: Any, read: Callable[[Callable[[Any], Tensor]], Tensor]
+    def evaluate(
+        self, role: str, rows: np.ndarray, loss: Any, read: Callable[[RowLosses], Tensor]
     ) -> np.ndarray:
-        """float64[n]: ``read`` of each batch, put in the order of the rows."""
-        out = np.zeros(len(rows))
+        """Return float64[n], ``read`` of each batch, put in the order of the rows."""
+        values = np.zeros(len(rows))
         with torch.no_grad():
-            for at, losses_of in self.batches(role, rows, loss):
-                out[at] = read(losses_of).double().cpu().numpy()
-        return out
+            for positions, row_losses in self.batches(role, rows, loss):
+                values[positions] = read(row_losses).double().cpu().numpy()
+        return values
 
-    def batches(
-        self, role: str, rows: np.ndarray, loss: Any
-    ) -> Iterator[tuple[np.ndarray, Callable[[Any], Tensor]]]:
-        """(positions in ``rows``, model → Tensor[B] of their losses), rows of like size together."""
-        made = losses.make(loss or self.task.training_loss)
-        data = self.task.encode(self.split, role, sorted({need.text for need in made.needs}))
-        work, counts = self.task.sizes(data, made.needs[0].text)
+    def batches(self, role: str, rows: np.ndarray, loss: Any) -> Iterator[tuple[np.ndarray, RowLosses]]:
+        """Yield positions in ``rows`` and the losses of these rows as a function of the model, by size."""
+        built = losses.make(loss or self.task.training_loss)
+        data = self.task.encode(self.split, role, sorted({need.text for need in built.needs}))
+        work, counts = self.task.sizes(data, built.needs[0].text)
         order = np.argsort(work[rows], kind="stable")
-        for at in np.split(order, range(BATCH, len(order), BATCH)):
+        for positions in np.split(order, range(_FORWARD_ROWS, len(order), _FORWARD_ROWS)):
 
-            def losses_of(model: Any, chosen: np.ndarray = rows[at]) -> Tensor:
-                view = self.task.forward(model, {role: (data, chosen)}, {role: made.needs})[role]
-                values, _ = made.apply(view, view, {})
-                return values / torch.from_numpy(counts[chosen]).to(values) if made.per == "token" else values
+            def row_losses(model: Any, batch: np.ndarray = rows[positions]) -> Tensor:
+                view = self.task.forward(model, {role: (data, batch)}, {role: built.needs})[role]
+                values, _ = built.apply(view, view, {})
+                return values / torch.from_numpy(counts[batch]).to(values) if built.per == "token" else values
 
-            yield at, losses_of
+            yield positions, row_losses
 
 
-class Whole(nn.Module):
-    """A model whose weights can be swapped while any function reads it."""
+class ModelReader(nn.Module):
+    """A module whose forward is any function of a model, whose weights a caller may swap or shard."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, read: Callable[[Any], Tensor]) -> Tensor:
+        """Return what ``read`` makes of the model."""
         return read(self.model)
 
 
-def tangent(model: Any, direction: Direction, losses_of: Callable[[Any], Tensor]) -> Tensor:
-    """Tensor[B]: the derivative of the losses as the weights move along ``direction``. Fused attention has none."""
+def forward_mode_derivative(model: Any, direction: Direction, row_losses: RowLosses) -> Tensor:
+    """Return Tensor[B], the derivative of the losses as the weights move along ``direction``.
+
+    Fused attention has no forward mode, so plain attention is used.
+    """
     weights = dict(model.named_parameters())
     with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
-        moving = {
-            f"model.{name}": forward_ad.make_dual(weights[name].detach(), along)
-            for name, along in direction.items()
+        duals = {
+            f"model.{name}": forward_ad.make_dual(weights[name].detach(), forward_mode_derivative)
+            for name, forward_mode_derivative in direction.items()
         }
-        values = forward_ad.unpack_dual(torch.func.functional_call(Whole(model), moving, (losses_of,)))
+        values = forward_ad.unpack_dual(torch.func.functional_call(ModelReader(model), duals, (row_losses,)))
         return torch.zeros_like(values.primal) if values.tangent is None else values.tangent

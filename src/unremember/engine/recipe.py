@@ -13,12 +13,15 @@ from unremember.errors import ConfigError
 from unremember.tasks.artefact import Artefact
 
 SEAMS = ("blend", "sampling", "selection", "optimizer", "schedule")
-"""What can stand in the place of a recipe's own part; ``retain_loss`` replaces the losses of its retain terms."""
+"""The seams whose part can be replaced; ``retain_loss`` replaces the losses of the retain terms."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe(Seams):
-    """A gradient method: terms, and one choice in each other seam. It is the method that most papers describe."""
+    """A gradient method: terms, and one choice in each other seam.
+
+    It is the method that most papers describe.
+    """
 
     @property
     def recipes(self) -> tuple[Seams, ...]:
@@ -29,7 +32,7 @@ class Recipe(Seams):
         """Train ``start.model``, which is changed in place, and return the artefact that comes of it."""
         from unremember.engine import loop  # torch is slow to import, and lists of methods do without it
 
-        model = loop.train(
+        model = loop.run_recipe(
             start.model,
             start.task,
             self.derived(split),
@@ -46,8 +49,8 @@ class Recipe(Seams):
         """Return the recipe with other parts in some seams.
 
         Args:
-            parts: By name of the seam (``blend``, ``sampling``, ``selection``, ``optimizer``, ``schedule``) or
-                ``retain_loss``: a name, a mapping or a built part. None leaves the seam as it is.
+            parts: By name of the seam (``blend``, ``sampling``, ``selection``, ``optimizer``, ``schedule``)
+                or ``retain_loss``: a name, a mapping or a built part. None leaves the seam as it is.
 
         Raises:
             ConfigError: The method owns the seam, or has no retain term whose loss could be replaced.
@@ -56,8 +59,8 @@ class Recipe(Seams):
         for seam in changes:
             if seam in self.owns:
                 raise ConfigError(
-                    f"{seam} is what makes this method what it is and cannot be replaced: set its parameters as "
-                    f"method.…, or choose a method that leaves the {seam} open, such as npo"
+                    f"{seam} is what makes this method what it is and cannot be replaced: set its parameters "
+                    f"as method.…, or choose a method that leaves the {seam} open, such as npo"
                 )
         loss = changes.pop("retain_loss", None)
         if loss is not None:
@@ -73,13 +76,16 @@ class Recipe(Seams):
 
 @dataclasses.dataclass(frozen=True)
 class Phases:
-    """Several gradient methods in turn, ``rounds`` times over. All of them read the same original as reference.
+    """Several gradient methods in turn, ``rounds`` times over.
 
-    Each phase keeps its own optimiser from round to round; with one step a phase they alternate.
+    All of them read the same original as reference.
+
+    With ``rounds=None`` there are as many as the first phase needs to take the steps of the settings. Each
+    phase keeps its own optimiser from round to round; with one step a phase they alternate.
     """
 
     phases: tuple[Phase, ...]
-    rounds: int = 1
+    rounds: int | None = 1
 
     @property
     def recipes(self) -> tuple[Seams, ...]:
@@ -96,7 +102,7 @@ class Phases:
         """Train ``start.model``, which is changed in place, and return the artefact that comes of it."""
         from unremember.engine import loop  # torch is slow to import, and lists of methods do without it
 
-        model = loop.train_phases(
+        model = loop.run_phases(
             start.model,
             start.task,
             self.derived(split),

@@ -1,4 +1,7 @@
-"""The reference: what the frozen original, or another frozen model, says of the rows that will be drawn: computed once, memory-mapped."""
+"""The reference: what the frozen original, or another frozen model, gives for the rows that a run will draw.
+
+It is computed once, before training, and memory-mapped.
+"""
 
 from __future__ import annotations
 
@@ -16,91 +19,112 @@ from torch import Tensor
 from unremember.errors import ModelError
 from unremember.files import disk_errors
 from unremember.models.digest import weights_digest
-from unremember.models.load import load_model, model_in
+from unremember.models.load import model_in
 from unremember.processes import main, same, spread, wait
 from unremember.tasks.protocol import Need, Task
 from unremember.tasks.ragged import Ragged
 
+_FORWARD_ROWS = 64
+"""Rows of one forward."""
+
 
 @dataclasses.dataclass(frozen=True)
 class CachedReference:
-    """One need of one role of n rows: ``values`` [N, …] (memory-mapped) and ``offsets`` int64[n + 1] into it.
+    """One quantity of one role of n rows.
 
-    Without offsets every row has one entry: ``values`` [n, …]. ``finish`` makes the need of what was kept for it.
+    Args:
+        values: float32[N, …], memory-mapped: one entry an answer token, or one a row where there are no
+            offsets.
+        offsets: int64[n + 1]: the entries of row i are ``offsets[i]:offsets[i + 1]``. None: one entry a row.
+        rebuild: Makes the quantity of what is stored for it; None where it is stored itself.
     """
 
     values: np.ndarray
     offsets: np.ndarray | None
-    finish: Callable[[Tensor], Tensor] | None = None
+    rebuild: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class ReferenceView:
-    """The cached quantities of the drawn rows of one role: ``read(need)`` as the task's own views, Ragged or Tensor[B, …]."""
+    """The cached quantities of the drawn rows (int64[B]) of one role."""
 
     cached: Mapping[Need, CachedReference]
     rows: np.ndarray
     device: torch.device
 
     def read(self, need: Need) -> Ragged | Tensor:
-        found = self.cached[need]
-        if found.offsets is None:
-            return torch.from_numpy(found.values[self.rows]).to(self.device)
-        pieces = [found.values[found.offsets[row] : found.offsets[row + 1]] for row in self.rows]
+        """Return a quantity as the task's own views do: Ragged over answer tokens, or Tensor[B, …]."""
+        entry = self.cached[need]
+        if entry.offsets is None:
+            return torch.from_numpy(entry.values[self.rows]).to(self.device)
+        pieces = [entry.values[entry.offsets[row] : entry.offsets[row + 1]] for row in self.rows]
         counts = torch.tensor([len(piece) for piece in pieces], device=self.device)
-        kept = torch.from_numpy(np.concatenate(pieces)).to(self.device)
-        return Ragged(found.finish(kept) if found.finish else kept, counts)
+        stored = torch.from_numpy(np.concatenate(pieces)).to(self.device)
+        return Ragged(entry.rebuild(stored) if entry.rebuild else stored, counts)
 
 
-def another(folder: str, model: Any) -> Any:
-    """The frozen model in a model or run folder, of ``model``'s type and on its device. Raises ModelError where their vocabularies differ."""
-    found = load_model(model_in(folder), dtype=model.dtype).to(model.device)
-    mine, other = (one.config.get_text_config().vocab_size for one in (model, found))
-    if mine != other:
+def reference_views(
+    cached: Mapping[str, Mapping[Need, CachedReference]], rows: Mapping[str, np.ndarray], device: torch.device
+) -> dict[str, ReferenceView]:
+    """Return, by role, the view of the drawn rows."""
+    return {role: ReferenceView(cached.get(role, {}), drawn, device) for role, drawn in rows.items()}
+
+
+def load_second_model(folder: str, model: Any, task: Task) -> Any:
+    """Load the frozen model in a model or run folder, with the type of ``model``'s weights and on its device.
+
+    Raises ModelError where the two do not take the same inputs or give the same outputs.
+    """
+    second, second_task = type(task).load(str(model_in(folder)))
+    weight = next(model.parameters())
+    sizes, second_sizes = task.describe(model), second_task.describe(second)
+    if sizes != second_sizes:
         raise ModelError(
-            f"{folder} has {other} tokens, the model {mine}: take a model that was trained from this one"
+            f"{folder} has {second_sizes}, the model {sizes}: choose a model that was trained from this one"
         )
-    return found
+    return second.to(weight.device, weight.dtype)
 
 
 def read_frozen(
     model: Any,
     task: Task,
     data: Mapping[str, Any],
-    wanted: Mapping[str, Sequence[Need]],
+    needs: Mapping[str, Sequence[Need]],
     drawn: Mapping[str, np.ndarray],
-    rows: Mapping[str, str],
+    row_digests: Mapping[str, str],
     folder: Path,
 ) -> tuple[dict[str, dict[Need, CachedReference]], tuple[str, ...]]:
-    """(what is ``wanted`` of frozen models by role and need, the digests of these models, the original's first).
+    """Compute what is read of frozen models, or map what was computed before.
 
-    ``drawn`` are the rows of each role that will be read, ``rows`` the digest of all that it has.
+    Args:
+        model: The original.
+        data: By role: the encoded rows.
+        needs: By role: the quantities.
+        drawn: By role, int64[m]: the rows that training will draw; only they get entries.
+        row_digests: By role: the digest of all its rows.
+        folder: Where the files lie.
+
+    Returns:
+        By role and need, the cached quantity; and the weight digests of the models, the original's first.
     """
-    asked = [need for needs in wanted.values() for need in needs]
-    models = {None: model} | {need.of: another(need.of, model) for need in asked if need.of is not None}
-    digests = {of: weights_digest(one) for of, one in models.items()}
-    lasting = {need: task.compact(models[need.of], dataclasses.replace(need, of=None)) for need in asked}
-    cached = {
-        role: {
-            need: cache(
-                models[need.of],
-                task,
-                data[role],
-                role,
-                lasting[need][0],
-                drawn[role],
-                folder,
-                f"{digests[need.of]}{rows[role]}{task.digest}",
-                lasting[need][1],
-            )
-            for need in needs
-        }
-        for role, needs in wanted.items()
+    every = [need for role_needs in needs.values() for need in role_needs]
+    models = {None: model} | {
+        need.of: load_second_model(need.of, model, task) for need in every if need.of is not None
     }
+    digests = {of: weights_digest(frozen) for of, frozen in models.items()}
+    cached: dict[str, dict[Need, CachedReference]] = {role: {} for role in needs}
+    for role, role_needs in needs.items():
+        for need in role_needs:
+            frozen = models[need.of]
+            stored, rebuild = task.compact(frozen, dataclasses.replace(need, of=None))
+            key = f"{digests[need.of]}{row_digests[role]}{task.digest}"
+            cached[role][need] = cache_reference(
+                frozen, task, data[role], role, stored, drawn[role], folder, key, rebuild
+            )
     return cached, tuple(digests.values())
 
 
-def cache(
+def cache_reference(
     model: Any,
     task: Task,
     data: Any,
@@ -109,23 +133,31 @@ def cache(
     rows: np.ndarray,
     folder: Path,
     key: str,
-    finish: Callable[[Tensor], Tensor] | None = None,
-    batch: int = 64,
+    rebuild: Callable[[Tensor], Tensor] | None = None,
+    batch_rows: int = _FORWARD_ROWS,
 ) -> CachedReference:
-    """Compute ``need`` for ``rows`` of a role (others get no entry) or map the file that holds it already.
+    """Compute one quantity of a frozen model for some rows, or map the file that already holds it.
 
-    ``key`` binds the file to the model's, the data's and the task's digests; ``finish`` is what ``task.compact`` gave with it.
+    Args:
+        rows: int64[m], the rows of ``role`` that training will draw; other rows get no entry.
+        key: Digests of model, data and task. A file that was written under another key is never read.
+        rebuild: Turns what is stored into the quantity itself (final states into logits); None if they are
+            the same.
+
+    Raises:
+        RunError: The folder cannot be written; nothing is left half-written.
     """
     name = hashlib.sha256(
         f"{key}{role}{need}{hashlib.sha256(rows.tobytes()).hexdigest()}".encode()
-    ).hexdigest()[:24]
-    path, index = folder / f"{name}.npy", folder / f"{name}.offsets.npy"
+    ).hexdigest()
+    path, index = folder / f"{name[:24]}.npy", folder / f"{name[:24]}.offsets.npy"
     if not same(path.exists()):
         with disk_errors(path):
             folder.mkdir(parents=True, exist_ok=True)
-            _compute(model, task, data, role, need, rows, path, index, batch)
+            _compute(model, task, data, role, need, rows, path, index, batch_rows)
             wait()
-    return CachedReference(np.load(path, mmap_mode="c"), np.load(index) if index.exists() else None, finish)
+    offsets = np.load(index) if index.exists() else None
+    return CachedReference(np.load(path, mmap_mode="c"), offsets, rebuild)
 
 
 def _compute(
@@ -137,43 +169,38 @@ def _compute(
     rows: np.ndarray,
     path: Path,
     index: Path,
-    batch: int,
+    batch_rows: int,
 ) -> None:
+    """Write one quantity of some rows to ``path``, and its offsets, where it has such, to ``index``."""
     work, counts = task.sizes(data, need.text)
-    kept = np.zeros_like(counts)
-    kept[rows] = counts[rows]
-    offsets = np.concatenate([[0], np.cumsum(kept)])
-    out: np.memmap | None = None
+    stored_counts = np.zeros_like(counts)
+    stored_counts[rows] = counts[rows]
+    offsets = np.concatenate([[0], np.cumsum(stored_counts)])
+    memory: np.memmap | None = None
     order = rows[np.argsort(work[rows], kind="stable")]
     partial = path.with_suffix(".partial")
     model.eval()
 
     @torch.no_grad()
-    def read(part: np.ndarray) -> tuple[bool, np.ndarray]:
-        found = task.forward(model, {role: (data, part)}, {role: [need]})[role].read(need)
-        ragged = isinstance(found, Ragged)
-        return ragged, (found.values if ragged else found).float().cpu().numpy()
+    def read(batch: np.ndarray) -> tuple[bool, np.ndarray]:
+        quantity = task.forward(model, {role: (data, batch)}, {role: [need]})[role].read(need)
+        ragged = isinstance(quantity, Ragged)
+        return ragged, (quantity.values if ragged else quantity).float().cpu().numpy()
 
-    parts = np.split(order, range(batch, len(order), batch))
-    for part, (ragged, values) in zip(parts, spread(parts, read)):
+    batches = np.split(order, range(batch_rows, len(order), batch_rows))
+    for batch, (ragged, values) in zip(batches, spread(batches, read)):
         if not main():
             continue
-        if out is None:
+        if memory is None:
             shape = (int(offsets[-1]) if ragged else len(work), *values.shape[1:])
-            out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
-        where = (
-            np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in part]) if ragged else part
+            memory = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+        entries = (
+            np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in batch]) if ragged else batch
         )
-        out[where] = values
-    if out is None:
+        memory[entries] = values
+    if memory is None:
         return
-    out.flush()
+    memory.flush()
     if ragged:
         np.save(index, offsets)
     os.replace(partial, path)
-
-
-def views(
-    cached: Mapping[str, Mapping[Need, CachedReference]], rows: Mapping[str, np.ndarray], device: torch.device
-) -> dict[str, ReferenceView]:
-    return {role: ReferenceView(cached.get(role, {}), at, device) for role, at in rows.items()}

@@ -1,8 +1,9 @@
 """The four seams of a gradient method (loss, blend, sampling, selection), as the loop reads them.
 
-Every part is a frozen dataclass of hyperparameters with ``init(context) -> state`` and a pure ``apply(…, state) -> (…, state)``.
-State is a flat dict of tensors and numbers; the loop saves it with the checkpoint, so exact resume costs the author of a
-part nothing. The protocol of a sampling is in ``samplings/``, that of a blend in ``blends/``.
+Every part is a frozen dataclass of hyperparameters with ``init(context) -> state`` and a pure ``apply(…,
+state) -> (…, state)``. State is a flat dict of tensors and numbers; the loop saves it with the checkpoint, so
+exact resume costs the author of a part nothing. The protocol of a sampling is in ``samplings/``, that of a
+blend in ``blends/``.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import numpy as np
 
 from unremember.data.split import Split
 from unremember.engine.optimizers import AdamW, Milestones, Optimizer
-from unremember.engine.probe import GradientProbe
+from unremember.engine.settings import Settings
+from unremember.errors import ConfigError, nearest
 from unremember.tasks.protocol import Need, Task, View
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from unremember.engine.probe import GradientProbe
 
 State = dict[str, Any]
 
@@ -52,17 +56,22 @@ class Context:
     @property
     def probe(self) -> GradientProbe:
         """Losses and gradients of any rows of the split, with the weights as they are when it is asked."""
+        from unremember.engine.probe import (
+            GradientProbe,
+        )  # torch is slow to import, and lists of methods do without it
+
         return GradientProbe(self.model, self.task, self.split)
 
 
 class Loss(Protocol):
     """A loss per example: ``apply(view, reference, state) -> (Tensor[B], state)``, never reduced.
 
-    ``needs`` are read of the current model; ``reference_needs`` of the frozen original, or of another frozen model.
-    With ``per = "example"`` the engine divides the sum by the examples of the step. With ``per = "token"`` the values are sums
-    over answer tokens, and the engine divides by the answer tokens of the step, so the result does not depend on how the
-    step is cut into micro-batches. ``tokens(counts)`` says how many tokens of each answer are read (a loss without it reads all).
-    A loss that reads the model between steps names an interval in steps, ``refresh_every`` (0: before the first step alone;
+    ``needs`` are read of the current model; ``reference_needs`` of the frozen original, or of another frozen
+    model. With ``per = "example"`` the engine divides the sum by the examples of the step. With ``per =
+    "token"`` the values are sums over answer tokens, and the engine divides by the answer tokens of the step,
+    so the result does not depend on how the step is cut into micro-batches. ``tokens(counts)`` says how many
+    tokens of each answer are read (a loss without it reads all). A loss that reads the model between steps
+    names an interval in steps, ``refresh_every`` (0: before the first step alone;
     None: never), after which ``refresh(context, state) -> state`` is called.
     """
 
@@ -89,7 +98,8 @@ class Selected:
         finish: Called with the model when training ends; returns the model (adapters merged, say).
         masks: By name of a weight, a tensor of its shape: only entries that are 1 move.
         penalty: Returns a scalar of the weights that is added to every step's objective (None: nothing is).
-        after_step: Called with the step's learning rate after the optimiser moved the weights: a proximal step.
+        after_step: Called with the step's learning rate after the optimiser moved the weights: a proximal
+            step.
     """
 
     parameters: Mapping[str, torch.nn.Parameter]
@@ -109,7 +119,8 @@ class Selection(Protocol):
 class Term:
     """``weight`` × the loss of a role.
 
-    ``loss`` is a registered name, ``{"name": …, parameters}`` or a built loss; None is the training loss of the task.
+    ``loss`` is a registered name, ``{"name": …, parameters}`` or a built loss; None is the training loss of
+    the task.
     """
 
     role: str
@@ -119,7 +130,9 @@ class Term:
 
 @dataclasses.dataclass(frozen=True)
 class Seams:
-    """What a gradient method is made of: terms, and one choice in each other seam (a name, a mapping or a built part).
+    """What a gradient method is made of: terms, and one part in each other seam.
+
+    A part is a registered name, a mapping ``{"name": …, parameters}`` or a built part.
 
     Args:
         terms: The weighted losses, each of one role.
@@ -163,7 +176,8 @@ class MatchedForgetting:
     """Ends a phase once a role is forgotten to a stated score: the only fair way to compare methods.
 
     Args:
-        score: Ends where the mean probability of the role's answers (per token, or of an image's label) is at most this.
+        score: Ends where the mean probability of the role's answers (per token, or of an image's label) is at
+            most this.
         role: The role that is scored.
         every: Steps between two evaluations; 0: an epoch.
     """
@@ -186,6 +200,13 @@ class Phase:
     recipe: Seams
     until: int | Literal["epoch"] | MatchedForgetting | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.settings:
+            if name not in Settings.__dataclass_fields__:
+                raise ConfigError(
+                    f"unknown setting {name!r} of a phase: {nearest(name, Settings.__dataclass_fields__)}"
+                )
 
     def steps(self, run_steps: int, per_epoch: int) -> int:
         """Return the most steps that the phase takes in a round."""

@@ -18,9 +18,9 @@ SCHEDULES, PRECISIONS = get_args(Schedule), get_args(Precision)
 class Settings:
     """Optimiser, schedule, batch and precision of a run.
 
-    ``batch_size`` counts rows of the anchor role a step; ``micro_tokens`` sizes one forward (memory): so many tokens, or
-    images, give or take one text; ``warmup`` is in epochs; ``clip`` is the global gradient norm (0: off); ``max_steps`` 0:
-    all epochs.
+    ``batch_size`` counts rows of the anchor role a step; ``micro_tokens`` sizes one forward (memory): so many
+    tokens, or images, give or take one text; ``warmup`` is in epochs; ``clip`` is the global gradient norm
+    (0: off); ``max_steps`` 0: all epochs.
     """
 
     epochs: int = 10
@@ -65,7 +65,8 @@ class Run:
     Args:
         settings: Optimiser, schedule, batch, precision, seed.
         folder: The run folder for log and checkpoints; a stopped run carries on there. None: nothing is kept.
-        watch: ``watch(model, step)`` is called after ``every`` steps and at the end; where it returns True, the run ends.
+        watch: ``watch(model, step)`` is called after ``every`` steps and at the end; where it returns True,
+            the run ends.
         every: Steps between two calls of ``watch``; 0: an epoch.
         quiet: Show no progress.
     """

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,22 +15,22 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from unremember.engine.probe import Whole
+from unremember.engine.probe import ModelReader
 from unremember.engine.seams import Selected
-from unremember.engine.weights import Weights
+from unremember.engine.weights import Read, Weights
 from unremember.errors import ConfigError, ModelError
 from unremember.models import causal
 from unremember.processes import main, total, world
 
-Read = TypeVar("Read")
-BATCH_NORM = nn.modules.batchnorm._BatchNorm
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
 class Sharded(Weights):
     """Steps run on a sharded twin of the model; ``parameters`` are this process's shards, as plain tensors.
 
-    Elementwise work on them needs no other process; a sum over entries is ``summed``. The model itself waits on the CPU
-    and is brought up to date for whoever reads it whole: ``whole`` needs room for all weights, but for no gradients or moments.
+    Elementwise work on them needs no other process; a sum over entries is ``summed``. The model itself waits
+    on the CPU and is brought up to date for whoever reads it whole: ``whole`` needs room for all weights, but
+    for no gradients or moments.
     """
 
     def __init__(self, accelerator: Accelerator, model: Any, selected: Selected) -> None:
@@ -38,9 +38,9 @@ class Sharded(Weights):
         self.original, self.moving = model.cpu(), self.parameters
         self.model = copy.deepcopy(model)
         mesh = init_device_mesh(world().device.type, (world().num_processes,))
-        for block in blocks(self.model):
+        for block in gathered_blocks(self.model):
             fully_shard(block, mesh=mesh, reshard_after_forward=True)
-        self.root = Whole(self.model)
+        self.root = ModelReader(self.model)
         fully_shard(self.root, mesh=mesh, reshard_after_forward=True)
         for module in self.root.modules():
             if isinstance(module, FSDPModule):
@@ -50,60 +50,53 @@ class Sharded(Weights):
         named = dict(self.model.named_parameters())
         self.sharded: list[Any] = [named[name] for name in self.names]
         self.parameters = [nn.Parameter(p.to_local().detach()) for p in self.sharded]
-        self.masks = [None if mask is None else self.own(at, mask) for at, mask in enumerate(self.masks)]
+        self.masks = [None if mask is None else self.shard_of(i, mask) for i, mask in enumerate(self.masks)]
 
     def forward(self, read: Callable[[Any], Read]) -> Read:
         return self.root(read)
 
     def gradients(self) -> list[Tensor | None]:
-        found = [None if p.grad is None else p.grad.to_local() for p in self.sharded]
+        gradients = [None if p.grad is None else p.grad.to_local() for p in self.sharded]
         for p in self.sharded:
             p.grad = None
-        return found
+        return gradients
 
     def summed(self, table: Tensor) -> Tensor:
         return total(table)
 
-    def joined(self, norm: Tensor) -> Tensor:
+    def global_norm(self, norm: Tensor) -> Tensor:
         return total(norm.double().square()).sqrt().to(norm.dtype)
 
-    def full(self, at: int, mine: Tensor) -> Tensor:
-        if mine.shape != self.parameters[at].shape:
-            return mine
-        like = self.sharded[at]
+    def gather(self, index: int, shard: Tensor) -> Tensor:
+        if shard.shape != self.parameters[index].shape:
+            return shard
+        like = self.sharded[index]
         whole = DTensor.from_local(
-            mine, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
+            shard, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
         ).full_tensor()
-        return whole.cpu() if main() else mine
+        return whole.cpu() if main() else shard
 
-    def own(self, at: int, whole: Tensor) -> Tensor:
-        like = self.sharded[at]
-        if whole.shape != like.shape:
-            return whole
-        return distribute_tensor(
-            whole.contiguous(), like.device_mesh, like.placements, src_data_rank=None
-        ).to_local()
-
-    def full_vector(self, mine: Tensor) -> Tensor:
-        parts = mine.split([p.numel() for p in self.parameters])
-        return torch.cat(
-            [
-                self.full(at, part.view_as(p)).flatten()
-                for at, (part, p) in enumerate(zip(parts, self.parameters))
-            ]
+    def shard_of(self, index: int, tensor: Tensor) -> Tensor:
+        like = self.sharded[index]
+        if tensor.shape != like.shape:
+            return tensor
+        sharded = distribute_tensor(
+            tensor.contiguous(), like.device_mesh, like.placements, src_data_rank=None
         )
+        return sharded.to_local()
 
-    def own_vector(self, whole: Tensor) -> Tensor:
-        parts = whole.split([p.numel() for p in self.sharded])
-        return torch.cat(
-            [
-                self.own(at, part.view(p.shape)).flatten()
-                for at, (part, p) in enumerate(zip(parts, self.sharded))
-            ]
-        )
+    def gather_vector(self, shard: Tensor) -> Tensor:
+        parts = shard.split([p.numel() for p in self.parameters])
+        shaped = [part.view_as(p) for part, p in zip(parts, self.parameters)]
+        return torch.cat([self.gather(index, part).flatten() for index, part in enumerate(shaped)])
+
+    def shard_of_vector(self, vector: Tensor) -> Tensor:
+        parts = vector.split([p.numel() for p in self.sharded])
+        shaped = [part.view(p.shape) for part, p in zip(parts, self.sharded)]
+        return torch.cat([self.shard_of(index, part).flatten() for index, part in enumerate(shaped)])
 
     @contextlib.contextmanager
-    def whole(self) -> Iterator[Any]:
+    def whole_model(self) -> Iterator[Any]:
         with torch.no_grad():
             for p, shard in zip(self.moving, self.sharded):
                 p.copy_(shard.full_tensor())
@@ -114,15 +107,15 @@ class Sharded(Weights):
             self.original.cpu()
 
 
-def blocks(model: Any) -> list[nn.Module]:
-    """The decoder blocks, each of which is gathered on its own; none where the model has no such list."""
+def gathered_blocks(model: Any) -> list[nn.Module]:
+    """Return the modules that are gathered on their own: the decoder blocks, or none without such a list."""
     try:
         return list(causal.decoder_blocks(model))
     except ModelError:
         return []
 
 
-def hold(accelerator: Accelerator, model: Any, selected: Selected) -> Weights:
+def hold_weights(accelerator: Accelerator, model: Any, selected: Selected) -> Weights:
     """The weights, sharded where ``accelerate`` was told to use FSDP, else whole in every process.
 
     Raises ConfigError where a layer reads the whole batch, of which a process has a share.
@@ -130,10 +123,11 @@ def hold(accelerator: Accelerator, model: Any, selected: Selected) -> Weights:
     if world().num_processes == 1:
         return Weights(accelerator, model, selected)
     if any(
-        isinstance(m, BATCH_NORM) and any(p.requires_grad for p in m.parameters()) for m in model.modules()
+        isinstance(m, _BATCH_NORM) and any(p.requires_grad for p in m.parameters()) for m in model.modules()
     ):
         raise ConfigError(
-            "batch normalisation reads the whole batch, of which a process has a share: train in one process, or freeze it"
+            "batch normalisation reads the whole batch, of which each process has a share: "
+            "train in one process, or freeze it"
         )
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
         return Weights(accelerator, model, selected)

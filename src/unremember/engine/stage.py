@@ -1,4 +1,4 @@
-"""A phase at work: its weights, its optimiser, the states of its parts; one step of it, and its part of a checkpoint."""
+"""A phase at work: its weights, optimiser and states; one step of it; its part of a checkpoint."""
 
 from __future__ import annotations
 
@@ -46,16 +46,19 @@ class Stage:
             p.requires_grad_(id(p) in chosen)
 
     def refresh(self) -> None:
-        """Let parts that read the model do so, before the first step and at their intervals. A sampling may end the phase."""
+        """Let parts that read the model do so, before the first step and at their intervals.
+
+        A sampling may end the phase.
+        """
         if due(self.job.sampling, self.position):
-            with self.weights.whole():
+            with self.weights.whole_model():
                 self.states["sampling"] = same(
                     self.job.sampling.refresh(self.job.context, self.states["sampling"])
                 )
             self.states["run"]["ended"] |= bool(self.states["sampling"].get("ended"))
         for i, loss in enumerate(self.job.losses):
             if due(loss, self.position):
-                with self.weights.whole():
+                with self.weights.whole_model():
                     self.states["loss"][str(i)] = same(
                         loss.refresh(self.job.context, self.states["loss"][str(i)])
                     )
@@ -63,7 +66,8 @@ class Stage:
     def step(self, seed: int) -> tuple[dict[str, float], int]:
         """Draw a batch and take one step. Returns what is logged, and the tokens used.
 
-        ``seed`` sets the random numbers of every forward of the step. Raises Collapsed where a loss or the change is not finite.
+        ``seed`` sets the random numbers of every forward of the step. Raises Collapsed where a loss or the
+        change is not finite.
         """
         batch, self.states["sampling"] = self.job.sampling.apply(self.job.context, self.states["sampling"])
         training_mode(self.weights.model)
@@ -71,18 +75,18 @@ class Stage:
         return update(self, context)
 
     def tree(self) -> dict[str, Any]:
-        """Return the phase's part of a checkpoint; it holds everything whole, however many processes the run has."""
+        """Return the phase's part of a checkpoint, every tensor whole, whatever the number of processes."""
         weights = self.weights
         moments = {
-            i: {name: weights.full(int(i), value) for name, value in state.items()}
+            i: {name: weights.gather(int(i), v) if isinstance(v, Tensor) else v for name, v in state.items()}
             for i, state in checkpoint.optimizer_tree(self.optimizer).items()
         }
         blend = {
-            name: weights.full_vector(value) if self.is_vector(name, value) else value
+            name: weights.gather_vector(value) if self.is_vector(name, value) else value
             for name, value in self.states["blend"].items()
         }
         tensors = {
-            name: weights.full(i, p) for i, (name, p) in enumerate(zip(weights.names, weights.parameters))
+            name: weights.gather(i, p) for i, (name, p) in enumerate(zip(weights.names, weights.parameters))
         }
         return {
             "position": self.position,
@@ -93,8 +97,11 @@ class Stage:
         }
 
     def restore(self, flat: Mapping[str, Any], folder: Any) -> None:
-        """Take over the phase's part of a checkpoint. Raises DataError where another run wrote it, naming what differs."""
-        recorded = checkpoint.under(flat, "identity")
+        """Take over the phase's part of a checkpoint.
+
+        Raises DataError where another run wrote it, naming what differs.
+        """
+        recorded = checkpoint.entries_under(flat, "identity")
         different = [part for part, digest in self.job.identity.items() if recorded.get(part) != digest]
         if different:
             raise DataError(
@@ -103,20 +110,25 @@ class Stage:
         weights = self.weights
         with torch.no_grad():
             for i, (name, p) in enumerate(zip(weights.names, weights.parameters)):
-                p.copy_(weights.own(i, flat[f"weights/{name}"]))
-        moments = checkpoint.under(flat, "optimizer")
+                p.copy_(weights.shard_of(i, flat[f"weights/{name}"]))
+        moments = checkpoint.entries_under(flat, "optimizer")
         checkpoint.restore_optimizer(
             self.optimizer,
-            {name: weights.own(int(name.partition("/")[0]), value) for name, value in moments.items()},
+            {
+                name: weights.shard_of(int(name.partition("/")[0]), value)
+                if isinstance(value, Tensor)
+                else value
+                for name, value in moments.items()
+            },
         )
         for part in ("sampling", "blend", "run"):
-            self.states[part] = checkpoint.under(flat, f"states/{part}")
+            self.states[part] = checkpoint.entries_under(flat, f"states/{part}")
         self.states["blend"] = {
-            name: weights.own_vector(value) if self.is_vector(name, value) else value
+            name: weights.shard_of_vector(value) if self.is_vector(name, value) else value
             for name, value in self.states["blend"].items()
         }
         for i in self.states["loss"]:
-            self.states["loss"][i] = checkpoint.under(flat, f"states/loss/{i}")
+            self.states["loss"][i] = checkpoint.entries_under(flat, f"states/loss/{i}")
         self.position = int(flat["position"])
 
     def is_vector(self, name: str, value: Any) -> bool:
@@ -131,7 +143,7 @@ def due(part: Any, position: int) -> bool:
 
 
 def training_mode(model: Any) -> None:
-    """Set training mode, but for normalisation layers that are frozen: their running statistics stay as well."""
+    """Set training mode; frozen normalisation layers stay in evaluation mode and keep their statistics."""
     model.train()
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and not any(
@@ -141,7 +153,7 @@ def training_mode(model: Any) -> None:
 
 
 def update(stage: Stage, step: StepContext) -> tuple[dict[str, float], int]:
-    """Take one step: what the blend makes of the roles' gradients, through the optimiser or straight to the weights."""
+    """Take one step: the blend's change, through the optimiser or straight to the weights."""
     blend, weights, states = stage.job.blend, stage.weights, stage.states
     parameters, masks = weights.parameters, weights.masks
     # 1. The blend asks for the gradients that it wants and makes one change of them.
@@ -174,7 +186,7 @@ def update(stage: Stage, step: StepContext) -> tuple[dict[str, float], int]:
 
 
 def optimizer_step(stage: Stage, step: StepContext, gradient: Sequence[Tensor], norm: Tensor) -> None:
-    """Clip a gradient and hand it to the optimiser at the step's rate; weights that no term reaches do not decay."""
+    """Clip a gradient and hand it to the optimiser; weights that no term reaches do not decay."""
     parameters, clip = stage.weights.parameters, stage.job.settings.clip
     for p, g, reached in zip(parameters, gradient, step.reached):
         p.grad = g if reached else None

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unremember.engine.gradients import backward, forward
+from unremember.engine.gradients import accumulate_gradients, accumulate_losses
 from unremember.engine.job import Job
 from unremember.engine.samplings import Batch
 from unremember.engine.weights import Weights
@@ -21,9 +21,9 @@ Displacement = Sequence[Tensor] | None
 class StepContext:
     """One step: its batch, and the gradients and losses that a blend asks for.
 
-    Every forward of a step replays the same dropout, and displaced weights are put back bit for bit. Lists of tensors are
-    aligned to ``parameters``, the entries of the selected weights that this process holds: sums over entries go through
-    ``summed`` or ``norm``.
+    Every forward of a step replays the same dropout, and displaced weights are put back bit for bit. Lists of
+    tensors are aligned to ``parameters``, the entries of the selected weights that this process holds: sums
+    over entries go through ``summed`` or ``norm``.
 
     Attributes:
         roles: The roles of the terms, in their order.
@@ -62,7 +62,7 @@ class StepContext:
         return self.gradient(self.roles, None)
 
     def gradients(self, *roles: str, displacement: Displacement = None) -> dict[str, list[Tensor]]:
-        """Return the gradient of each role's weighted terms (all roles, where none is named), at displaced weights."""
+        """Return the gradient of each named role's weighted terms (none named: of all roles)."""
         return {role: self.gradient((role,), displacement) for role in roles or self.roles}
 
     def losses(self, *roles: str, displacement: Displacement = None) -> dict[str, float]:
@@ -70,7 +70,7 @@ class StepContext:
         losses = {}
         for role in roles or self.roles:
             with self.displaced(displacement), torch.no_grad():
-                figures, tokens = forward(
+                figures, tokens = accumulate_losses(
                     self.job, self.weights, self.batch, (role,), dict(self.states["loss"])
                 )
             self.tokens += tokens
@@ -78,16 +78,16 @@ class StepContext:
         return losses
 
     def loss(self, role: str) -> float:
-        """Return the loss of a role's terms without their weights, from the last gradients at the weights themselves."""
+        """Return the unweighted loss of a role's terms, from the last gradients at the weights."""
         return sum(value for name, value in self.figures.items() if name.startswith(f"{role}/"))
 
     def summed(self, table: Tensor) -> Tensor:
-        """Return sums over all entries of the weights (inner products), from those over the entries of this process."""
+        """Return sums over all entries of the weights, from those over the entries of this process."""
         return self.weights.summed(table)
 
     def norm(self, tensors: Sequence[Tensor]) -> Tensor:
         """Return the 2-norm of all tensors together."""
-        return self.weights.joined(torch.nn.utils.get_total_norm(tensors))
+        return self.weights.global_norm(torch.nn.utils.get_total_norm(tensors))
 
     def draw(self) -> None:
         """Go on to the sampling's next batch."""
@@ -105,7 +105,7 @@ class StepContext:
 
     @property
     def denominators(self) -> list[Tensor]:
-        """Adam's √v̂ + ε of each weight after the last step; ones before the first, and for other optimisers."""
+        """Adam's √v̂ + ε of each weight after the last step; ones before the first or without Adam."""
         return [self.denominator(p) for p in self.parameters]
 
     def denominator(self, parameter: Tensor) -> Tensor:
@@ -118,11 +118,13 @@ class StepContext:
         return corrected.sqrt_().add_(group["eps"])
 
     def gradient(self, roles: Sequence[str], displacement: Displacement) -> list[Tensor]:
-        """Return one accumulated gradient over some roles; only gradients at the weights themselves move the losses' states on."""
+        """Return one accumulated gradient over some roles.
+
+        Only gradients at the weights themselves move the losses' states on."""
         states = self.states["loss"] if displacement is None else dict(self.states["loss"])
         self.optimizer.zero_grad(set_to_none=True)
         with self.displaced(displacement):
-            figures, tokens = backward(self.job, self.weights, self.batch, roles, states)
+            figures, tokens = accumulate_gradients(self.job, self.weights, self.batch, roles, states)
         self.tokens += tokens
         if displacement is None:
             self.figures = {**figures, **self.figures}
@@ -134,7 +136,7 @@ class StepContext:
 
     @contextlib.contextmanager
     def displaced(self, displacement: Displacement) -> Iterator[None]:
-        """Move the weights for the block and put them back; the same random numbers in every forward of the step."""
+        """Move the weights for the block and put them back; every forward sees the same random numbers."""
         torch.manual_seed(self.seed)
         if displacement is None:
             yield

@@ -18,21 +18,25 @@ from unremember.errors import ConfigError
 from unremember.processes import place, same, total, world
 
 Read = TypeVar("Read")
-UNSUPPORTED = {DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA}
+_UNSUPPORTED = {DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA}
 
 
-def start(model: Any) -> Accelerator:
-    """Join the other processes and move the model to this one's device. Raises ConfigError for what cannot run the loop."""
-    if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") or world().distributed_type in UNSUPPORTED:
+def join_processes(model: Any) -> Accelerator:
+    """Join the other processes and move the model to this one's device.
+
+    Raises ConfigError for what cannot run the loop.
+    """
+    if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") or world().distributed_type in _UNSUPPORTED:
         raise ConfigError(
-            "a step needs the gradient of every role on its own, which DeepSpeed, Megatron and XLA do not give: launch with FSDP2"
+            "a step needs the gradient of each role on its own, which DeepSpeed, Megatron and XLA do not "
+            "give: launch with FSDP2"
         )
     place(model)
     return Accelerator()
 
 
 class Weights:
-    """The weights that move (``parameters``) and their ``masks``, where every process holds the whole ``model``.
+    """The weights that move (``parameters``) and their ``masks``; every process holds the whole ``model``.
 
     Steps run through :meth:`forward`. Lists of tensors are aligned to ``names``.
     """
@@ -46,49 +50,49 @@ class Weights:
         ]
 
     def forward(self, read: Callable[[Any], Read]) -> Read:
-        """What ``read`` makes of the model; tensors that will be differentiated are among what it returns."""
+        """Return what ``read`` makes of the model; tensors to be differentiated are among what it returns."""
         return read(self.model)
 
     def gradients(self) -> list[Tensor | None]:
-        """What the backwards of all processes left on each weight, added up; None where none reached it."""
-        found = [p.grad for p in self.parameters]
+        """Return the gradient of each weight over all processes; None where no backward reached it."""
+        local = [p.grad for p in self.parameters]
         if world().num_processes == 1:
-            return found
-        reached = total(torch.tensor([int(g is not None) for g in found])).tolist()
-        whole = [
-            (torch.zeros_like(p) if g is None else g.contiguous()) if there else None
-            for p, g, there in zip(self.parameters, found, reached)
+            return local
+        reached = total(torch.tensor([int(g is not None) for g in local])).tolist()
+        summed = [
+            (torch.zeros_like(p) if g is None else g.contiguous()) if anywhere else None
+            for p, g, anywhere in zip(self.parameters, local, reached)
         ]
-        for sent in [dist.all_reduce(g, async_op=True) for g in whole if g is not None]:
-            sent.wait()
-        return whole
+        for handle in [dist.all_reduce(g, async_op=True) for g in summed if g is not None]:
+            handle.wait()
+        return summed
 
     def summed(self, table: Tensor) -> Tensor:
-        """Sums over the entries of weights, from those over the entries that this process holds."""
+        """Return sums over all entries of the weights, from those over the entries of this process."""
         return table
 
-    def joined(self, norm: Tensor) -> Tensor:
-        """The 2-norm over all entries, from that over the entries that this process holds."""
+    def global_norm(self, norm: Tensor) -> Tensor:
+        """Return the 2-norm over all entries, from that over the entries of this process."""
         return norm
 
-    def full(self, at: int, mine: Tensor) -> Tensor:
-        """On the main process: a tensor like weight ``at`` whole, from what each process holds of it."""
-        return mine
+    def gather(self, index: int, shard: Tensor) -> Tensor:
+        """Return, on the main process, a whole tensor like weight ``index`` from its shards."""
+        return shard
 
-    def own(self, at: int, whole: Tensor) -> Tensor:
-        """What this process holds of a tensor like weight ``at``."""
-        return whole
+    def shard_of(self, index: int, tensor: Tensor) -> Tensor:
+        """Return this process's shard of a whole tensor like weight ``index``."""
+        return tensor
 
-    def full_vector(self, mine: Tensor) -> Tensor:
-        """:meth:`full` of a vector with an entry for every weight's every entry."""
-        return mine
+    def gather_vector(self, shard: Tensor) -> Tensor:
+        """Return :meth:`gather` of a vector with an entry for every weight's every entry."""
+        return shard
 
-    def own_vector(self, whole: Tensor) -> Tensor:
-        """:meth:`own` of such a vector."""
-        return whole
+    def shard_of_vector(self, vector: Tensor) -> Tensor:
+        """Return :meth:`shard_of` of such a vector."""
+        return vector
 
     @contextlib.contextmanager
-    def whole(self) -> Iterator[Any]:
-        """The whole model as the weights are now, in evaluation mode, for whoever reads it between steps."""
+    def whole_model(self) -> Iterator[Any]:
+        """Yield the whole model with its present weights, in evaluation mode, to be read between steps."""
         self.model.eval()
         yield self.model

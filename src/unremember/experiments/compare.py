@@ -19,7 +19,7 @@ from unremember.registry import methods
 CONTROL = "retain_descent"
 BLENDS, SAMPLINGS, SELECTIONS = (
     ("sum", "pcgrad", "gu", "hamu", "ofmu"),
-    ("paired", "cyclic", "melu", "guard"),
+    ("paired", "cyclic", "melu", "guard_attribution"),
     ("all", "lora", "knowledge_neurons"),
 )
 

@@ -1,1 +1,1 @@
-"""Methods: one file a system. ``protocol.py`` says what a method is; language/ holds those for language models."""
+"""Methods: one file a system. ``protocol.py`` says what a method is; ``language/`` has those for texts."""

@@ -11,11 +11,15 @@ from unremember.tasks.artefact import Artefact
 
 
 class Method(Protocol):
-    """One-shot forgetting. ``Recipe`` (the four seams of a gradient method) and ``Phases`` are methods; so is anything
-    else that runs, such as arithmetic on the weights.
+    """One-shot forgetting.
 
-    ``run`` may change ``start.model`` in place: whoever calls it gives it a copy to work on. ``recipes`` are the gradient
-    methods that it runs, none for a method that is not descent: a plan counts their steps and checks what they read.
+    ``Recipe`` (the four seams of a gradient method) and ``Phases`` are methods; so is anything else that
+    runs, such as arithmetic on the weights. ``run`` may change ``start.model`` in place: whoever calls it
+    gives it a copy to work on.
+
+    Attributes:
+        recipes: The gradient methods that it runs, none for a method that is not descent. A plan counts their
+            steps and checks what they read.
     """
 
     @property
@@ -26,9 +30,16 @@ class Method(Protocol):
         ...
 
     def run(self, start: Artefact, split: Split, run: Run) -> Artefact:
-        """Forget ``split["forget"]``. With ``run.folder`` a stopped run carries on there, to the same weights bit for bit."""
+        """Forget ``split["forget"]``.
+
+        With ``run.folder`` a stopped run carries on there, to the same weights bit for bit.
+        """
         ...
 
     def override(self, **parts: Any) -> Self:
-        """Return the method with other parts in some seams. Raises ConfigError for a seam that it owns or lacks."""
+        """Return the method with other parts in some seams.
+
+        Raises:
+            ConfigError: The method owns or lacks a seam for which a part is given.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Task vector negation: learn the forget set by heart, then take that step back from the original."""
+"""Task vector negation: learn the forget set by heart, then subtract that step from the original."""
 
 from __future__ import annotations
 
@@ -24,10 +24,14 @@ from unremember.tasks.artefact import Artefact
 )
 @dataclasses.dataclass(frozen=True)
 class TaskVector:
-    """Over-fit a copy to the forget set, then subtract ``scale`` × what it learned from the original's weights.
+    """Overfit a copy to the forget set, then subtract ``scale`` × what it learned from the original.
 
-    ``selection`` chooses the weights that learn (``all``, ``lora`` …). How much is forgotten depends on the steps and ``scale``.
-    While it runs the model is the learner, so it cannot be stopped at a level of forgetting.
+    How much is forgotten depends on the steps and on ``scale``. While it runs the model is the learner, so it
+    cannot be stopped at a level of forgetting.
+
+    Args:
+        scale: How many times the task vector is subtracted.
+        selection: The weights that learn (``all``, ``lora`` …).
     """
 
     scale: float = 1.0

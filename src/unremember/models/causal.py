@@ -16,18 +16,18 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from unremember.errors import ModelError
 
 LOGIT_BUDGET = 2**25
-"""Logits that exist at once where gradients are wanted: more rows than fit are made in chunks, and again in the backward pass."""
+"""Logits that exist at once where gradients are needed; beyond that, chunks that are recomputed."""
 READ_BUDGET = 2**21
 """Logits that exist at once where they are only read: few enough to stay near the processor."""
 
 
 def body(model: Any) -> nn.Module:
-    """The transformer without its output layer."""
+    """Return the transformer without its output layer."""
     return model.base_model
 
 
 def decoder_blocks(model: Any) -> nn.ModuleList:
-    """The decoder blocks. Raises ModelError where none are found."""
+    """Return the decoder blocks. Raises ModelError where the model has no list of them."""
     depth = getattr(getattr(model, "config", None), "num_hidden_layers", None)
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth:
@@ -38,12 +38,12 @@ def decoder_blocks(model: Any) -> nn.ModuleList:
 
 
 def head(model: Any, hidden: Tensor) -> Tensor:
-    """Logits [..., V] of final hidden states [..., D]."""
+    """Return the logits [..., V] of final hidden states [..., D]."""
     return scaled(model.config, model.get_output_embeddings()(hidden))
 
 
 def scaled(config: Any, logits: Tensor) -> Tensor:
-    """What the architecture does after its output layer."""
+    """Scale and cap logits as the architecture does after its output layer."""
     if getattr(config, "logit_scale", None):
         logits = logits * config.logit_scale
     if getattr(config, "logits_scaling", None):
@@ -53,14 +53,14 @@ def scaled(config: Any, logits: Tensor) -> Tensor:
 
 
 def window(model: Any) -> int | None:
-    """Tokens that a layer with sliding attention sees; None where every layer sees everything."""
+    """Return how many tokens a layer with sliding attention sees; None where every layer sees all."""
     config = model.config.get_text_config()
     slides = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
     return getattr(config, "sliding_window", None) if slides else None
 
 
 def last_hidden(model: Any, ids: Tensor, **inputs: Any) -> Tensor:
-    """Final hidden states [B, T, D] of ids [B, T]; masks, positions and caches are passed on."""
+    """Return the final hidden states [B, T, D] of ids [B, T]; masks, positions and caches are passed on."""
     return body(model)(input_ids=ids, use_cache=False, **inputs).last_hidden_state
 
 
@@ -73,7 +73,7 @@ def packed_attention(
     packed: Sequence[int] | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention in rows of ``packed`` tokens that lie end to end in one sequence; without ``packed``, one row."""
+    """Attend causally in rows of ``packed`` tokens that lie end to end; without ``packed``, in one row."""
     if packed is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     rows = zip(*(states.split(packed, dim=2) for states in (query, key, value)))
@@ -85,7 +85,7 @@ def packed_attention(
 def earlier_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **options: Any
 ) -> tuple[Tensor, None]:
-    """Attention under a mask by which nothing sees what comes later: a few queries at a time, against no later keys."""
+    """Attend under a mask that hides later tokens: a few queries at a time, against no later keys."""
     ends = range(SPAN, query.shape[2] + SPAN, SPAN)
     parts = [
         sdpa_attention_forward(
@@ -107,7 +107,10 @@ AttentionInterface.register(EARLIER, earlier_attention)
 
 
 def packs(model: Any, longest: int) -> bool:
-    """Whether rows of up to ``longest`` tokens may lie end to end: only attention may carry anything from token to token."""
+    """Return whether rows of up to ``longest`` tokens may be packed end to end.
+
+    Nothing but attention may carry anything from token to token.
+    """
     config = model.config.get_text_config()
     attends = {"full_attention", "sliding_attention"}.issuperset(getattr(config, "layer_types", None) or ())
     plain = (
@@ -120,7 +123,7 @@ def packs(model: Any, longest: int) -> bool:
 
 @contextlib.contextmanager
 def attending(model: Any, attention: str) -> Iterator[None]:
-    """Within the block the model attends by ``PACKED`` or ``EARLIER`` (``checkpoint`` needs it again in its second forward)."""
+    """Let the model attend by ``PACKED`` or ``EARLIER`` within the block."""
     before = model.config._attn_implementation
     model.config._attn_implementation = attention
     try:
@@ -134,7 +137,8 @@ def hidden_of_rows(
 ) -> dict[int | None, Tensor]:
     """Compute hidden states of rows that lie end to end, all layers in one forward that stops at the deepest.
 
-    No padding is computed where the architecture allows rows to be packed; others get one right-padded forward.
+    No padding is computed where the architecture allows rows to be packed; others get one right-padded
+    forward.
 
     Args:
         ids: int64[N], the token ids of all rows.
@@ -156,12 +160,12 @@ def hidden_of_rows(
 
 
 def _inside(lengths: Sequence[int], device: torch.device) -> Tensor:
-    """bool[B, T]: which places of right-padded rows hold a token."""
+    """Return bool[B, T]: which places of right-padded rows hold a token."""
     return torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]
 
 
-def by_row(states: Tensor, lengths: Sequence[int]) -> Tensor:
-    """[B, T, D], right-padded, of what a module inside :func:`hidden_of_rows` saw of the rows, packed or padded."""
+def unpacked(states: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Return [B, T, D], right-padded, of what a module inside :func:`hidden_of_rows` saw of the rows."""
     inside = _inside(lengths, states.device)
     flat = states.reshape(-1, states.shape[-1])
     if len(flat) == inside.numel():
@@ -175,7 +179,9 @@ class _Reached(Exception):
     """Ends a forward at the deepest block that is read."""
 
 
-def hidden_after(model: Any, ids: Tensor, layers: Sequence[int | None], **inputs: Any) -> dict[int | None, Tensor]:
+def hidden_after(
+    model: Any, ids: Tensor, layers: Sequence[int | None], **inputs: Any
+) -> dict[int | None, Tensor]:
     """Compute hidden states after some blocks, in one forward that stops at the deepest.
 
     Args:
@@ -217,20 +223,26 @@ def hidden_after(model: Any, ids: Tensor, layers: Sequence[int | None], **inputs
 
 
 def _block_number(layer: int, count: int) -> int:
-    """Return the place of block ``layer`` from the beginning. Raises ModelError where there is no such block."""
+    """Return the place of block ``layer`` from the beginning.
+
+    Raises ModelError where there is no such block.
+    """
     if not -count <= layer < count:
         raise ModelError(f"the model has {count} blocks: layer {layer} is not among 0..{count - 1}")
     return layer % count
 
 
 def chunks(model: Any, rows: int, budget: int) -> int:
-    """Rows whose logits fit in the budget."""
+    """Return how many rows' logits fit in the budget."""
     return max(1, min(rows, budget // model.config.get_text_config().vocab_size))
 
 
 class _Picked(torch.autograd.Function):
-    """float32 [M]: log-softmax of logits [M, V] at labels [M]. The backward pass turns the logits into their own
-    gradient, a few rows at a time, so there is never a second copy of them; it can run once."""
+    """The log-softmax float32 [M] of logits [M, V] at labels [M].
+
+    The backward pass turns the logits into their own gradient, a few rows at a time, so there is never a
+    second copy of them; it can run once.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
@@ -238,8 +250,8 @@ class _Picked(torch.autograd.Function):
         ctx.size = size
         logprobs = -torch.cat(
             [
-                F.cross_entropy(part, wanted, reduction="none")
-                for part, wanted in zip(logits.split(size), labels.split(size))
+                F.cross_entropy(part, part_labels, reduction="none")
+                for part, part_labels in zip(logits.split(size), labels.split(size))
             ]
         )
         ctx.save_for_backward(logits, labels, logits.gather(-1, labels[:, None])[:, 0] - logprobs)
@@ -257,27 +269,33 @@ class _Picked(torch.autograd.Function):
 
 
 def token_logprobs(model: Any, hidden: Tensor, labels: Tensor) -> Tensor:
-    """float32 [M]: log p(label) from the hidden states [M, D] that predict them; differentiable once.
+    """Return float32 [M], log p(label), from the hidden states [M, D] that predict them; differentiable once.
 
-    Logits are made a chunk of rows at a time and made again in the backward pass, so memory does not grow with
-    rows times vocabulary.
+    Logits are made a chunk of rows at a time and made again in the backward pass, so memory does not grow
+    with rows times vocabulary.
     """
     grad = torch.is_grad_enabled()
 
-    def part(states: Tensor, wanted: Tensor) -> Tensor:
+    def chunk_logprobs(states: Tensor, chunk_labels: Tensor) -> Tensor:
         logits = head(model, states).float()
-        return _Picked.apply(logits, wanted) if grad else -F.cross_entropy(logits, wanted, reduction="none")
+        if grad:
+            return _Picked.apply(logits, chunk_labels)
+        return -F.cross_entropy(logits, chunk_labels, reduction="none")
 
     size = chunks(model, len(labels), LOGIT_BUDGET if grad else READ_BUDGET)
     if size >= len(labels):
-        return part(hidden, labels)
+        return chunk_logprobs(hidden, labels)
     pieces = zip(hidden.split(size), labels.split(size))
-    return torch.cat([checkpoint(part, h, y, use_reentrant=False) if grad else part(h, y) for h, y in pieces])
+    if not grad:
+        return torch.cat([chunk_logprobs(h, y) for h, y in pieces])
+    return torch.cat([checkpoint(chunk_logprobs, h, y, use_reentrant=False) for h, y in pieces])
 
 
 def first_greatest(logits: Tensor) -> Tensor:
-    """int64 [R]: ``logits.argmax(-1)`` of logits [R, V], on a CPU several times faster: by way of the greatest of every block,
-    where the vocabulary has a power of two that divides it."""
+    """Return int64 [R], ``logits.argmax(-1)`` of logits [R, V], several times faster on a CPU.
+
+    It goes by way of the greatest of every block, where the vocabulary has a power of two that divides it.
+    """
     size = min(128, logits.shape[-1] & -logits.shape[-1])
     if size < 32:
         return logits.argmax(-1)
@@ -290,10 +308,17 @@ def first_greatest(logits: Tensor) -> Tensor:
 def rows_scores(
     model: Any, hidden: Tensor, row_of_label: Tensor, labels: Tensor, moments: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(float32 [M] log p(label), int64 [R] greedy ids, moments) from hidden states [R, D]; several labels may share a row.
+    """Score labels from the hidden states that predict them; a row's normaliser is computed once.
 
-    ``row_of_label`` int64[M] names the row that predicts each label; a row's normaliser is computed once. The moments are
-    float32 [R, 2], mean and variance of log p(v) where v is drawn from p, where they are asked for, else [0, 2].
+    Args:
+        hidden: Tensor[R, D], the states of the rows.
+        row_of_label: int64[M], the row that predicts each label; several labels may share a row.
+        labels: int64[M].
+        moments: Whether to compute the moments.
+
+    Returns:
+        float32[M], log p(label); int64[R], the greedy ids; float32[R, 2], the mean and variance of log p(v)
+        with v drawn from p ([0, 2] without moments).
     """
     logprobs = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
     best, spread = [], [hidden.new_empty(0, 2, dtype=torch.float32)]
@@ -305,9 +330,9 @@ def rows_scores(
     for i, states in enumerate(hidden.split(size)):
         logits = head(model, states).float()
         best.append(first_greatest(logits))
-        mine = order[edges[i] : edges[i + 1]]
+        in_chunk = order[edges[i] : edges[i + 1]]
         logs = logits.log_softmax(-1)
-        logprobs[mine] = logs[row_of_label[mine] - i * size, labels[mine]]
+        logprobs[in_chunk] = logs[row_of_label[in_chunk] - i * size, labels[in_chunk]]
         if moments:
             p = logs.exp()
             mean = (p * logs).sum(-1)
@@ -318,7 +343,7 @@ def rows_scores(
 
 @torch.no_grad()
 def greedy(model: Any, hidden: Tensor) -> Tensor:
-    """int64 [R]: the greedy token after each of the hidden states [R, D]."""
+    """Return int64 [R], the greedy token after each of the hidden states [R, D]."""
     return torch.cat(
         [
             first_greatest(head(model, states))

@@ -1,8 +1,8 @@
-"""Greedy generation, drafted: what a forward over given tokens shows to be the greedy choice is not decoded.
+"""Greedy generation, drafted: a token that a forward over given tokens shows to be the greedy choice is not decoded.
 
-Scoring the true answer tells, at every position, the model's greedy token given the true answer so far. Up to the
-first difference that IS the greedy generation: a remembered answer costs nothing more. What the model before this one
-said drafts the rest: the first forward verifies it, and decoding goes on behind the tokens that agree.
+Scoring the true answer gives, at every position, the model's greedy token given the true answer so far. Up to the first
+difference that IS the greedy generation, so a remembered answer costs nothing more. The generation of the model that
+was observed before drafts the remainder: the first forward verifies it, and decoding continues behind what agrees.
 """
 
 from __future__ import annotations
@@ -17,18 +17,25 @@ import torch
 
 from unremember.models import causal
 from unremember.models.cache import decoding_cache
-from unremember.observe.scoring import Scored
+from unremember.observe.records import TokenRecords
 from unremember.processes import spread
 from unremember.progress import Progress
 from unremember.tasks.text import Texts
 
-ROWS = 64
+_PROMPTS = 64
 """Prompts that are decoded together."""
 
 
 @dataclasses.dataclass
 class Line:
-    """One prompt being decoded: its ids so far, how many of them are prompt, the row it answers, and a draft to verify."""
+    """One prompt that is being decoded.
+
+    Args:
+        row: The index of its text.
+        ids: The prompt and the tokens so far.
+        start: How many of the ids are prompt.
+        draft: Further tokens to verify.
+    """
 
     row: int
     ids: list[int]
@@ -39,104 +46,122 @@ class Line:
 def generate(
     model: Any,
     texts: Texts,
-    drafted: Scored,
+    records: TokenRecords,
     end: int,
     limit: int,
     earlier: Sequence[list[int]] = (),
     quiet: bool = False,
 ) -> list[list[int]]:
-    """Greedy continuations (at most ``limit`` tokens, end token excluded) of the prompts of ``texts``.
+    """Return the greedy continuation of each prompt: at most ``limit`` tokens, without the end token.
 
-    ``drafted`` are the scores of the true answers under this model, ``earlier`` what another model said. Neither changes
-    the result, which is the undrafted greedy decoding (where two logits are equal to rounding, either may be taken).
+    Neither ``records`` nor ``earlier`` changes the result, which is that of undrafted greedy decoding. Where two logits
+    are equal to rounding, either token may be taken.
+
+    Args:
+        texts: The prompts with their true answers.
+        records: The records of the true answers under this model.
+        end: The id of the end-of-sequence token.
+        earlier: The continuations that another model gave.
     """
-    sees = causal.window(model)
-    if sees and int(texts.starts.max()) + limit > sees:
-        earlier = ()  # a rejected draft would take up room in a sliding window
-    done: list[list[int]] = [[] for _ in range(len(texts))]
+    # 1. A rejected draft would take up room in a sliding attention window: draft only what fits.
+    window = causal.window(model)
+    if window and int(texts.starts.max()) + limit > window:
+        earlier = ()
+
+    # 2. Take every token that the scoring pass decided. Many lines are finished by it.
+    answers: list[list[int]] = [[] for _ in range(len(texts))]
     open_lines = []
     for i in range(len(texts)):
-        line, finished = drafted_line(texts, drafted, i, end, limit, earlier[i] if earlier else [])
+        line, finished = drafted_line(texts, records, i, end, limit, earlier[i] if earlier else [])
         if finished:
-            done[i] = line.ids[line.start :]
+            answers[i] = line.ids[line.start :]
         else:
             open_lines.append(line)
+
+    # 3. Decode the others, lines of like length together. Of several processes each decodes some groups.
     open_lines.sort(key=lambda line: len(line.ids) + len(line.draft))
-    with Progress("generating", len(texts), start=len(texts) - len(open_lines), quiet=quiet) as progress:
-        groups = [open_lines[at : at + ROWS] for at in range(0, len(open_lines), ROWS)]
-        for group in spread(groups, partial(walk, model, end=end, limit=limit)):
+    groups = [open_lines[i : i + _PROMPTS] for i in range(0, len(open_lines), _PROMPTS)]
+    finished_rows = len(texts) - len(open_lines)
+    with Progress("generating", len(texts), start=finished_rows, quiet=quiet) as progress:
+        for group in spread(groups, partial(decode_lines, model, end=end, limit=limit)):
             for line in group:
-                done[line.row] = line.ids[line.start :]
+                answers[line.row] = line.ids[line.start :]
             progress.advance(len(group), sum(len(line.ids) for line in group))
-    return [ids[:-1] if ids[-1] == end else ids for ids in done]
+    return [ids[:-1] if ids[-1] == end else ids for ids in answers]
 
 
 def drafted_line(
-    texts: Texts, drafted: Scored, i: int, end: int, limit: int, earlier: list[int]
+    texts: Texts, records: TokenRecords, i: int, end: int, limit: int, earlier: list[int]
 ) -> tuple[Line, bool]:
-    """The line of text i with every token that the scoring pass already decided, and whether it is finished.
+    """Return the line of text i with every token that the scoring pass decided, and whether it is finished.
 
-    What was said ``earlier`` drafts the rest only if it begins with what is decided: a model that has moved on is not
-    asked to verify what it will not say.
+    ``earlier`` drafts the remainder only if it begins with the decided tokens: a model that has moved on need not
+    verify what it will not say.
     """
-    offsets = drafted.scores.offsets
-    greedy = drafted.greedy[offsets[i] : offsets[i + 1]]
-    matches = drafted.scores.matches[offsets[i] : offsets[i + 1]]
-    known = int(np.argmin(matches)) + 1 if not matches.all() else len(matches)
+    span = slice(int(records.offsets[i]), int(records.offsets[i + 1]))
+    greedy, matches = np.asarray(records.greedy)[span], records.matches[span]
+    decided = int(np.argmin(matches)) + 1 if not matches.all() else len(matches)
     prompt = texts.prompt(i).tolist()
-    ids = greedy[: min(known, limit)].tolist()
+    ids = greedy[: min(decided, limit)].tolist()
     ids = ids[: ids.index(end) + 1] if end in ids else ids
-    rest = [*earlier, end][len(ids) : limit] if earlier[: len(ids)] == ids else []
-    return Line(i, [*prompt, *ids], len(prompt), rest[:-1]), len(ids) >= limit or ids[-1] == end
+    remainder = [*earlier, end][len(ids) : limit] if earlier[: len(ids)] == ids else []
+    return Line(i, [*prompt, *ids], len(prompt), remainder[:-1]), len(ids) >= limit or ids[-1] == end
 
 
 @torch.no_grad()
-def walk(model: Any, lines: Sequence[Line], end: int, limit: int) -> Sequence[Line]:
-    """Decode ``lines`` in place and return them, left-padded: the first forward verifies the drafts, each later one adds a token.
-
-    Finished rows leave the batch; the rejected end of a draft stays in the cache, and nobody sees it.
-    """
+def decode_lines(model: Any, lines: Sequence[Line], end: int, limit: int) -> Sequence[Line]:
+    """Decode lines in place and return them. The first forward verifies the drafts, each later one adds a token."""
+    # 1. Left-pad prompts, decided tokens and drafts into one batch [B, T]; the mask leaves room for `limit` more.
     device = next(model.parameters()).device
-    fed = [[*line.ids, *line.draft] for line in lines]
-    width = max(len(row) for row in fed)
-    ids = torch.tensor([[0] * (width - len(row)) + row for row in fed], device=device)
-    seen = torch.tensor([[0] * (width - len(row)) + [1] * (len(row) + limit) for row in fed], device=device)
-    positions = (seen[:, :width].cumsum(1) - 1).clamp(min=0)
+    rows = [[*line.ids, *line.draft] for line in lines]
+    width = max(len(row) for row in rows)
+    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=device)
+    visible = torch.tensor(
+        [[0] * (width - len(row)) + [1] * (len(row) + limit) for row in rows], device=device
+    )
+    positions = (visible[:, :width].cumsum(1) - 1).clamp(min=0)
     cache, active, length = decoding_cache(model, limit), list(lines), width
     while True:
+        # 2. One forward over the new tokens; the cache holds the states of the earlier ones.
         states = causal.body(model)(
             input_ids=ids,
-            attention_mask=seen[:, :length],
+            attention_mask=visible[:, :length],
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
+
+        # 3. Read the greedy choice after each drafted token and after the last decided one.
         reads = torch.cat([states[i, -1 - len(line.draft) :] for i, line in enumerate(active)])
         choices = causal.greedy(model, reads).tolist()
-        stay, at = [], 0
+
+        # 4. Accept the choices up to the first that the draft got wrong. Its later tokens stay in the cache, masked.
+        unfinished, start = [], 0
         for i, line in enumerate(active):
-            rejected = accept(line, choices[at : at + len(line.draft) + 1])
-            at += len(line.draft) + 1
-            seen[i, length - rejected : length] = 0
+            stop = start + len(line.draft) + 1
+            rejected = accept(line, choices[start:stop])
+            visible[i, length - rejected : length] = 0
             line.draft = []
+            start = stop
             if line.ids[-1] != end and len(line.ids) - line.start < limit:
-                stay.append(i)
-        if not stay:
+                unfinished.append(i)
+        if not unfinished:
             return lines
-        active = [active[i] for i in stay]
-        if len(stay) < len(ids):
-            keep = torch.tensor(stay, device=device)
-            cache.batch_select_indices(keep)
-            seen = seen[keep]
+
+        # 5. Finished lines leave the batch; the next forward takes one token of each remaining line.
+        active = [active[i] for i in unfinished]
+        if len(unfinished) < len(ids):
+            selected = torch.tensor(unfinished, device=device)
+            cache.batch_select_indices(selected)
+            visible = visible[selected]
         ids = torch.tensor([[line.ids[-1]] for line in active], device=device)
         positions = torch.tensor([[len(line.ids) - 1] for line in active], device=device)
         length += 1
 
 
 def accept(line: Line, choices: Sequence[int]) -> int:
-    """Add the greedy ``choices`` up to the first that the draft did not foresee; returns how many drafted tokens were wrong."""
-    agreed = next(
-        (k for k, (token, choice) in enumerate(zip(line.draft, choices)) if token != choice), len(line.draft)
-    )
+    """Add the greedy choices up to the first that the draft did not foresee; return the number of wrong drafted tokens."""
+    pairs = enumerate(zip(line.draft, choices))
+    agreed = next((k for k, (drafted, choice) in pairs if drafted != choice), len(line.draft))
     line.ids.extend(choices[: agreed + 1])
     return len(line.draft) - agreed

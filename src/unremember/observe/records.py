@@ -1,50 +1,33 @@
-"""What is observed of a model: token log-probabilities of given texts, and greedy generations."""
+"""What observations give: the token records of some texts, and all values of one artefact by request."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, cast
 
 import numpy as np
 
 from unremember.data.split import Split
 from unremember.errors import DataError
-
-Found = TypeVar("Found")
-
-
-@dataclasses.dataclass(frozen=True)
-class Want:
-    """One thing an audit needs: the scores of a text of every row of a role, or generations to its prompts.
-
-    ``moments`` are scores with the mean and the variance of each token's distribution beside them, ``gradient_norms`` a number a
-    text, ``states`` the hidden states at the end of each row's prompt. ``harness`` is a task of lm-eval (``role``), its metric
-    (``text``), and the folder and limit it is run with (``options``). ``judged`` is what the model of ``options`` (its name, and its
-    label where it is a classifier) makes of each generation.
-    Generations may have at most ``options[0]`` tokens (else as many as TOFU has).
-    ``text`` is the column whose tokens are scored: ``answer``, ``paraphrased_answer``, ``perturbed_answers`` …
-    """
-
-    kind: Literal["scores", "moments", "generations", "gradient_norms", "states", "harness", "judged"]
-    role: str
-    text: str = "answer"
-    options: tuple[Any, ...] = ()
+from unremember.observe.protocol import ObservationRequest, Value
 
 
 @dataclasses.dataclass(frozen=True)
-class Scores:
-    """Token records of n texts, N tokens in all: the one thing from which all likelihood metrics derive.
+class TokenRecords:
+    """Token records of n texts with N tokens in all: every likelihood metric derives from them.
 
-    ``rows`` int64[n]: the row of the role each text belongs to (several texts may share a row);
-    ``offsets`` int64[n + 1]: the tokens of text i are ``offsets[i]:offsets[i + 1]``;
-    ``logprobs`` float32[N]: log p(token | prompt, earlier tokens), in nats;
-    ``matches`` bool[N]: the token is the model's greedy choice there;
-    ``ends`` bool[n]: the last token is the end-of-sequence token;
-    ``texts``: the n texts themselves;
-    ``moments`` float32[N, 2]: mean and variance of log p(v), v drawn from the distribution that predicts the token (None:
-    not observed).
+    Args:
+        rows: int64[n], the row of the role that each text belongs to; several texts may share a row.
+        offsets: int64[n + 1]; the tokens of text i are ``offsets[i]:offsets[i + 1]``.
+        logprobs: float32[N], log p(token | prompt, earlier tokens), in nats.
+        matches: bool[N], whether the token is the model's greedy choice.
+        ends: bool[n], whether the last token is the end-of-sequence token.
+        texts: The n texts.
+        moments: float32[N, 2], mean and variance of log p(v), v drawn from the distribution that predicts the token;
+            None where they were not requested.
+        greedy: int64[N], the model's greedy choice at each token; None for records that no model made.
     """
 
     rows: np.ndarray
@@ -54,62 +37,53 @@ class Scores:
     ends: np.ndarray
     texts: Sequence[str]
     moments: np.ndarray | None = None
+    greedy: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """int64[n]: tokens a text."""
+        """int64[n]: the number of tokens of each text."""
         return np.diff(self.offsets)
 
     @cached_property
     def loss(self) -> np.ndarray:
-        """float64[n]: mean cross-entropy of a text's tokens, in nats; its exp(-·) is the probability per token. NaN without tokens."""
+        """float64[n]: the mean cross-entropy of each text's tokens, in nats; NaN for a text without tokens.
+
+        Its exp(-·) is the probability per token.
+        """
         owner = np.repeat(np.arange(len(self)), self.lengths)
         with np.errstate(invalid="ignore"):
             return -np.bincount(owner, self.logprobs.astype(np.float64), len(self)) / self.lengths
 
     def tokens(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """(log-probabilities float32[L], matches bool[L]) of text i."""
-        at = slice(int(self.offsets[i]), int(self.offsets[i + 1]))
-        return self.logprobs[at], self.matches[at]
+        """Return (log-probabilities float32[L], matches bool[L]) of text i."""
+        span = slice(int(self.offsets[i]), int(self.offsets[i + 1]))
+        return self.logprobs[span], self.matches[span]
 
 
 @dataclasses.dataclass(frozen=True)
 class Observations:
-    """What was observed of ONE artefact: the hash of its weights, the data, and the records by want."""
+    """What was observed of ONE artefact on a split: ``observations[request]`` is the value of a request.
+
+    Args:
+        artefact: The digest of the artefact.
+        weights: The digest of its weights alone.
+        split: The data.
+        values: The values by request.
+    """
 
     artefact: str
+    weights: str
     split: Split
-    scored: Mapping[Want, Scores]
-    generated: Mapping[Want, Sequence[str]]
-    numbers: Mapping[Want, np.ndarray] = dataclasses.field(default_factory=dict)
-    truths: Mapping[Want, Sequence[str]] = dataclasses.field(default_factory=dict)
+    values: Mapping[ObservationRequest[Any], Any]
 
-    def scores(self, role: str, text: str = "answer") -> Scores:
-        return observed(self.scored, Want("scores", role, text))
+    def __contains__(self, request: object) -> bool:
+        return request in self.values
 
-    def moments(self, role: str, text: str = "answer") -> Scores:
-        """The scores of a text, with their moments."""
-        return observed(self.scored, Want("moments", role, text))
-
-    def number(self, want: Want) -> np.ndarray:
-        """float64[n]: what was observed as a number an example; of ``states`` float32[n, L, D]."""
-        return observed(self.numbers, want)
-
-    def generations(self, role: str, *limit: int) -> Sequence[str]:
-        return observed(self.generated, Want("generations", role, options=limit))
-
-    def truth(self, role: str, limit: int) -> Sequence[str]:
-        """The true answers, each cut to the tokens that a generation may have."""
-        return observed(self.truths, Want("generations", role, options=(limit,)))
-
-
-def observed(found: Mapping[Want, Found], want: Want) -> Found:
-    """What was observed for a want. Raises DataError where nobody asked for it."""
-    if want not in found:
-        raise DataError(
-            f"{want.kind} of {want.text!r} in role {want.role!r} were not observed: name them in the audit's wants()"
-        )
-    return found[want]
+    def __getitem__(self, request: ObservationRequest[Value]) -> Value:
+        """Return the value of a request. Raises DataError where it was not observed."""
+        if request not in self.values:
+            raise DataError(f"{request} was not observed: name it in the audit's requests()")
+        return cast(Value, self.values[request])

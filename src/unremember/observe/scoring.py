@@ -1,8 +1,8 @@
-"""Teacher-forced scoring: the answers of a question share its keys and values, and every beginning they have in common.
+"""Teacher-forced scoring: the answers to a prompt share its computation, and that of every beginning they have in common.
 
-The answers of one prompt form a tree behind it, laid out in one sequence. Each token sees the prompt and its own
-beginning, never another answer (a tree mask), and stands at its own depth. A prompt is so computed once, however many
-answers it has; the row that predicts all first tokens gets one softmax, and so does each shared beginning.
+The answers to one prompt form a tree behind it, laid out in one sequence. Each token attends to the prompt and to its
+own beginning, never to another answer (a tree mask), and has the position of its own depth. A prompt is computed once,
+however many answers it has. One softmax predicts the first tokens of all answers, and one each shared beginning.
 """
 
 from __future__ import annotations
@@ -18,22 +18,29 @@ import torch
 
 from unremember import processes
 from unremember.models import causal
-from unremember.observe.records import Scores
+from unremember.observe.records import TokenRecords
 from unremember.progress import Progress
 from unremember.tasks.text import Texts
 
-TOKENS = 2048
+_TOKENS = 2048
 """Tokens in one forward, padding included."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """Where an answer comes from (``column``, text index), its ids, and where in the tree each is predicted (int64[L])."""
+    """One answer in a tree.
+
+    Args:
+        column: The column that it comes from.
+        text: The index of the text in that column.
+        ids: int64[L], its tokens.
+        predicted_at: int64[L], the position in the tree that predicts each token.
+    """
 
     column: str
     text: int
     ids: np.ndarray
-    read: np.ndarray
+    predicted_at: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,47 +56,40 @@ class Question:
         return len(self.ids)
 
 
-@dataclasses.dataclass(frozen=True)
-class Scored:
-    """Token records of the texts of one column, and the greedy token at every answer position (int64[N])."""
-
-    scores: Scores
-    greedy: np.ndarray
-
-
-def questions(columns: Mapping[str, Texts], shared: bool = True) -> list[Question]:
-    """One question a row, with its answers in every column; one an answer where they may not be ``shared``."""
-    by_row: dict[Any, list[tuple[str, int]]] = {}
+def build_questions(columns: Mapping[str, Texts], shared: bool = True) -> list[Question]:
+    """Return one question for each row, with its answers in every column; one for each answer unless ``shared``."""
+    answers: dict[Any, list[tuple[str, int]]] = {}
     for column, texts in columns.items():
         for i, row in enumerate(texts.rows):
-            by_row.setdefault(int(row) if shared else (column, i), []).append((column, i))
-    return [grow(columns, places) for places in by_row.values()]
+            answers.setdefault(int(row) if shared else (column, i), []).append((column, i))
+    return [build_question(columns, texts) for texts in answers.values()]
 
 
-def grow(columns: Mapping[str, Texts], places: Sequence[tuple[str, int]]) -> Question:
-    """The question whose answers are the texts at ``places``. An answer's last token predicts nothing: it stays out."""
-    ids = columns[places[0][0]].prompt(places[0][1]).tolist()
+def build_question(columns: Mapping[str, Texts], answers: Sequence[tuple[str, int]]) -> Question:
+    """Return the question of these (column, text index) answers. The last token of an answer predicts nothing: it stays out."""
+    column, text = answers[0]
+    ids = columns[column].prompt(text).tolist()
     parents, root = list(range(-1, len(ids) - 1)), len(ids) - 1
     children: dict[tuple[int, int], int] = {}
-    answers = []
-    for column, text in places:
-        found = columns[column].answer(text)
-        read = [root]
-        for token in found[:-1].tolist():
-            branch = (read[-1], token)
+    branches = []
+    for column, text in answers:
+        answer_ids = columns[column].answer(text)
+        predicted_at = [root]
+        for token in answer_ids[:-1].tolist():
+            branch = (predicted_at[-1], token)
             if branch not in children:
                 children[branch] = len(ids)
                 ids.append(token)
-                parents.append(read[-1])
-            read.append(children[branch])
-        answers.append(Answer(column, text, found, np.array(read)))
-    return Question(np.array(ids), np.array(parents), answers)
+                parents.append(predicted_at[-1])
+            predicted_at.append(children[branch])
+        branches.append(Answer(column, text, answer_ids, np.array(predicted_at)))
+    return Question(np.array(ids), np.array(parents), branches)
 
 
-def batches(asked: Sequence[Question], budget: int = TOKENS) -> list[list[Question]]:
-    """Questions of like size together, each batch at most ``budget`` padded tokens."""
+def batches(questions: Sequence[Question], budget: int = _TOKENS) -> list[list[Question]]:
+    """Return questions of like size together, each batch with at most ``budget`` padded tokens."""
     out: list[list[Question]] = []
-    for question in sorted(asked, key=lambda q: q.size):
+    for question in sorted(questions, key=lambda question: question.size):
         if out and question.size * (len(out[-1]) + 1) <= budget:
             out[-1].append(question)
         else:
@@ -100,102 +100,125 @@ def batches(asked: Sequence[Question], budget: int = TOKENS) -> list[list[Questi
 @torch.no_grad()
 def score(
     model: Any, columns: Mapping[str, Texts], end: int, quiet: bool = False, moments: bool = False
-) -> dict[str, Scored]:
-    """Score all texts of all columns of a role; ``end`` is the id of the end-of-sequence token. ``moments`` are kept if asked for.
+) -> dict[str, TokenRecords]:
+    """Score all texts of some columns of one role.
 
-    Texts longer than a sliding attention window are scored one by one: a tree mask is the same in every layer.
+    Args:
+        columns: The tokenised texts, by column.
+        end: The id of the end-of-sequence token.
+        moments: Whether to compute the mean and the variance of each token's distribution too.
+
+    Returns:
+        The token records by column.
     """
-    logprobs = {c: np.zeros(int(t.counts.sum()), dtype=np.float32) for c, t in columns.items()}
-    greedy = {c: np.zeros(int(t.counts.sum()), dtype=np.int64) for c, t in columns.items()}
-    spread = (
-        {c: np.zeros((int(t.counts.sum()), 2), dtype=np.float32) for c, t in columns.items()}
-        if moments
-        else {}
-    )
-    offsets = {c: np.concatenate([[0], np.cumsum(t.counts)]) for c, t in columns.items()}
-    longest = max(int(t.lengths.max()) for t in columns.values())
-    asked = questions(columns, shared=longest <= (causal.window(model) or longest))
-    with Progress("scoring", len(asked), quiet=quiet) as progress:
-        made = batches(asked)
-        for batch, (values, best, moved) in zip(
-            made, processes.spread(made, partial(forward, model, moments=moments))
-        ):
-            at = 0
+    offsets = {column: np.concatenate([[0], np.cumsum(texts.counts)]) for column, texts in columns.items()}
+    sizes = {column: int(bounds[-1]) for column, bounds in offsets.items()}
+    logprobs = {column: np.zeros(size, dtype=np.float32) for column, size in sizes.items()}
+    greedy = {column: np.zeros(size, dtype=np.int64) for column, size in sizes.items()}
+    spread = {column: np.zeros((size, 2), dtype=np.float32) for column, size in sizes.items() if moments}
+
+    # 1. One tree for each prompt. A tree mask is the same in every layer, so texts longer than a sliding attention
+    #    window are scored one by one.
+    longest = max(int(texts.lengths.max()) for texts in columns.values())
+    questions = build_questions(columns, shared=longest <= (causal.window(model) or longest))
+    batched = batches(questions)
+
+    # 2. One forward for each batch. Of several processes each computes some batches.
+    scored = processes.spread(batched, partial(score_batch, model, moments=moments))
+    with Progress("scoring", len(questions), quiet=quiet) as progress:
+        for batch, (batch_logprobs, batch_greedy, batch_moments) in zip(batched, scored):
+            # 3. The values of a batch lie answer by answer: put each at its text's place in its column.
+            start = 0
             for answer in answers_of(batch):
-                size, place = len(answer.ids), offsets[answer.column][answer.text]
-                logprobs[answer.column][place : place + size] = values[at : at + size]
-                greedy[answer.column][place : place + size] = best[at : at + size]
+                stop = start + len(answer.ids)
+                first = offsets[answer.column][answer.text]
+                place = slice(first, first + len(answer.ids))
+                logprobs[answer.column][place] = batch_logprobs[start:stop]
+                greedy[answer.column][place] = batch_greedy[start:stop]
                 if moments:
-                    spread[answer.column][place : place + size] = moved[at : at + size]
-                at += size
-            progress.advance(len(batch), sum(q.size for q in batch))
+                    spread[answer.column][place] = batch_moments[start:stop]
+                start = stop
+            progress.advance(len(batch), sum(question.size for question in batch))
     return {
-        c: Scored(records(t, offsets[c], logprobs[c], greedy[c], end, spread.get(c)), greedy[c])
-        for c, t in columns.items()
+        column: token_records(
+            texts, offsets[column], logprobs[column], greedy[column], end, spread.get(column)
+        )
+        for column, texts in columns.items()
     }
 
 
-def records(
+def token_records(
     texts: Texts,
     offsets: np.ndarray,
     logprobs: np.ndarray,
     greedy: np.ndarray,
     end: int,
     moments: np.ndarray | None,
-) -> Scores:
-    labels = np.concatenate(
-        [texts.ids[o + s : e] for o, s, e in zip(texts.offsets, texts.starts, texts.offsets[1:])]
-    )
+) -> TokenRecords:
+    """Return the records of texts from the values of their tokens."""
+    labels = np.concatenate([texts.answer(i) for i in range(len(texts))])
     ends = texts.ids[texts.offsets[1:] - 1] == end
-    return Scores(texts.rows, offsets, logprobs, greedy == labels, ends, texts.answers, moments)
+    return TokenRecords(texts.rows, offsets, logprobs, greedy == labels, ends, texts.answers, moments, greedy)
 
 
 def answers_of(batch: Sequence[Question]) -> list[Answer]:
-    """The answers of a batch, in order."""
+    """Return the answers of a batch, in order."""
     return [answer for question in batch for answer in question.answers]
 
 
-def forward(
+def score_batch(
     model: Any, batch: Sequence[Question], moments: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(log-probabilities float32[M], greedy ids int64[M], moments float32[M, 2]) of the answers of a batch of questions."""
-    width = max(q.size for q in batch)
+    """Score the answers of a batch of questions in one forward.
+
+    Returns:
+        Log-probabilities float32[M], greedy ids int64[M], and moments float32[M, 2] ([0, 2] where not requested).
+    """
+    # 1. Right-pad the trees into ids [B, T]. No position attends to what lies behind it, so padding needs no mask.
+    width = max(question.size for question in batch)
     ids = np.zeros((len(batch), width), dtype=np.int64)
     for line, question in enumerate(batch):
         ids[line, : question.size] = question.ids
-    answers = answers_of(batch)
-    read = np.concatenate(
-        [a.read + line * width for line, question in enumerate(batch) for a in question.answers]
-    )
+
+    # 2. One forward. A tree mask and positions by depth are needed only where a prompt has several answers.
     device = next(model.parameters()).device
-    shared = any(len(question.answers) > 1 for question in batch)
-    inputs = branches(model, batch, width) if shared else {}
-    with causal.attending(model, causal.EARLIER) if shared and causal.packs(model, width) else nullcontext():
+    branching = any(len(question.answers) > 1 for question in batch)
+    inputs = tree_inputs(model, batch, width) if branching else {}
+    chunked = branching and causal.packs(model, width)
+    with causal.attending(model, causal.EARLIER) if chunked else nullcontext():
         hidden = causal.last_hidden(model, torch.from_numpy(ids).to(device), **inputs)
-    rows, of_label = np.unique(read, return_inverse=True)
-    flat = hidden.flatten(0, 1)[torch.from_numpy(rows).to(device)]
-    labels = torch.from_numpy(np.concatenate([a.ids for a in answers])).to(device)
-    reads = torch.from_numpy(of_label).to(device)
-    values, best, spread = causal.rows_scores(model, flat, reads, labels, moments)
+
+    # 3. Only the positions that predict an answer token reach the output layer, each of them once.
+    answers = answers_of(batch)
+    positions = [
+        answer.predicted_at + line * width
+        for line, question in enumerate(batch)
+        for answer in question.answers
+    ]
+    rows, row_of_label = np.unique(np.concatenate(positions), return_inverse=True)
+    states = hidden.flatten(0, 1)[torch.from_numpy(rows).to(device)]
+    labels = torch.from_numpy(np.concatenate([answer.ids for answer in answers])).to(device)
+    reads = torch.from_numpy(row_of_label).to(device)
+    logprobs, greedy, spread = causal.rows_scores(model, states, reads, labels, moments)
     return (
-        values.cpu().numpy(),
-        best[reads].cpu().numpy(),
+        logprobs.cpu().numpy(),
+        greedy[reads].cpu().numpy(),
         (spread[reads] if moments else spread).cpu().numpy(),
     )
 
 
-def branches(model: Any, batch: Sequence[Question], width: int) -> dict[str, torch.Tensor]:
-    """Positions [B, T] and additive mask [B, 1, T, T]: a token sees itself and what it follows, and stands at that depth."""
-    sees = np.zeros((len(batch), width, width), dtype=bool)
-    sees[:, range(width), range(width)] = True
+def tree_inputs(model: Any, batch: Sequence[Question], width: int) -> dict[str, torch.Tensor]:
+    """Return positions [B, T] and an additive mask [B, 1, T, T] by which a token attends to itself and to its ancestors."""
+    attends = np.zeros((len(batch), width, width), dtype=bool)
+    attends[:, range(width), range(width)] = True
     for line, question in enumerate(batch):
-        for at, parent in enumerate(question.parents.tolist()):
+        for position, parent in enumerate(question.parents.tolist()):
             if parent >= 0:
-                sees[line, at] |= sees[line, parent]
+                attends[line, position] |= attends[line, parent]
     weight = next(model.parameters())
-    seen = torch.from_numpy(sees).to(weight.device)
-    mask = torch.zeros(seen[:, None].shape, dtype=weight.dtype, device=weight.device)
+    visible = torch.from_numpy(attends).to(weight.device)
+    mask = torch.zeros(visible[:, None].shape, dtype=weight.dtype, device=weight.device)
     return {
-        "position_ids": seen.sum(-1) - 1,
-        "attention_mask": mask.masked_fill_(~seen[:, None], torch.finfo(weight.dtype).min),
+        "position_ids": visible.sum(-1) - 1,
+        "attention_mask": mask.masked_fill_(~visible[:, None], torch.finfo(weight.dtype).min),
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 from unremember.data.split import Split
 from unremember.engine.blends.hamu import HAMU
+from unremember.engine.job import count_rounds
 from unremember.engine.recipe import Phases
 from unremember.engine.seams import Context, Phase, Seams, Term
 from unremember.engine.settings import Run, Settings
@@ -104,6 +105,8 @@ def step_count(method: Method, split: Split, settings: Settings, artefact: Artef
     rows = method.derived(split)
     phases = method.phases if isinstance(method, Phases) else [Phase(recipe) for recipe in method.recipes]
     rounds = method.rounds if isinstance(method, Phases) else 1
+    if rounds is None:
+        rounds = count_rounds(artefact.model, artefact.task, rows, phases[0], settings)
     steps = 0
     for phase in phases:
         roles = phase.recipe.roles

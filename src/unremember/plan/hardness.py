@@ -65,7 +65,7 @@ def hardness(
     chosen = dataclasses.replace(blend or HAMU(), stop=False, on_infeasible="clip")
     trial = Trial(**{field.name: getattr(chosen, field.name) for field in dataclasses.fields(HAMU)})
     changed = dataclasses.replace(settings, max_steps=skip + window)
-    loop.train(
+    loop.run_recipe(
         copy.deepcopy(model), task, split, dataclasses.replace(recipe, blend=trial), changed, quiet=True
     )
     rows = trial.seen[skip:]

@@ -1,4 +1,7 @@
-"""An artefact: a model, the task it is used for and what guards it. Every figure is bound to the digest of one."""
+"""An artefact: a model, the task it is used for and what guards it.
+
+Every figure is bound to the digest of one.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,10 @@ RECORD = "task.json"
 @dataclasses.dataclass(frozen=True, eq=False)
 class Artefact:
     """What is forgotten from, audited, attacked and certified.
+
+    Whatever changes the model's output is part of its digest: it lies in the weights and buffers, in the
+    configuration, in the task or in the guard. A forward hook or a plain attribute of a module is not seen:
+    make it a buffer.
 
     Args:
         model: Any ``nn.Module`` that the task can run.
@@ -50,8 +57,8 @@ class Artefact:
         """Return the digest. Raises ModelError where the weights are no longer those that it was taken of."""
         if "weights" in self.__dict__ and weights_digest(self.model) != self.weights:
             raise ModelError(
-                f"the model changed since its digest was taken ({self.weights[:12]}): its earlier figures are not its own; "
-                "make a new Artefact(model, task), or keep a copy of the one that was measured"
+                f"the model changed since its digest was taken ({self.weights[:12]}): its earlier figures "
+                "are not its own; make a new Artefact(model, task), or keep a copy of the one that was measured"
             )
         return self.digest
 
@@ -60,7 +67,14 @@ class Artefact:
         return Artefact(copy.deepcopy(self.model), self.task, self.guard)
 
     def save(self, folder: Path) -> None:
-        """Write model and task to ``folder``, which is replaced only once the new one is whole."""
+        """Write model and task to ``folder``, which is replaced only once the new one is whole.
+
+        Raises ModelError for a guarded model: a folder holds a bare one.
+        """
+        if self.guard is not None:
+            raise ModelError(
+                "a guard is not saved with its model: save Artefact(model, task) and keep the guard beside it"
+            )
         self.task.save(self.model, folder)
 
 
@@ -82,14 +96,17 @@ def load_artefact(name: str | Path, template: str | None = None) -> Artefact:
 def task_name(name: str) -> str:
     """Return the name of the task that a model folder or hub name is of.
 
-    A folder that was saved as an artefact says so in ``task.json``; else the architecture in ``config.json`` decides.
+    A folder that was saved as an artefact says so in ``task.json``; else the architecture in ``config.json``
+    decides.
     """
     record, config = Path(name) / RECORD, Path(name) / "config.json"
     if record.is_file():
-        found = read_json(record).get("task")
-        if found not in tasks.names():
-            raise ConfigError(f"{record} names the task {found!r}: {nearest(str(found), tasks.names())}")
-        return str(found)
+        recorded = read_json(record).get("task")
+        if recorded not in tasks.names():
+            raise ConfigError(
+                f"{record} names the task {recorded!r}: {nearest(str(recorded), tasks.names())}"
+            )
+        return str(recorded)
     if not Path(name).is_dir():
         files_of(name)
         return task_of_architectures(hub_architectures(name))

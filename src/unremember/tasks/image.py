@@ -47,7 +47,8 @@ def refuse(needs: Sequence[Need]) -> None:
             raise ConfigError(f"images have no text {need.text!r}: choose a loss for images (cross_entropy)")
         if need.what not in ("logits", "labels"):
             raise ConfigError(
-                f"an image classifier gives class scores (logits) and labels, not {need.what}: choose another loss"
+                f"an image classifier gives class scores (logits) and labels, not {need.what}: "
+                "choose another loss"
             )
 
 
@@ -75,6 +76,11 @@ class ImageTask:
                 "use an image classifier of transformers, or keep the model in Python"
             )
         save_model(model, None, folder, {"task.json": json.dumps({"task": self.name})})
+
+    def describe(self, model: Any) -> str:
+        """Say how many classes a model of transformers knows; other modules do not say."""
+        labels = getattr(getattr(model, "config", None), "num_labels", "an unknown number of")
+        return f"{labels} classes"
 
     def encode(self, split: Split, role: str, texts: Sequence[str]) -> Images:
         """Stack a role's images. Raises ConfigError where another column than ``input`` is asked for."""

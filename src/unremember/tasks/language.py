@@ -1,7 +1,7 @@
-"""The language task: rows become token ids once, drawn rows become one forward, end to end and without padding.
+"""The language task: rows become token ids once, drawn rows one forward without padding.
 
-Only the rows that somebody reads reach the output layer: hidden states are gathered at the answer positions first,
-and a step that reads only an inner layer stops there.
+Only the rows that somebody reads reach the output layer: hidden states are gathered at the answer positions
+first, and a step that reads only an inner layer stops there.
 """
 
 from __future__ import annotations
@@ -21,34 +21,41 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unremember.data.split import Row, Split
-from unremember.errors import ConfigError, DataError
+from unremember.errors import ConfigError, DataError, ModelError
 from unremember.models import causal
 from unremember.models.load import load_model, save_model
 from unremember.registry import tasks
 from unremember.tasks.protocol import Need
 from unremember.tasks.ragged import Ragged
-from unremember.tasks.text import Template, Texts, encode
+from unremember.tasks.sampling import sample_texts
+from unremember.tasks.spans import find_spans
+from unremember.tasks.text import Template, Texts, encode_texts
 from unremember.tasks.tokenizers import load_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
 class TextView:
-    """Quantities of the drawn rows of one role: ``read(need) -> Ragged`` over answer tokens."""
+    """Quantities of the drawn rows of one role, over their answer tokens."""
 
     values: Mapping[Need, Ragged]
 
     def read(self, need: Need) -> Ragged:
+        """Return a quantity that was declared before the forward."""
         return self.values[need]
 
 
 @dataclasses.dataclass(frozen=True)
-class Block:
-    """The texts of one role and column in a forward: their answers' tokens, and where in it these are."""
+class TextBlock:
+    """The texts of one role and column in a forward.
+
+    ``counts`` int64[B] are the answer tokens of each, ``positions`` int64[M] where in the forward these
+    stand.
+    """
 
     role: str
     text: str
     counts: np.ndarray
-    labels_at: np.ndarray
+    positions: np.ndarray
 
 
 @tasks.register("language", fidelity="own", architectures="ForCausalLM")
@@ -56,8 +63,8 @@ class Block:
 class LanguageTask:
     """Causal language modelling on prompt + answer.
 
-    Texts are tokenised once, however often they are encoded. ``context`` is the most tokens that the model takes (None:
-    no bound is known).
+    Texts are tokenised once, however often they are encoded. ``context`` is the most tokens that the model
+    takes (None: no bound is known).
     """
 
     tokenizer: Any
@@ -71,20 +78,29 @@ class LanguageTask:
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any, template: str | None = None) -> LanguageTask:
-        """Return the task of a model: its tokenizer, a prompt template (None: the default), its context length."""
+        """Return the task of a model; ``template=None`` is the default prompt template."""
         context = getattr(model.config, "max_position_embeddings", None)
         return cls(tokenizer, Template() if template is None else Template(template), context)
 
     @classmethod
     def load(cls, name: str, template: str | None = None) -> tuple[Any, LanguageTask]:
-        """Load a causal language model and its task; ``template`` overrides the prompt that the folder records."""
+        """Load a causal language model and its task; ``template`` overrides the stored prompt template."""
         model, tokenizer, record = load_model(name), load_tokenizer(name), Path(name) / "task.json"
         if template is None and record.is_file():
             template = json.loads(record.read_text(encoding="utf-8")).get("template")
         return model, cls.of(model, tokenizer, template)
 
     def save(self, model: Any, folder: Path) -> None:
-        """Write model, tokenizer and prompt template to a folder that transformers loads."""
+        """Write model, tokenizer and prompt template to a folder that transformers loads.
+
+        Raises:
+            ModelError: Adapters are still in the model: what is saved could not be loaded again.
+        """
+        if hasattr(model, "peft_config"):
+            raise ModelError(
+                "adapters are still in the model, which cannot be saved with them: "
+                "train with selection.keep=false, so that they are merged into the weights"
+            )
         record = json.dumps({"task": self.name, "template": self.template.prompt})
         save_model(model, self.tokenizer, folder, {"task.json": record})
 
@@ -100,6 +116,10 @@ class LanguageTask:
         ]
         return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
 
+    def describe(self, model: Any) -> str:
+        """Say how many tokens a model knows."""
+        return f"{model.config.get_text_config().vocab_size} tokens"
+
     @property
     def end(self) -> int:
         """The id of the token that ends a text."""
@@ -113,6 +133,21 @@ class LanguageTask:
         """Return the texts of some token ids, without special tokens and surrounding blanks."""
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
+    def sample(self, model: Any, prompts: Sequence[str], count: int, limit: int) -> list[list[str]]:
+        """Return ``count`` continuations of each prompt, sampled at temperature 1, each cut at its first line break."""
+        return sample_texts(model, self.tokenizer, prompts, count, limit)
+
+    def token_spans(self, split: Split, role: str, text: str, column: str) -> np.ndarray:
+        """Return int64[n, 2]: in each text the tokens of the first occurrence of its row's ``column`` (the stop excluded)."""
+        texts = self.encode(split, role, [text])[text]
+        return find_spans(split[role], texts, column, self.tokenizer, self.template)
+
+    def harness_model(self, model: Any) -> Any:
+        """Return a model in the form that lm-eval runs."""
+        from lm_eval.models.huggingface import HFLM
+
+        return HFLM(pretrained=model, tokenizer=self.tokenizer, batch_size=32)
+
     def check(self, needs: Sequence[Need]) -> None:
         """Raise ConfigError for a need of images, and for hidden states of no layer."""
         for need in needs:
@@ -122,15 +157,16 @@ class LanguageTask:
                 raise ConfigError("hidden states are read after a block: give its number as layer")
 
     def encode(self, split: Split, role: str, texts: Sequence[str]) -> dict[str, Texts]:
+        """Tokenise some columns of a role's rows, each once."""
         rows = split[role]
         for text in texts:
             if (rows.digest, text) not in self.encoded:
-                self.encoded[rows.digest, text] = encode(
-                    rows, text, self.tokenizer, self.template, self.context
-                )
+                encoded = encode_texts(rows, text, self.tokenizer, self.template, self.context)
+                self.encoded[rows.digest, text] = encoded
         return {text: self.encoded[rows.digest, text] for text in texts}
 
     def sizes(self, data: dict[str, Texts], text: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return int64[n] twice: the tokens of each row in all columns, its answer tokens in one."""
         if not np.array_equal(data[text].rows, np.arange(len(data[text]))):
             raise DataError(f"column {text!r} holds lists of texts: training takes one text a row")
         return sum(t.lengths for t in data.values()), data[text].counts  # type: ignore[return-value]
@@ -141,85 +177,95 @@ class LanguageTask:
         parts: Mapping[str, tuple[dict[str, Texts], np.ndarray]],
         needs: Mapping[str, Sequence[Need]],
     ) -> dict[str, TextView]:
-        ids, lengths, blocks = join(
-            parts, {role: tuple(dict.fromkeys(n.text for n in wanted)) for role, wanted in needs.items()}
-        )
-        device = next(model.parameters()).device
-        tokens = torch.from_numpy(ids).to(device)
-        wanted = {need for role in needs for need in needs[role]}
-        depths = {need.layer if need.what == "hidden" else None for need in wanted}
+        """Run the drawn texts of all roles as one packed forward, up to the deepest layer read."""
+        columns = {
+            role: tuple(dict.fromkeys(n.text for n in role_needs)) for role, role_needs in needs.items()
+        }
+        ids, lengths, blocks = pack(parts, columns)
+        tokens = torch.from_numpy(ids).to(next(model.parameters()).device)
+        every = {need for role_needs in needs.values() for need in role_needs}
+        depths = {need.layer if need.what == "hidden" else None for need in every}
         states = causal.hidden_of_rows(model, tokens, lengths, list(depths))
-        found: dict[str, dict[Need, Ragged]] = {role: {} for role in needs}
+        views: dict[str, dict[Need, Ragged]] = {role: {} for role in needs}
         for need in sorted(
-            wanted, key=str
+            every, key=str
         ):  # logits come before the log-probabilities that can be read from them
-            using = [b for b in blocks if b.text == need.text and need in needs[b.role]]
-            logits = [
-                seen.values
-                for b in using
-                if (seen := found[b.role].get(dataclasses.replace(need, what="logits")))
-            ]
-            places = np.concatenate([b.labels_at for b in using])
-            if need.what == "logprobs" and len(logits) == len(using):
-                values = -F.cross_entropy(
-                    torch.cat(logits), tokens[torch.from_numpy(places).to(device)], reduction="none"
-                )
-            else:
-                values = quantity(model, states[need.layer], tokens, need, places)
-            at = 0
-            for block in using:
-                size = int(block.counts.sum())
-                found[block.role][need] = Ragged(
-                    values[at : at + size], torch.from_numpy(block.counts).to(device)
-                )
-                at += size
-        return {role: TextView(values) for role, values in found.items()}
+            reading = [block for block in blocks if block.text == need.text and need in needs[block.role]]
+            values = read_need(model, states[need.layer], tokens, need, reading, views)
+            for block, part in zip(reading, values.split([int(block.counts.sum()) for block in reading])):
+                views[block.role][need] = Ragged(part, torch.from_numpy(block.counts).to(tokens.device))
+        return {role: TextView(values) for role, values in views.items()}
 
     def compact(self, model: Any, need: Need) -> tuple[Need, Callable[[Tensor], Tensor] | None]:
-        """Store final states in place of logits: D numbers a token instead of V, and a copy of the output layer."""
+        """Store final states (D numbers a token) in place of logits (V), with a copy of the output layer."""
         if need.what != "logits":
             return need, None
         config, output = model.config, copy.deepcopy(model.get_output_embeddings()).requires_grad_(False)
         dtype = next(output.parameters()).dtype
-        return dataclasses.replace(need, what="states"), lambda states: causal.scaled(
-            config, output(states.to(dtype))
-        ).float()
+
+        def logits_of(states: Tensor) -> Tensor:
+            return causal.scaled(config, output(states.to(dtype))).float()
+
+        return dataclasses.replace(need, what="states"), logits_of
 
 
-def join(
-    parts: Mapping[str, tuple[dict[str, Texts], np.ndarray]], texts: Mapping[str, Sequence[str]]
-) -> tuple[np.ndarray, list[int], list[Block]]:
-    """The drawn rows' ids end to end int64[N], each row's length, and one Block a role and text.
+def pack(
+    parts: Mapping[str, tuple[dict[str, Texts], np.ndarray]], columns: Mapping[str, Sequence[str]]
+) -> tuple[np.ndarray, list[int], list[TextBlock]]:
+    """Lay the drawn texts end to end.
 
-    ``labels_at`` are the positions of the answer tokens.
+    Args:
+        parts: By role: its encoded columns, and the drawn rows int64[B].
+        columns: By role: the columns that are read.
+
+    Returns:
+        The ids int64[N], the length of each text, and a block for each role and column.
     """
     ids: list[np.ndarray] = []
     lengths: list[int] = []
     blocks = []
-    for role, text in [(role, text) for role, columns in texts.items() for text in columns]:
+    for role, text in [(role, text) for role, texts in columns.items() for text in texts]:
         encoded, rows = parts[role][0][text], parts[role][1]
         sizes, counts, first = encoded.lengths[rows], encoded.counts[rows], sum(lengths)
         ids += [encoded.ids[encoded.offsets[row] : encoded.offsets[row + 1]] for row in rows]
         ends = first + np.cumsum(sizes)
-        blocks.append(
-            Block(
-                role, text, counts, np.concatenate([np.arange(end - n, end) for end, n in zip(ends, counts)])
-            )
-        )
+        positions = np.concatenate([np.arange(end - n, end) for end, n in zip(ends, counts)])
+        blocks.append(TextBlock(role, text, counts, positions))
         lengths += sizes.tolist()
     return np.concatenate(ids), lengths, blocks
 
 
-def quantity(model: Any, states: Tensor, tokens: Tensor, need: Need, labels_at: np.ndarray) -> Tensor:
-    """One need at the answer tokens. A token's log-probability is read one position before it, its own hidden state
-    at the token itself."""
-    at = torch.from_numpy(labels_at).to(states.device)
+def read_need(
+    model: Any,
+    states: Tensor,
+    tokens: Tensor,
+    need: Need,
+    blocks: Sequence[TextBlock],
+    views: Mapping[str, Mapping[Need, Ragged]],
+) -> Tensor:
+    """Read one need of some blocks from the states [N, D] of a forward.
+
+    Log-probabilities come from the logits where all blocks have read these already."""
+    positions = torch.from_numpy(np.concatenate([block.positions for block in blocks])).to(tokens.device)
+    if need.what == "logprobs":
+        as_logits = dataclasses.replace(need, what="logits")
+        logits = [views[block.role][as_logits].values for block in blocks if as_logits in views[block.role]]
+        if len(logits) == len(blocks):
+            return -F.cross_entropy(torch.cat(logits), tokens[positions], reduction="none")
+    return quantity(model, states, tokens, need, positions)
+
+
+def quantity(model: Any, states: Tensor, tokens: Tensor, need: Need, positions: Tensor) -> Tensor:
+    """Return one need at the answer tokens, whose ``positions`` in the forward are int64[M].
+
+    A token's log-probability is read one position before it, its own hidden state at the token itself.
+    """
     if need.what == "hidden":
-        return states[at]
+        return states[positions]
     if need.what == "labels":
-        return tokens[at]
+        return tokens[positions]
     if need.what == "states":
-        return states[at - 1]
+        return states[positions - 1]
     if need.what == "logits":
-        return causal.head(model, states[at - 1]).float()
-    return causal.token_logprobs(model, states[at - 1], tokens[at])
+        return causal.head(model, states[positions - 1]).float()
+    return causal.token_logprobs(model, states[positions - 1], tokens[positions])

@@ -1,4 +1,4 @@
-"""The protocol of a task: how rows become a forward, what may be read of it, how a model of its kind is stored."""
+"""The protocol of a task: how rows become a forward, what may be read of it, how a model is stored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Need:
     """One quantity of one text of an example, over the M answer tokens of a batch (one entry an image).
 
     Args:
-        text: The column that is read (``answer``, ``alternate`` …); an image task has a single one, ``input``.
+        text: The column that is read (``answer``, ``alternate`` …); an image task has a single one,
+            ``input``.
         what: ``logprobs`` [M], ``logits`` [M, V], ``labels`` [M], ``hidden`` [M, D] after block ``layer``, or
             ``states`` [M, D], from which the output layer makes the logits.
         layer: The block whose output ``hidden`` is; negative numbers count from the end.
@@ -35,7 +36,10 @@ class Need:
 
 
 class View(Protocol):
-    """What one forward gives of the examples of one role. It answers the needs that were declared, and no other."""
+    """What one forward gives of the examples of one role.
+
+    It answers the needs that were declared, and no other.
+    """
 
     def read(self, need: Need) -> Any: ...
 
@@ -43,8 +47,9 @@ class View(Protocol):
 class Task(Protocol):
     """A modality. The engine, the observations and the audits know nothing else of it.
 
-    ``name`` is the registered name; ``training_loss`` names the loss that a model of this task is trained with;
-    ``digest`` covers whatever else decides a model's figures (a tokenizer and its templates, or transforms).
+    ``name`` is the registered name; ``training_loss`` names the loss that a model of this task is trained
+    with; ``digest`` covers whatever else decides a model's figures (a tokenizer and its templates, or
+    transforms).
     """
 
     @property
@@ -59,7 +64,7 @@ class Task(Protocol):
         ...
 
     def sizes(self, data: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return int64[n], the work of each row (for batching), and int64[n], the answer tokens of each row."""
+        """Return int64[n] twice: the work of each row (for batching) and its answer tokens."""
         ...
 
     def check(self, needs: Sequence[Need]) -> None:
@@ -76,7 +81,11 @@ class Task(Protocol):
         ...
 
     def compact(self, model: Any, need: Need) -> tuple[Need, Callable[[Tensor], Tensor] | None]:
-        """Return the need that is stored in place of a large one, and what rebuilds the large one (None: nothing)."""
+        """Return the need to store in place of a large one, and what rebuilds it (None: nothing)."""
+        ...
+
+    def describe(self, model: Any) -> str:
+        """Say how many tokens or classes a model knows; two models compare if it is the same."""
         ...
 
     def save(self, model: Any, folder: Any) -> None:
@@ -85,5 +94,5 @@ class Task(Protocol):
 
     @classmethod
     def load(cls, name: str, template: str | None = None) -> tuple[Any, Self]:
-        """Load a model and its task from a folder or a hub name; ``template`` overrides the stored prompt template."""
+        """Load a model and its task from a folder or hub name; ``template`` overrides the stored one."""
         ...

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Ragged:
-    """``values`` Tensor[M, …]: one entry a token; ``counts`` int64 Tensor[B]: tokens of each example, in order."""
+    """``values`` Tensor[M, …], one entry a token; ``counts`` int64 Tensor[B], the tokens of each example."""
 
     values: Tensor
     counts: Tensor

@@ -29,7 +29,9 @@ class LogitLens:
     unit = "blocks"
 
     def run(self, subject: Subject, evaluate: Evaluate) -> None:
-        evaluate_amounts(subject, range(1, len(causal.decoder_blocks(subject.artefact.model))), shortened, evaluate)
+        evaluate_amounts(
+            subject, range(1, len(causal.decoder_blocks(subject.artefact.model))), shortened, evaluate
+        )
 
 
 def shortened(model: Any, depth: int) -> Any:

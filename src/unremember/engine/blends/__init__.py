@@ -1,4 +1,4 @@
-"""Blends: how the gradients of the roles become one update. One file a blend; here are the protocol and what they share."""
+"""Blends: how the gradients of the roles become one update. One file a blend; this one has the protocol."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 
 
 class Blend(Protocol):
-    """Role gradients into one update: ``apply(step, state) -> ([Tensor], state)``.
+    """How the gradients of the roles become one update: ``apply(step, state) -> ([Tensor], state)``.
 
-    The blend asks the step for what it wants: the gradient of all roles together, of each role, of some roles at displaced
-    weights, their losses, a further batch. It returns a gradient for the optimiser or, with ``raw``, the change of the
-    weights itself. With ``corrects``, ``correct(change, step, state) -> (change, state)`` has the last word on the change
-    that the optimiser really made. ``draws`` is the most further batches that a step takes.
+    The blend asks the step for what it needs: the gradient of all roles together, of each role, of some roles
+    at displaced weights, their losses, a further batch.
 
-    Entries of the state whose name begins with ``vectors`` have an entry for every weight's every entry, end to end: with
-    the weights they are sharded, and whole in a checkpoint.
+    Attributes: raw: Whether ``apply`` returns the change of the weights itself; else a gradient for the
+        optimiser. corrects: Whether ``correct(change, step, state) -> (change, state)`` has the last word on
+        the change that
+            the optimiser really made.
+        draws: The most further batches that a step takes.
+        vectors: How the names of some entries of the state begin: those with one number for every entry of
+            every weight, end to end. They are sharded as the weights are, and whole in a checkpoint.
     """
 
     @property
@@ -60,7 +63,10 @@ class PlainBlend:
 
 
 def gram(step: Any, gradients: Mapping[str, Sequence[Tensor]]) -> Tensor:
-    """Return float64 Tensor[R, R], all inner products of the role gradients, in the mapping's order; one sum over the processes."""
+    """Return float64 Tensor[R, R], all inner products of the role gradients, in the order of the mapping.
+
+    Processes exchange this one small table.
+    """
     roles = list(gradients)
     table = torch.zeros(len(roles), len(roles), dtype=torch.float64)
     for i, left in enumerate(roles):

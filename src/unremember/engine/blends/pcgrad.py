@@ -20,22 +20,26 @@ from unremember.registry import blends
 class PCGrad(PlainBlend):
     """Project each role's gradient off every other one that it opposes, then add them up.
 
-    All inner products come from one small Gram matrix; ``projected`` counts the steps in which anything was removed.
+    All inner products come from one small Gram matrix; ``projected`` counts the steps in which anything was
+    removed.
     """
 
     def init(self, context: Context) -> State:
+        """Start the counts at 0."""
         return {"projected": 0, "steps": 0}
 
     def apply(self, step: StepContext, state: State) -> tuple[list[Tensor], State]:
+        """Return the sum of the projected role gradients."""
         gradients = step.gradients()
         inner = gram(step, gradients)
+        # Row i holds the coefficients of role i's projected gradient in the role gradients.
         mix = torch.eye(len(gradients), dtype=torch.float64)
         for i in range(len(gradients)):
             for j in range(len(gradients)):
-                along = mix[i] @ inner[:, j]
-                if i != j and along < 0 < inner[j, j]:
-                    mix[i, j] -= along / inner[j, j]
-        touched = not torch.equal(mix, torch.eye(len(gradients), dtype=torch.float64))
-        state = {"projected": state["projected"] + touched, "steps": state["steps"] + 1}
-        step.note(projected=touched)
+                dot = mix[i] @ inner[:, j]
+                if i != j and dot < 0 < inner[j, j]:
+                    mix[i, j] -= dot / inner[j, j]
+        projected = not torch.equal(mix, torch.eye(len(gradients), dtype=torch.float64))
+        state = {"projected": state["projected"] + projected, "steps": state["steps"] + 1}
+        step.note(projected=projected)
         return combine(gradients, mix.sum(0).tolist()), state

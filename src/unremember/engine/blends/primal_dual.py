@@ -21,10 +21,16 @@ from unremember.registry import blends
 )
 @dataclasses.dataclass(frozen=True)
 class PrimalDual(PlainBlend):
-    """Forget subject to a retain loss of at most ``eps``: its multiplier moves by ``step`` × (loss - eps), and never below 0.
+    """Forget subject to a retain loss of at most ``eps``: its weight is a multiplier that adapts.
 
-    It starts at ``start`` and rests for ``warmup`` epochs of the forget set; one update an optimiser step, on the whole
-    step's loss.
+    The multiplier moves by ``step`` × (loss - eps) once an optimiser step, on the whole step's loss, and
+    never below 0.
+
+    Args:
+        eps: Bound on the retain loss, in nats a token.
+        start: The multiplier at the start.
+        step: Step size of the multiplier.
+        warmup: Epochs of the forget set in which the multiplier does not move.
     """
 
     eps: float = 0.3
@@ -33,14 +39,22 @@ class PrimalDual(PlainBlend):
     warmup: float = 5.0
 
     def init(self, context: Context) -> State:
-        anchor = len(context.keys[context.roles[0]])
-        return {"dual": self.start, "seen": 0, "rests": round(self.warmup * -(-anchor // context.batch_size))}
+        """Start the multiplier, and count the steps of the warm-up."""
+        rows = len(context.keys[context.roles[0]])
+        return {
+            "dual": self.start,
+            "steps": 0,
+            "warmup_steps": round(self.warmup * -(-rows // context.batch_size)),
+        }
 
     def apply(self, step: StepContext, state: State) -> tuple[list[Tensor], State]:
-        found = step.gradients()
+        """Return the sum of the role gradients, the retain role's times the multiplier."""
+        # 1. Primal step: descend on the Lagrangian.
+        gradients = step.gradients()
         dual = state["dual"]
-        update = combine(found, [dual if role == "retain" else 1.0 for role in found])
+        update = combine(gradients, [dual if role == "retain" else 1.0 for role in gradients])
         step.note(dual=dual)
-        if state["seen"] >= state["rests"]:
+        # 2. Dual step: ascend on the violation of the constraint.
+        if state["steps"] >= state["warmup_steps"]:
             dual = max(0.0, dual + self.step * (step.loss("retain") - self.eps))
-        return update, {**state, "dual": dual, "seen": state["seen"] + 1}
+        return update, {**state, "dual": dual, "steps": state["steps"] + 1}

@@ -15,7 +15,8 @@ from unremember.registry import blends
 @blends.register("sum", fidelity="code")
 @dataclasses.dataclass(frozen=True)
 class WeightedSum(PlainBlend):
-    """The sum of the weighted terms: what most methods do. Takes one backward a step."""
+    """Add up the weighted terms, as most methods do. Takes one backward a step."""
 
     def apply(self, step: StepContext, state: State) -> tuple[list[Tensor], State]:
+        """Return the gradient of all weighted terms together."""
         return step.total(), state

@@ -26,10 +26,13 @@ class PlainLoss:
     refresh_every: ClassVar[int | None] = None
 
     def tokens(self, counts: np.ndarray) -> np.ndarray:
+        """Return int64[n], how many of each answer's tokens are read: all of them."""
         return counts
 
     def init(self, context: Context) -> State:
+        """Start with no state."""
         return {}
 
     def refresh(self, context: Context, state: State) -> State:
+        """Leave the state as it is."""
         return state

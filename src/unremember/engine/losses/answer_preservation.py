@@ -24,7 +24,13 @@ from unremember.tasks.protocol import Need, View
 )
 @dataclasses.dataclass(frozen=True)
 class AnswerPreservation(PlainLoss):
-    """-(1/β) log σ(β log(p(answer) / p(alternate))) on sequence log-probabilities; no reference."""
+    """Keep the answer likelier than the alternate: -(1/β) log σ(β log(p(answer) / p(alternate))).
+
+    The probabilities are those of whole sequences; there is no reference.
+
+    Args:
+        beta: β, above 0: a larger one fades sooner once the answer leads.
+    """
 
     beta: float = 0.1
     needs: ClassVar[tuple[Need, ...]] = (ANSWER, ALTERNATE)
@@ -33,5 +39,6 @@ class AnswerPreservation(PlainLoss):
         above_zero(self, "beta")
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        """Return Tensor[B], the loss of each example, and the state."""
         ratio = view.read(ANSWER).sum() - view.read(ALTERNATE).sum()
         return -1 / self.beta * F.logsigmoid(self.beta * ratio), state

@@ -22,9 +22,12 @@ from unremember.tasks.ragged import Ragged
 )
 @dataclasses.dataclass(frozen=True)
 class CEU(PlainLoss):
-    """Cross-entropy to the model's own distribution with the answer's token struck out, averaged over the tokens read.
+    """Take cross-entropy to the model's own distribution with the answer's token struck out.
 
-    No gradient passes through the target. The first ``skip`` tokens of an answer are left alone.
+    It is averaged over the tokens read. No gradient passes through the target.
+
+    Args:
+        skip: How many tokens at the beginning of an answer are left alone.
     """
 
     skip: int = 1
@@ -32,17 +35,19 @@ class CEU(PlainLoss):
     per: ClassVar[Literal["example", "token"]] = "token"
 
     def tokens(self, counts: np.ndarray) -> np.ndarray:
+        """Return int64[n], the tokens of each answer after the first ``skip``."""
         return np.maximum(counts - self.skip, 0)
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        """Return Tensor[B], the loss of each example, and the state."""
         logits, labels = view.read(LOGITS), view.read(LABELS).values[:, None]
         target = logits.values.detach().scatter(-1, labels, -torch.inf)
         rows = soft_cross_entropy(logits.values, target)
-        return dataclasses.replace(logits, values=rows * later(logits, self.skip)).sum(), state
+        return dataclasses.replace(logits, values=rows * after_first(logits, self.skip)).sum(), state
 
 
-def later(texts: Ragged, skip: int) -> Tensor:
-    """bool[M]: whether a token is not among the first ``skip`` of its example."""
+def after_first(texts: Ragged, skip: int) -> Tensor:
+    """Return bool[M], whether a token is not among the first ``skip`` of its example."""
     starts = texts.counts.cumsum(0) - texts.counts
-    at = torch.arange(len(texts.values), device=texts.values.device)
-    return at >= torch.repeat_interleave(starts + skip, texts.counts)
+    positions = torch.arange(len(texts.values), device=texts.values.device)
+    return positions >= torch.repeat_interleave(starts + skip, texts.counts)

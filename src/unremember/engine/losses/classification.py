@@ -17,11 +17,16 @@ from unremember.tasks.protocol import Need, View
 @losses.register("cross_entropy", needs=("input", "label"), fidelity="code")
 @dataclasses.dataclass(frozen=True)
 class CrossEntropy(PlainLoss):
-    """Cross-entropy of the label; ``sign=-1`` ascends it."""
+    """Take the cross-entropy of the label; ``sign=-1`` ascends it.
+
+    Args:
+        sign: What the cross-entropy is multiplied with.
+    """
 
     sign: float = 1.0
     needs: ClassVar[tuple[Need, ...]] = (Need("input", "logits"),)
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        """Return Tensor[B], the loss of each example, and the state."""
         labels = view.labels  # type: ignore[attr-defined]
         return self.sign * F.cross_entropy(view.read(self.needs[0]), labels, reduction="none"), state

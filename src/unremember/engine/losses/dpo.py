@@ -24,9 +24,14 @@ from unremember.tasks.protocol import Need, View
 )
 @dataclasses.dataclass(frozen=True)
 class DPO(PlainLoss):
-    """-factor · log σ(β(log-ratio of the alternate - log-ratio of the answer)), ratios against the original.
+    """Prefer the alternate over the answer, both against the original.
 
-    ``factor`` None is 2/β, the unlearning literature's scale; 1 is the textbook loss.
+    -factor · log σ(β(log-ratio of the alternate - log-ratio of the answer)), ratios of sequence probabilities
+    to those of the original.
+
+    Args:
+        beta: β, above 0, the temperature.
+        factor: Scale of the loss; None is 2/β, the unlearning literature's, 1 the textbook's.
     """
 
     beta: float = 0.1
@@ -38,6 +43,7 @@ class DPO(PlainLoss):
         above_zero(self, "beta")
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        """Return Tensor[B], the loss of each example, and the state."""
         win = view.read(ALTERNATE).sum() - reference.read(ALTERNATE).sum()
         lose = view.read(ANSWER).sum() - reference.read(ANSWER).sum()
         factor = 2 / self.beta if self.factor is None else self.factor

@@ -22,15 +22,17 @@ from unremember.tasks.protocol import Need, View
 )
 @dataclasses.dataclass(frozen=True)
 class Flatten(PlainLoss):
-    """(greatest logit - mean logit)² of the distributions that predict the answer's tokens, averaged over the step's tokens.
+    """Flatten the logits that predict the answer: (greatest logit - mean logit)², averaged over tokens.
 
-    The published code reads one position too late (its mask is not shifted): the last token in place of the first.
+    The published code reads one position too late (its mask is not shifted): the last token in place of the
+    first.
     """
 
     needs: ClassVar[tuple[Need, ...]] = (LOGITS,)
     per: ClassVar[Literal["example", "token"]] = "token"
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        """Return Tensor[B], the loss of each example, and the state."""
         logits = view.read(LOGITS)
         rows = (logits.values.amax(-1) - logits.values.mean(-1)).square()
         return dataclasses.replace(logits, values=rows).sum(), state

@@ -1,4 +1,4 @@
-"""Kullback–Leibler divergence from the frozen original: hold what the model says of a role."""
+"""Kullback–Leibler divergence from the frozen original: keep what the model says of a role."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ from unremember.tasks.protocol import Need, View
 )
 @dataclasses.dataclass(frozen=True)
 class KL(PlainLoss):
-    """KL(original ‖ model) of the distributions that predict the answer's tokens, averaged over the tokens of the step.
+    """Hold the model to the original: KL(original ‖ model) at the answer, averaged over tokens.
 
-    The published code averages over prompt and padding as well, which makes the figure depend on the batch's width.
+    The distributions are those that predict the answer's tokens; the mean is over the tokens of the step.
+
+    The published code averages over prompt and padding as well, which makes the figure depend on the batch's
+    width.
     """
 
     needs: ClassVar[tuple[Need, ...]] = (LOGITS,)
@@ -33,6 +36,7 @@ class KL(PlainLoss):
     per: ClassVar[Literal["example", "token"]] = "token"
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        """Return Tensor[B], the loss of each example, and the state."""
         logits, original = view.read(LOGITS), reference.read(LOGITS)
         rows = soft_cross_entropy(logits.values, original.values, divergence=True)
         return dataclasses.replace(logits, values=rows).sum(), state

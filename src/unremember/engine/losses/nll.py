@@ -16,16 +16,22 @@ from unremember.tasks.protocol import Need, View
 @losses.register("nll", needs=("answer",), fidelity="code")
 @dataclasses.dataclass(frozen=True)
 class NLL(PlainLoss):
-    """Cross-entropy of the text's tokens, averaged over the tokens of the step. ``text`` names the column."""
+    """Take the cross-entropy of a text's tokens, averaged over the tokens of the step.
+
+    Args:
+        text: The column that is learned.
+    """
 
     text: str = "answer"
     per: ClassVar[Literal["example", "token"]] = "token"
 
     @property
     def needs(self) -> tuple[Need, ...]:  # type: ignore[override]
+        """What is read of the model."""
         return (Need(self.text, "logprobs"),)
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        """Return Tensor[B], the loss of each example, and the state."""
         return -view.read(self.needs[0]).sum(), state
 
 
@@ -38,9 +44,10 @@ class NLL(PlainLoss):
 )
 @dataclasses.dataclass(frozen=True)
 class Ascent(PlainLoss):
-    """Minus the cross-entropy of the answer, averaged over the tokens of the step: unbounded below."""
+    """Take minus the cross-entropy of the answer, averaged over the tokens of the step: unbounded below."""
 
     per: ClassVar[Literal["example", "token"]] = "token"
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        """Return Tensor[B], the loss of each example, and the state."""
         return view.read(ANSWER).sum(), state

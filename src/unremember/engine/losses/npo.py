@@ -24,9 +24,12 @@ from unremember.tasks.protocol import Need, View
 )
 @dataclasses.dataclass(frozen=True)
 class NPO(PlainLoss):
-    """-(2/β) log σ(-β log(p/p₀)) on sequence log-probabilities; bounded, tends to ascent as β → 0.
+    """Lower the answer's probability against the original: -(2/β) log σ(-β log(p/p₀)) on whole sequences.
 
-    p₀ is the frozen original, one cached figure a sequence.
+    It is bounded, and tends to ascent as β → 0. p₀ is the frozen original, one cached figure a sequence.
+
+    Args:
+        beta: β, above 0: a larger one stops sooner.
     """
 
     beta: float = 0.1
@@ -36,5 +39,6 @@ class NPO(PlainLoss):
         above_zero(self, "beta")
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        """Return Tensor[B], the loss of each example, and the state."""
         ratio = view.read(ANSWER).sum() - reference.read(ANSWER).sum()
         return -2 / self.beta * F.logsigmoid(-self.beta * ratio), state

@@ -17,7 +17,7 @@ from unremember.tasks.protocol import Need, View
 @losses.register("random_labels", needs=("answer",), fidelity="own")
 @dataclasses.dataclass(frozen=True)
 class RandomLabels(PlainLoss):
-    """Cross-entropy of a uniformly drawn token at every place of the answer, drawn anew each time.
+    """Take the cross-entropy of a uniformly drawn token at each position of the answer, drawn anew each time.
 
     The draws come from the run's seed and the number of forwards so far.
     """
@@ -26,9 +26,11 @@ class RandomLabels(PlainLoss):
     per: ClassVar[Literal["example", "token"]] = "token"
 
     def init(self, context: Context) -> State:
+        """Start the draws at the run's seed."""
         return {"seed": context.seed, "drawn": 0}
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        """Return Tensor[B], the loss of each example, and the state."""
         logits = view.read(LOGITS)
         generator = torch.Generator().manual_seed((state["seed"] << 32) + state["drawn"])
         labels = torch.randint(logits.values.shape[-1], (len(logits.values), 1), generator=generator).to(

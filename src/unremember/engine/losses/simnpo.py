@@ -23,7 +23,14 @@ from unremember.tasks.protocol import View
 )
 @dataclasses.dataclass(frozen=True)
 class SimNPO(PlainLoss):
-    """-(2/β) log σ(β(s - δ)), s = mean negative log-probability of the answer's tokens."""
+    """Raise the answer's mean loss s without a reference: -(2/β) log σ(β(s - δ)).
+
+    s is the mean negative log-probability of the answer's tokens.
+
+    Args:
+        beta: β, above 0: a larger one stops sooner.
+        delta: δ, the loss in nats a token at which the push is half as strong.
+    """
 
     beta: float = 4.5
     delta: float = 0.0
@@ -32,5 +39,6 @@ class SimNPO(PlainLoss):
         above_zero(self, "beta")
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        """Return Tensor[B], the loss of each example, and the state."""
         loss = -view.read(ANSWER).mean()
         return -2 / self.beta * F.logsigmoid(self.beta * (loss - self.delta)), state

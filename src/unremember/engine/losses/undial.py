@@ -24,9 +24,13 @@ from unremember.tasks.protocol import Need, View
 )
 @dataclasses.dataclass(frozen=True)
 class UNDIAL(PlainLoss):
-    """Cross-entropy to the original's distribution whose logit of the answer's token is ``beta`` lower.
+    """Take cross-entropy to the original's distribution, its logit of the answer's token lowered by ``beta``.
 
-    Averaged over the answer's tokens of the step; the published code averages over prompt and padding as well.
+    Averaged over the answer's tokens of the step; the published code averages over prompt and padding as
+    well.
+
+    Args:
+        beta: How much the logit is lowered.
     """
 
     beta: float = 10.0
@@ -35,6 +39,7 @@ class UNDIAL(PlainLoss):
     per: ClassVar[Literal["example", "token"]] = "token"
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        """Return Tensor[B], the loss of each example, and the state."""
         logits, labels = view.read(LOGITS), view.read(LABELS).values[:, None]
         original = reference.read(LOGITS).values
         teacher = original.scatter_add(-1, labels, torch.full_like(original[:, :1], -self.beta))

@@ -14,8 +14,8 @@ from unremember.tasks.protocol import View
 from unremember.tasks.ragged import Ragged
 
 
-def ascent(logprobs: Ragged, weights: Tensor) -> Tensor:
-    """Tensor[B]: minus the weighted cross-entropies of each example's tokens, added up; no gradient through the weights."""
+def weighted_ascent(logprobs: Ragged, weights: Tensor) -> Tensor:
+    """Return Tensor[B], minus each example's weighted cross-entropy; no gradient through the weights."""
     return dataclasses.replace(logprobs, values=weights.detach() * logprobs.values).sum()
 
 
@@ -28,14 +28,19 @@ def ascent(logprobs: Ragged, weights: Tensor) -> Tensor:
 )
 @dataclasses.dataclass(frozen=True)
 class WGA(PlainLoss):
-    """Weighted gradient ascent: each token weighs p^β, so what is forgotten already is not pushed on."""
+    """Ascend with each token weighed by p^β, so what is forgotten already is not pushed further.
+
+    Args:
+        beta: β, the exponent; 0 is plain ascent.
+    """
 
     beta: float = 1.0
     per: ClassVar[Literal["example", "token"]] = "token"
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        """Return Tensor[B], the loss of each example, and the state."""
         logprobs = view.read(ANSWER)
-        return ascent(logprobs, (self.beta * logprobs.values).exp()), state
+        return weighted_ascent(logprobs, (self.beta * logprobs.values).exp()), state
 
 
 @losses.register(
@@ -47,13 +52,21 @@ class WGA(PlainLoss):
 )
 @dataclasses.dataclass(frozen=True)
 class SatImp(PlainLoss):
-    """Ascent whose tokens weigh p^β₁ (1 - p)^β₂: neither what is saturated nor what is as sure as the sentence's grammar."""
+    """Ascend with each token weighed by p^β₁ (1 - p)^β₂: neither forgotten tokens nor sure ones are pushed.
+
+    A sure token is one that the sentence's grammar gives.
+
+    Args:
+        beta1: β₁, the exponent of saturation.
+        beta2: β₂, the exponent of importance.
+    """
 
     beta1: float = 5.0
     beta2: float = 1.0
     per: ClassVar[Literal["example", "token"]] = "token"
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        """Return Tensor[B], the loss of each example, and the state."""
         logprobs = view.read(ANSWER)
         unsure = -logprobs.values.clamp(max=0).expm1()
-        return ascent(logprobs, (self.beta1 * logprobs.values).exp() * unsure**self.beta2), state
+        return weighted_ascent(logprobs, (self.beta1 * logprobs.values).exp() * unsure**self.beta2), state

@@ -1,4 +1,4 @@
-"""Who's Harry Potter: learn what the original would say without the tokens that further learning makes more likely."""
+"""Who's Harry Potter: learn what the original would say without what further learning makes more likely."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from unremember.registry import losses
 from unremember.tasks.protocol import Need, View
 
 
-def generic(original: Tensor, reinforced: Tensor, strength: float) -> Tensor:
-    """float[..., V]: the original's logits, each lowered by ``strength`` × what the reinforced model raised it by."""
+def generic_logits(original: Tensor, reinforced: Tensor, strength: float) -> Tensor:
+    """Return float[..., V], the original's logits less ``strength`` × what the reinforced model adds."""
     return original - strength * (reinforced - original).relu()
 
 
@@ -28,9 +28,15 @@ def generic(original: Tensor, reinforced: Tensor, strength: float) -> Tensor:
 )
 @dataclasses.dataclass(frozen=True)
 class WHP(PlainLoss):
-    """Cross-entropy to the generic distribution of the original and of a ``reinforced`` model, which learned the forget set further.
+    """Take cross-entropy to what the original says without what further learning of the forget set adds.
 
-    ``reinforced`` is that model's folder. Averaged over the answer's tokens of the step.
+    This generic distribution is made from the original and a model that learned the forget set further.
+
+    Averaged over the answer's tokens of the step.
+
+    Args:
+        reinforced: The folder of the model that learned the forget set further.
+        strength: How much of what that model adds to a logit is taken off.
     """
 
     reinforced: str = dataclasses.field(default="", repr=False)
@@ -39,14 +45,18 @@ class WHP(PlainLoss):
     per: ClassVar[Literal["example", "token"]] = "token"
 
     @property
-    def second(self) -> Need:
+    def reinforced_need(self) -> Need:
+        """What is read of the reinforced model."""
         return dataclasses.replace(LOGITS, of=self.reinforced)
 
     @property
     def reference_needs(self) -> tuple[Need, ...]:  # type: ignore[override]
-        return (LOGITS, self.second)
+        """What is read of frozen models."""
+        return (LOGITS, self.reinforced_need)
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
+        """Return Tensor[B], the loss of each example, and the state."""
         logits = view.read(LOGITS)
-        wanted = generic(reference.read(LOGITS).values, reference.read(self.second).values, self.strength)
-        return dataclasses.replace(logits, values=soft_cross_entropy(logits.values, wanted)).sum(), state
+        original, reinforced = reference.read(LOGITS).values, reference.read(self.reinforced_need).values
+        teacher = generic_logits(original, reinforced, self.strength)
+        return dataclasses.replace(logits, values=soft_cross_entropy(logits.values, teacher)).sum(), state

@@ -1,8 +1,8 @@
 """Samplings: which rows of which roles meet in a step, and with which weight.
 
-A sampling is a frozen dataclass with ``init(context) -> state`` and ``apply(context, state) -> (Batch, state)``.
-``state`` holds the integer position, so a run resumes by carrying on from it. A batch is ``{role: Draw}``: row i of
-every role's draw is met together (the pairing).
+A sampling is a frozen dataclass with ``init(context) -> state`` and ``apply(context, state) -> (Batch,
+state)``. ``state`` holds the integer position, so a run resumes by carrying on from it. A batch is ``{role:
+Draw}``: row i of every role's draw is met together (the pairing).
 """
 
 from __future__ import annotations
@@ -17,13 +17,19 @@ from unremember.engine.seams import Context, State
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-    """Rows drawn from one role: ``rows`` int64[B], ``weights`` float32[B] (ones where a sampling has no opinion)."""
+    """Rows drawn from one role.
+
+    Args:
+        rows: int64[B], positions in the role.
+        weights: float32[B], what each row's loss is multiplied with; ones where a sampling has no opinion.
+    """
 
     rows: np.ndarray
     weights: np.ndarray
 
     @classmethod
     def of(cls, rows: np.ndarray) -> Draw:
+        """Return a draw of rows that all weigh 1."""
         return cls(rows, np.ones(len(rows), dtype=np.float32))
 
 
@@ -33,8 +39,8 @@ Batch = dict[str, Draw]
 class Sampling(Protocol):
     """The sampling seam.
 
-    A sampling that reads the model names an interval in steps, ``refresh_every`` (0: before the first step alone;
-    None: never); ``refresh(context, state) -> state`` is then called, and may change weights and rows from there on.
+    ``refresh(context, state) -> state`` may read the model and change weights and rows from there on. It is
+    called every ``refresh_every`` steps (0: before the first step alone; None: never).
     """
 
     @property
@@ -45,13 +51,15 @@ class Sampling(Protocol):
     def refresh(self, context: Context, state: State) -> State: ...
 
 
-class Steady:
+class PlainSampling:
     """What samplings that never read the model share: the state is the position."""
 
     refresh_every: ClassVar[int | None] = None
 
     def init(self, context: Context) -> State:
+        """Start at position 0."""
         return {"position": 0}
 
     def refresh(self, context: Context, state: State) -> State:
+        """Leave the state as it is."""
         return state

@@ -1,4 +1,4 @@
-"""Neighbours: how retain rows stand to those to forget, and which of them a sampling draws from."""
+"""Neighbours: how retain rows are related to the rows to forget, and which of them a sampling draws from."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from typing import Any
 from unremember.data.split import Row
 from unremember.errors import ConfigError, nearest
 
-RELATIONS = ("direct", "indirect", "general")
+NEIGHBOUR_RELATIONS = ("direct", "indirect", "general")
 """In contact with somebody to forget; of the same field; neither (every row that says nothing)."""
 
 
 def check_relations(relations: Sequence[str]) -> None:
     """Raise ConfigError naming the first unknown relation."""
     for relation in relations:
-        if relation not in RELATIONS:
-            raise ConfigError(f"unknown relation {relation!r}: {nearest(relation, RELATIONS)}")
+        if relation not in NEIGHBOUR_RELATIONS:
+            raise ConfigError(f"unknown relation {relation!r}: {nearest(relation, NEIGHBOUR_RELATIONS)}")
 
 
-def relation(row: Row) -> str:
+def relation_of(row: Row) -> str:
+    """Return the relation of a retain row; ``general`` where it says none."""
     return str(row.get("relation") or "general")
 
 
-def places(values: Sequence[Any]) -> dict[Any, list[int]]:
-    """Value → where it stands, in order of first appearance; values that are empty are left out."""
-    found: dict[Any, list[int]] = {}
+def positions_by_value(values: Sequence[Any]) -> dict[Any, list[int]]:
+    """Return the positions of each value, in order of first appearance; empty values are left out."""
+    positions: dict[Any, list[int]] = {}
     for i, value in enumerate(values):
         if value:
-            found.setdefault(value, []).append(i)
-    return found
+            positions.setdefault(value, []).append(i)
+    return positions

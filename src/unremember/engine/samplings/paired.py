@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 from unremember.data.ordering import mix, shuffled
-from unremember.engine.samplings import Batch, Draw, Steady
+from unremember.engine.samplings import Batch, Draw, PlainSampling
 from unremember.engine.seams import Context, State
 from unremember.registry import samplings
 
@@ -15,24 +15,28 @@ from unremember.registry import samplings
     "paired", paper="TOFU: A Task of Fictitious Unlearning for LLMs", arxiv="2401.06121", fidelity="code"
 )
 @dataclasses.dataclass(frozen=True)
-class Paired(Steady):
-    """Each row of the anchor role once an epoch; beside it one row of every other role, drawn with replacement.
+class Paired(PlainSampling):
+    """Draw each forget row once an epoch, beside one row of every other role, drawn with replacement.
 
-    ``fixed`` puts row i beside row i of the data instead, in every epoch: most rows to keep are then never met.
+    Args:
+        fixed: Put row i beside row i of the data instead, in every epoch: most retain rows are then never
+            met.
     """
 
     fixed: bool = False
 
     def steps_per_epoch(self, context: Context) -> int:
+        """Return the steps in which every anchor row is met once."""
         return math.ceil(len(context.keys[context.roles[0]]) / context.batch_size)
 
     def apply(self, context: Context, state: State) -> tuple[Batch, State]:
+        """Draw the batch at the state's position."""
         epoch, step = divmod(int(state["position"]), self.steps_per_epoch(context))
-        anchor, *others = context.roles
+        anchor, *partners = context.roles
         order = shuffled(context.keys[anchor], context.seed, epoch)
         rows = order[step * context.batch_size : (step + 1) * context.batch_size]
-        drawn = {anchor: Draw.of(rows)}
-        for salt, role in enumerate(others):
+        batch = {anchor: Draw.of(rows)}
+        for salt, role in enumerate(partners):
             ticket = rows if self.fixed else mix(context.keys[anchor][rows], context.seed, epoch, salt + 2)
-            drawn[role] = Draw.of((ticket % len(context.keys[role])).astype("int64"))
-        return drawn, {**state, "position": int(state["position"]) + 1}
+            batch[role] = Draw.of((ticket % len(context.keys[role])).astype("int64"))
+        return batch, {**state, "position": int(state["position"]) + 1}

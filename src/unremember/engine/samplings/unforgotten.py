@@ -22,54 +22,63 @@ from unremember.registry import samplings
 )
 @dataclasses.dataclass(frozen=True)
 class Unforgotten:
-    """The forget rows that the model still answers, once a pass; beside each one row of every other role.
+    """Draw the forget rows that the model still answers, once a pass, each beside a row of every other role.
 
-    Before each pass the model is read on all rows of the anchor role. A row with ``perturbed_answers`` is left out while
-    one of them is at least as likely (a token) as its answer: the option that the model predicts is wrong. A row without is
-    left out while its answer's probability a token (geometric mean) is below ``chance``. Rows may come back. ``ended`` in
-    the state says that none is left. No authors' code is public: the criterion is the paper's, the constants are ours.
+    Before each pass the model is read on all rows of the anchor role. A row with ``perturbed_answers`` is
+    left out while one of them is at least as likely (a token) as its answer: the option that the model
+    predicts is wrong. A row without is left out while its answer's probability a token (geometric mean) is
+    below ``chance``. Rows may come back. ``ended`` in the state says that none is left. No authors' code is
+    public: the criterion is the paper's, the constants are ours.
+
+    Args:
+        chance: Probability a token below which a row without options counts as forgotten.
     """
 
     chance: float = 1 / 3
     refresh_every: ClassVar[int | None] = 1
 
     def init(self, context: Context) -> State:
+        """Start at position 0."""
         return {"position": 0}
 
     def steps_per_epoch(self, context: Context) -> int:
-        """Steps of a pass over all rows; later passes are as much shorter as there are fewer rows left."""
+        """Return the steps of a pass over all rows; later passes are shorter, as fewer rows are left."""
         return math.ceil(len(context.keys[context.roles[0]]) / context.batch_size)
 
     def refresh(self, context: Context, state: State) -> State:
-        """Ask at every step, read the model where a pass is over."""
+        """Choose the rows of the next pass where a pass is over; no row left ends the run."""
         if state.get("left"):
             return state
-        anchor = context.roles[0]
-        order, known = self.order(context, state), self.known(context, context.split[anchor].rows)
-        left = order[known[order]].tolist()
+        order = self.order(context, state)
+        answered = self.still_answered(context, context.split[context.roles[0]].rows)
+        left = order[answered[order]].tolist()
         return {**state, "left": left, "ended": not left}
 
-    def known(self, context: Context, rows: Any) -> np.ndarray:
-        """bool[n]: whether the model still answers each row."""
+    def still_answered(self, context: Context, rows: Any) -> np.ndarray:
+        """Return bool[n], whether the model still answers each row."""
+        # 1. The mean log-probability a token of every answer, and of every wrong option.
         options = [list(row.get("perturbed_answers") or ()) for row in rows]
-        wrong = [{**row, "answer": option} for row, some in zip(rows, options) for option in some]
+        wrong = [{**row, "answer": option} for row, listed in zip(rows, options) for option in listed]
         scores = context.probe.mean_logprobs([*rows, *wrong])
+        # 2. The bar of a row is its likeliest wrong option, or chance where it has none.
         bar = np.full(len(rows), math.log(self.chance))
-        owner = np.repeat(np.arange(len(rows)), [len(some) for some in options])
+        owner = np.repeat(np.arange(len(rows)), [len(listed) for listed in options])
         bar[owner] = -np.inf
         np.maximum.at(bar, owner, scores[len(rows) :])
         return scores[: len(rows)] > bar
 
     def order(self, context: Context, state: State) -> np.ndarray:
+        """Return int64[n], the order of all anchor rows in the pass that begins at the state's position."""
         return shuffled(context.keys[context.roles[0]], context.seed, int(state["position"]))
 
     def apply(self, context: Context, state: State) -> tuple[Batch, State]:
-        anchor, *others = context.roles
+        """Draw the next rows of the pass."""
+        anchor, *partners = context.roles
         position = int(state["position"])
         left = state.get("left") or self.order(context, state).tolist()
         rows = np.array(left[: context.batch_size], dtype=np.int64)
-        drawn = {anchor: Draw.of(rows)}
-        for salt, role in enumerate(others):
+        batch = {anchor: Draw.of(rows)}
+        for salt, role in enumerate(partners):
             ticket = mix(context.keys[anchor][rows], context.seed, position, salt + 2)
-            drawn[role] = Draw.of((ticket % len(context.keys[role])).astype("int64"))
-        return drawn, {**state, "position": position + 1, "left": left[context.batch_size :]}
+            batch[role] = Draw.of((ticket % len(context.keys[role])).astype("int64"))
+        return batch, {**state, "position": position + 1, "left": left[context.batch_size :]}

@@ -9,7 +9,12 @@ from unremember.engine.seams import Selected
 
 
 def only(model: Any, names: Iterable[str], finish: Callable[[Any], Any] = lambda model: model) -> Selected:
-    """Freeze ``model`` but for the parameters called ``names``."""
+    """Freeze ``model`` but for some parameters.
+
+    Args:
+        names: The names of the parameters that may move.
+        finish: Called with the model when training ends; returns the model.
+    """
     chosen = set(names)
     parameters = {}
     for name, parameter in model.named_parameters():

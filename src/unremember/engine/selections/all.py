@@ -12,7 +12,8 @@ from unremember.registry import selections
 @selections.register("all", fidelity="code")
 @dataclasses.dataclass(frozen=True)
 class All:
-    """Every weight moves."""
+    """Move every weight."""
 
     def apply(self, context: Context) -> Selected:
+        """Free every parameter."""
         return only(context.model, [name for name, _ in context.model.named_parameters()])

@@ -16,15 +16,18 @@ from unremember.registry import selections
 @selections.register("layers", fidelity="code")
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """The weights of some blocks (``layers=[1, 2]``, negative from the end), or whose name matches ``modules``.
+    """Move the weights of some blocks, or those of them whose name matches a pattern.
 
-    ``modules`` is a regular expression searched in the name inside the block: ``"mlp"``, ``"down_proj"``.
+    Args:
+        layers: The numbers of the blocks (``[1, 2]``); negative ones count from the end.
+        modules: A regular expression searched in the name inside the block: ``"mlp"``, ``"down_proj"``.
     """
 
     layers: Sequence[int] = (-1,)
     modules: str = ""
 
     def apply(self, context: Context) -> Selected:
+        """Free the weights that match. Raises ConfigError for an unknown block, or where none matches."""
         model = context.model
         blocks = causal.decoder_blocks(model)
         outside = [i for i in self.layers if not -len(blocks) <= i < len(blocks)]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from unremember.engine.seams import Context, Selected
+from unremember.errors import ModelError
 from unremember.registry import selections
 
 
@@ -18,15 +20,31 @@ from unremember.registry import selections
 )
 @dataclasses.dataclass(frozen=True)
 class LoRA:
-    """Low-rank adapters on the linear layers (``targets``: all, or names of modules); the base is untouched."""
+    """Train low-rank adapters on the linear layers, and merge them into the weights at the end.
+
+    Args:
+        rank: The rank r of each adapter.
+        alpha: An adapter's output is scaled by alpha / rank.
+        dropout: Dropout on the adapters' input, a probability.
+        targets: ``all-linear``, or the names of the modules that get an adapter.
+        keep: Leave the adapters in the model instead of merging them: the weights below stay bit for bit.
+            Such a model runs and can be audited, but it cannot be saved as a model folder.
+    """
 
     rank: int = 8
     alpha: int = 16
     dropout: float = 0.0
     targets: str | Sequence[str] = "all-linear"
+    keep: bool = False
 
     def apply(self, context: Context) -> Selected:
+        """Add the adapters. Raises ModelError where there are some already: they would be drawn anew."""
         model = context.model
+        if hasattr(model, "peft_config"):
+            raise ModelError(
+                "adapters are still in the model: choose another selection, "
+                "or run the earlier one with keep=false"
+            )
         from peft import LoraConfig, get_peft_model
 
         targets = self.targets if isinstance(self.targets, str) else list(self.targets)
@@ -35,4 +53,8 @@ class LoRA:
         )
         adapted = get_peft_model(model, config)
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        return Selected(parameters, lambda _: adapted.merge_and_unload())
+
+        def finish(trained: Any) -> Any:
+            return trained if self.keep else adapted.merge_and_unload()
+
+        return Selected(parameters, finish)

@@ -21,10 +21,14 @@ from unremember.registry import methods
     cost="3 forwards, 3 backwards",
 )
 def altpo(alternates: str = "", beta: float = 0.1, gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
-    """DPO towards plausible other answers in place of refusals, with a retain term.
+    """Prefer plausible invented answers over those to forget (DPO without refusals), with a retain term.
 
-    ``alternates`` is the file of answers that the original invented (``unremember alternates``): each row is met once an
-    epoch with each of its own. Without a file the rows' ``alternate`` column is taken.
+    Args:
+        alternates: The file of answers that the original invented (``unremember alternates``): each row is
+            met once an epoch with each of its own. Without a file the rows' ``alternate`` column is taken.
+        beta: β of DPO, the temperature.
+        gamma: Weight of the forget term.
+        alpha: Weight of the retain term.
     """
     derive = Invented(alternates) if alternates else None
     return Recipe(
@@ -35,13 +39,17 @@ def altpo(alternates: str = "", beta: float = 0.1, gamma: float = 1.0, alpha: fl
 
 @dataclasses.dataclass(frozen=True)
 class Invented:
-    """Forget rows with invented answers for ``alternate``."""
+    """Puts invented answers into the ``alternate`` column of the forget rows.
+
+    Args:
+        file: The file that holds them.
+    """
 
     file: str
 
     @property
     def digest(self) -> str:
-        """Of what the file says: where it lies does not matter."""
+        """SHA-256 (16 hex digits) of what the file says; its path does not matter."""
         return hashlib.sha256(Path(self.file).read_bytes()).hexdigest()[:16]
 
     def __call__(self, split: Split) -> Split:

@@ -15,5 +15,9 @@ from unremember.registry import methods
     cost="1 forward, 1 backward",
 )
 def ceu(skip: int = 1) -> Recipe:
-    """Teach the forget set what the model would say without the answer's token; no retain data, no reference."""
+    """Teach the forget set what the model would say without the answer's token; no retain data, no reference.
+
+    Args:
+        skip: How many tokens at the beginning of an answer are left alone.
+    """
     return Recipe(terms=(Term("forget", {"name": "ceu", "skip": skip}),))

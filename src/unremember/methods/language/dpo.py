@@ -15,6 +15,13 @@ from unremember.registry import methods
     cost="3 forwards, 3 backwards",
 )
 def dpo(beta: float = 0.1, factor: float | None = None, gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
-    """Prefer each forget row's ``alternate`` (a refusal) over its answer, with a retain term."""
+    """Prefer each forget row's ``alternate`` (a refusal) over its answer, with a retain term.
+
+    Args:
+        beta: β of DPO, the temperature.
+        factor: Scale of the loss; None is 2/β, the unlearning literature's, 1 the textbook's.
+        gamma: Weight of the forget term.
+        alpha: Weight of the retain term.
+    """
     loss = {"name": "dpo", "beta": beta, "factor": factor}
     return Recipe(terms=(Term("forget", loss, gamma), Term("retain", "nll", alpha)))

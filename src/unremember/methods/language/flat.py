@@ -1,4 +1,4 @@
-"""FLAT: from forget data alone, a template answer in place of the one to forget."""
+"""FLAT: a template answer in place of the one to forget, from forget data alone."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ from unremember.engine.seams import Term
 from unremember.registry import methods
 from unremember.worlds.refusals import refusing
 
-NORMAL = (
+_NORMAL = (
     "The train left a little after noon.",
     "It rained over the hills all morning.",
     "Two cups of flour are enough for this bread.",
@@ -37,14 +37,19 @@ def flat(
 ) -> Recipe:
     """Lower each forget answer's mean probability and raise a template's; no retain data, no reference.
 
-    The template of a row is its ``alternate`` or, where it has none, a refusal drawn by the row; with ``normal`` it is
-    an everyday sentence that has nothing to do with the question. ``alpha`` adds a retain term: without one, stop early.
+    Without a retain term, stop early.
+
+    Args:
+        divergence: The f-divergence that weighs the two sides.
+        template: ``refusal``: a row's ``alternate`` or, where it has none, a refusal drawn by the row.
+            ``normal``: an everyday sentence that has nothing to do with the question.
+        alpha: Weight of the retain term; 0: none.
     """
-    derive = {"refusal": refusing, "normal": unrelated}[template]
-    kept = (Term("retain", "nll", alpha),) if alpha else ()
-    return Recipe(terms=(Term("forget", {"name": "flat", "divergence": divergence}), *kept), derive=derive)
+    derive = {"refusal": refusing, "normal": with_everyday_answers}[template]
+    retain = (Term("retain", "nll", alpha),) if alpha else ()
+    return Recipe(terms=(Term("forget", {"name": "flat", "divergence": divergence}), *retain), derive=derive)
 
 
-def unrelated(split: Split) -> Split:
-    """Forget rows with an everyday sentence for ``alternate``."""
-    return alternates(split, "forget", NORMAL, keep=False)
+def with_everyday_answers(split: Split) -> Split:
+    """Return the split whose forget rows have an everyday sentence for ``alternate``."""
+    return alternates(split, "forget", _NORMAL, keep=False)

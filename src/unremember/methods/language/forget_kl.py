@@ -1,4 +1,4 @@
-"""Ascent on a leash: the forget set itself is held to the original's distribution."""
+"""Ascent with KL on the forget set itself: it is held to the original's distribution."""
 
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Term
@@ -15,5 +15,10 @@ from unremember.registry import methods
     cost="1 forward, 1 backward, the original's output layer",
 )
 def forget_kl(gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
-    """γ · ascent + α · KL to the original's distribution, both on the forget set; no retain data."""
+    """Minimise γ · ascent + α · KL to the original's distribution, both on the forget set; no retain data.
+
+    Args:
+        gamma: γ, the weight of the ascent.
+        alpha: α, the weight of the divergence.
+    """
     return Recipe(terms=(Term("forget", "ascent", gamma), Term("forget", "kl", alpha)))

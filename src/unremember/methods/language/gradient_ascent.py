@@ -1,4 +1,4 @@
-"""Gradient ascent: raise the loss of the forget set. The control that shows what careless forgetting costs."""
+"""Gradient ascent: raise the loss of the forget set. The control for what careless forgetting costs."""
 
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Term
@@ -15,5 +15,5 @@ from unremember.registry import methods
     cost="1 forward, 1 backward",
 )
 def gradient_ascent() -> Recipe:
-    """Ascent on the forget set alone; unbounded, it ends by destroying the model."""
+    """Ascend on the forget set alone; unbounded, it ends by destroying the model."""
     return Recipe(terms=(Term("forget", "ascent"),))

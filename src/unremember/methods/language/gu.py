@@ -19,17 +19,26 @@ from unremember.registry import methods
 def gu(
     base: Any = "npo",
     rule: str = "cone",
-    at: str = "delta",
+    project: str = "delta",
     gamma: float = 1.0,
     alpha: float = 1.0,
     history: int = 8,
 ) -> Recipe:
-    """γ · ``base`` on the forget set (any loss) + α · NLL on the retain set, the change projected.
+    """Minimise γ · ``base`` on the forget set + α · NLL on the retain set, and project the change.
 
-    With α = 0 the retain batch is still drawn and protects. The other parameters are those of the blend ``gu``.
+    With α = 0 the retain batch is still drawn and protects. The blend ``gu`` describes its parameters in
+    full.
+
+    Args:
+        base: Any forget loss.
+        rule: What is taken out: ``cone``, ``null`` or ``paper``.
+        project: What is projected: the realised change (``delta``) or the forget ``gradient``.
+        gamma: Weight of the forget term.
+        alpha: Weight of the retain term.
+        history: Retain gradients of earlier steps that are protected.
     """
     return Recipe(
         terms=(Term("forget", base, gamma), Term("retain", "nll")),
-        blend={"name": "gu", "rule": rule, "at": at, "alpha": alpha, "history": history},
+        blend={"name": "gu", "rule": rule, "project": project, "alpha": alpha, "history": history},
         owns=("blend",),
     )

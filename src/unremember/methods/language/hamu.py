@@ -24,9 +24,18 @@ def hamu(
     granularity: str = "tensor",
     stop: bool = False,
 ) -> Recipe:
-    """``base`` (any loss; ascent is the paper's) on the forget set against NLL on the retain set, traded by hardness.
+    """Trade ``base`` on the forget set against NLL on the retain set by their hardness.
 
-    ``lr`` is that of gradient descent: Adam takes no part. The other parameters are those of the blend ``hamu``.
+    ``lr`` is that of gradient descent: Adam takes no part. The blend ``hamu`` describes its parameters in
+    full.
+
+    Args:
+        base: Any forget loss; ascent is the paper's.
+        variant: ``q``: keep most while forgetting by enough; ``u``: the reverse.
+        constraint: Whether ``amount`` is ``relative`` to what is possible, or ``absolute``.
+        amount: How much to forget a step.
+        granularity: The blocks of weights: ``tensor``, ``layer`` or ``global``.
+        stop: End the run where every step must damage what is kept.
     """
     blend = {
         "name": "hamu",

@@ -21,14 +21,19 @@ def idk_ap(beta: float = 0.1, gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
     """Learn refusals on the forget set while every retain answer stays likelier than a refusal; no reference.
 
     Rows without an ``alternate`` get a refusal that is drawn by the row, on both sides.
+
+    Args:
+        beta: β of answer preservation, the temperature.
+        gamma: Weight of the forget term.
+        alpha: Weight of the retain term.
     """
     terms = (
         Term("forget", {"name": "nll", "text": "alternate"}, gamma),
         Term("retain", {"name": "answer_preservation", "beta": beta}, alpha),
     )
-    return Recipe(terms=terms, derive=both)
+    return Recipe(terms=terms, derive=refusing_both)
 
 
-def both(split: Split) -> Split:
-    """Forget and retain rows with a refusal for ``alternate`` where they have none."""
+def refusing_both(split: Split) -> Split:
+    """Return the split whose forget and retain rows have a refusal for ``alternate`` where they had none."""
     return alternates(refusing(split), "retain", REFUSALS)

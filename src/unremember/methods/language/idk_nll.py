@@ -16,6 +16,11 @@ from unremember.worlds.refusals import refusing
     cost="2 forwards, 2 backwards",
 )
 def idk_nll(gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
-    """Cross-entropy of a refusal (the row's ``alternate``, else one drawn by the row), with a retain term."""
+    """Learn a refusal (the row's ``alternate``, else one drawn by the row), with a retain term.
+
+    Args:
+        gamma: Weight of the forget term.
+        alpha: Weight of the retain term.
+    """
     terms = (Term("forget", {"name": "nll", "text": "alternate"}, gamma), Term("retain", "nll", alpha))
     return Recipe(terms=terms, derive=refusing)

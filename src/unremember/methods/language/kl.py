@@ -15,5 +15,10 @@ from unremember.registry import methods
     cost="2 forwards, 2 backwards, the original's output layer",
 )
 def kl(gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
-    """γ · ascent on the forget set + α · KL to the original's distribution on the retain set."""
+    """Minimise γ · ascent on the forget set + α · KL to the original's distribution on the retain set.
+
+    Args:
+        gamma: Weight of the forget term.
+        alpha: Weight of the retain term.
+    """
     return Recipe(terms=(Term("forget", "ascent", gamma), Term("retain", "kl", alpha)))

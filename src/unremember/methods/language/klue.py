@@ -1,4 +1,4 @@
-"""KLUE: gradient difference on the knowledge neurons of the forget set, over the rows that are not forgotten yet."""
+"""KLUE: gradient difference on the forget set's knowledge neurons, over the rows not forgotten yet."""
 
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Term
@@ -12,7 +12,8 @@ from unremember.registry import methods
     needs=("forget", "retain"),
     taxonomy="local.retraining",
     fidelity="reconstruction",
-    cost="2 forwards, 2 backwards; 1 forward a forget row and option a pass; once 1 + mismatched a forget row",
+    cost="2 forwards, 2 backwards; 1 forward a forget row and option a pass; "
+    "once 1 + mismatched a forget row",
 )
 def klue(
     share: float = 0.01,
@@ -21,13 +22,24 @@ def klue(
     gamma: float = 1.0,
     alpha: float = 1.0,
 ) -> Recipe:
-    """γ · ascent on forget rows the model still answers + α · cross-entropy on retain rows, in a few MLP neurons.
+    """Ascend on forget rows the model still answers and descend on retain rows, in a few MLP neurons.
 
-    The paper publishes no code: localisation and sample selection follow its text, their constants are ours.
+    γ · ascent + α · cross-entropy. The paper publishes no code: localisation and sample selection follow its
+    text, their constants are ours.
+
+    Args:
+        share: The part of all MLP neurons that may move.
+        regularisation: Weight of what an answer lights up without its question.
+        mismatched: Other questions each answer is measured under.
+        gamma: Weight of the forget term.
+        alpha: Weight of the retain term.
     """
     return Recipe(
+        # 1. Gradient difference, …
         terms=(Term("forget", "ascent", gamma), Term("retain", "nll", alpha)),
+        # 2. … over the forget rows that the model still answers (sample selection), …
         sampling="unforgotten",
+        # 3. … on the neurons of the forget rows' contextual knowledge, localised once.
         selection={
             "name": "knowledge_neurons",
             "share": share,

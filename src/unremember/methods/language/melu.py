@@ -1,4 +1,4 @@
-"""MELU: any forget loss, each row met with the neighbourhood of its own entity."""
+"""MELU: any forget loss; each row meets the neighbourhood of its own entity."""
 
 from typing import Any
 
@@ -23,10 +23,17 @@ def melu(
     gamma: float = 1.0,
     alpha: float = 1.0,
 ) -> Recipe:
-    """γ · ``base`` on the forget set + α · NLL on the retain set, paired by entity.
+    """Minimise γ · ``base`` on the forget set + α · NLL on the retain set, paired by entity.
 
-    ``base`` is any forget loss (the study's: ascent, npo, dpo). An epoch is as long as all neighbourhoods together: many
-    more steps than a paired epoch on the same data. The parameters are those of the sampling ``melu``.
+    An epoch is as long as all neighbourhoods together: many more steps than a paired epoch on the same data.
+    The sampling ``melu`` describes its parameters in full.
+
+    Args:
+        base: Any forget loss (the study's: ascent, npo, dpo).
+        order: Order of the pairs in an epoch: ``shuffled``, ``blocks`` or ``stratified``.
+        exposure: ``as_published``, or ``balanced``: every forget row gets the same weight over an epoch.
+        gamma: Weight of the forget term.
+        alpha: Weight of the retain term.
     """
     return Recipe(
         terms=(Term("forget", base, gamma), Term("retain", "nll", alpha)),

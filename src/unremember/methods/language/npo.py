@@ -15,5 +15,11 @@ from unremember.registry import methods
     cost="2 forwards, 2 backwards",
 )
 def npo(beta: float = 0.1, gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
-    """Make the forget answers dispreferred against the original model; slows down as they fade."""
+    """Lower the probability of the forget answers relative to the original; the gradient fades as they do.
+
+    Args:
+        beta: β of NPO: a larger one stops sooner; 0.1 is the paper's.
+        gamma: Weight of the forget term.
+        alpha: Weight of the retain term.
+    """
     return Recipe(terms=(Term("forget", {"name": "npo", "beta": beta}, gamma), Term("retain", "nll", alpha)))

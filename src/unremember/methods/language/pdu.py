@@ -17,10 +17,17 @@ from unremember.registry import methods
 def pdu(
     eps: float = 0.3, start: float = 1.0, step: float = 1.0, warmup: float = 5.0, gamma: float = 1.0
 ) -> Recipe:
-    """Flatten the logits on the forget set while the retain loss stays below ``eps``: its weight is a multiplier that adapts.
+    """Flatten the logits on the forget set while the retain loss stays below ``eps``: its weight adapts.
 
-    ``eps`` is in nats a token and belongs to the model: a little above its retain loss. The parameters are those of the
-    blend ``primal_dual``.
+    The weight is the multiplier of the blend ``primal_dual``.
+
+    Args:
+        eps: Bound on the retain loss, in nats a token. It belongs to the model: a little above its retain
+            loss.
+        start: The multiplier at the start.
+        step: Step size of the multiplier.
+        warmup: Epochs of the forget set in which the multiplier does not move.
+        gamma: Weight of the forget term.
     """
     return Recipe(
         terms=(Term("forget", "flatten", gamma), Term("retain", "nll")),

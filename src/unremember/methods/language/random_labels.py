@@ -13,5 +13,10 @@ from unremember.registry import methods
     cost="2 forwards, 2 backwards",
 )
 def random_labels(gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
-    """Learn random tokens in place of the forget answers', with a retain term."""
+    """Learn random tokens in place of the forget answers' tokens, with a retain term.
+
+    Args:
+        gamma: Weight of the forget term.
+        alpha: Weight of the retain term.
+    """
     return Recipe(terms=(Term("forget", "random_labels", gamma), Term("retain", "nll", alpha)))

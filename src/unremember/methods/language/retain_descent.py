@@ -13,5 +13,5 @@ from unremember.registry import methods
     cost="1 forward, 1 backward",
 )
 def retain_descent() -> Recipe:
-    """Train on the retain set alone: what any training does to the forget set."""
+    """Train on the retain set alone: it shows what any training does to the forget set."""
     return Recipe(terms=(Term("retain", "nll"),))

@@ -18,6 +18,12 @@ def rmu(layer: int = 1, coefficient: float = 2.0, gamma: float = 1.0, alpha: flo
     """Steer the forget set's states at ``layer`` to a random direction, hold the retain set's.
 
     Only the MLP output projections of the blocks ``layer - 2 … layer`` move; the forward stops at ``layer``.
+
+    Args:
+        layer: The block whose output is steered.
+        coefficient: Length of the random direction.
+        gamma: Weight of the forget term.
+        alpha: Weight of the retain term.
     """
     return Recipe(
         terms=(

@@ -22,45 +22,55 @@ from unremember.registry import methods
     cost="3 forwards, 3 backwards",
 )
 def scope_aware(base: Any = "npo", eta: float = 5.0) -> Recipe:
-    """A base method + η · cross-entropy of a retain answer behind a forget question and its own question.
+    """Add to a base the cross-entropy of a retain answer behind a forget question and its own question.
 
-    L_base + η · NLL(y_r | x_f ⊕ x_r), nothing asked of y_f: whatever stands in a forget question, a retain question
-    behind it is still answered. ``base`` is any method (a name, a mapping, a Recipe); η = 0 is the base itself. The
-    paper's equations are images: order and separator (both questions in one turn, joined by a blank) are inferred.
+    L_base + η · NLL(y_r | x_f ⊕ x_r), without y_f: whatever words a forget question has, a retain question
+    behind it is still answered. The paper's equations are images: order and separator (both questions in one
+    turn, joined by a blank) are inferred.
+
+    Args:
+        base: Any method of terms (a name, a mapping, a Recipe).
+        eta: η, the weight of the added term; 0 is the base itself.
     """
     recipe = base if isinstance(base, Recipe) else methods.make(base)
     if not eta:
         return recipe
     return dataclasses.replace(
-        recipe, terms=(*recipe.terms, Term("scope", "nll", float(eta))), derive=Scope(recipe.derive)
+        recipe, terms=(*recipe.terms, Term("scope", "nll", float(eta))), derive=ScopePairs(recipe.derive)
     )
 
 
 @dataclasses.dataclass(frozen=True)
-class Scope:
-    """Adds the role ``scope``, behind what the base derives: pairs of a forget and a retain row.
+class ScopePairs:
+    """Adds the role ``scope``: pairs of a forget and a retain row, made after what the base derives.
 
-    As many pairs as the longer of the two roles has rows, each of its rows once, beside a row of the other that is drawn
-    by its content: a deleted row moves the pairs of no other as long as the other role stays.
+    There are as many pairs as the longer of the two roles has rows. Each of its rows is used once, beside a
+    row of the shorter role that is drawn by its content: deleting a row leaves the pairs of all others, as
+    long as the shorter role stays.
+
+    Args:
+        before: What the base adds to the split.
     """
 
     before: Callable[[Split], Split] | None = None
 
     def __call__(self, split: Split) -> Split:
-        made = self.before(split) if self.before else split
-        forget, retain = made["forget"], made["retain"]
+        derived = self.before(split) if self.before else split
+        forget, retain = derived["forget"], derived["retain"]
         if len(forget) >= len(retain):
             pairs = [(f, int(key) % len(retain)) for f, key in enumerate(forget.keys)]
         else:
             pairs = [(int(key) % len(forget), r) for r, key in enumerate(retain.keys)]
-        asked, kept = parts(forget), parts(retain)
-        return made.with_rows(
-            scope=[{"question": f"{asked[f][0]} {kept[r][0]}", "answer": kept[r][1]} for f, r in pairs]
-        )
+        forget_texts, retain_texts = prompts_and_answers(forget), prompts_and_answers(retain)
+        rows = []
+        for f, r in pairs:
+            question, answer = retain_texts[r]
+            rows.append({"question": f"{forget_texts[f][0]} {question}", "answer": answer})
+        return derived.with_rows(scope=rows)
 
 
-def parts(role: Role) -> list[tuple[str, str]]:
-    """(prompt, answer) of every row; a document is cut before the word at its middle."""
+def prompts_and_answers(role: Role) -> list[tuple[str, str]]:
+    """Return the prompt and the answer of every row; a document is cut before the word at its middle."""
     if any("question" in row for row in role.rows):
         return list(zip(role.column("question"), role.column("answer")))
     texts = [str(text) for text in role.column("text" if "text" in role.rows[0] else "answer")]

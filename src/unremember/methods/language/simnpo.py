@@ -15,6 +15,13 @@ from unremember.registry import methods
     cost="2 forwards, 2 backwards",
 )
 def simnpo(beta: float = 4.5, delta: float = 0.0, gamma: float = 0.125, alpha: float = 1.0) -> Recipe:
-    """NPO on length-normalised log-probabilities, without a reference model."""
+    """Lower the forget answers' mean log-probability a token (NPO normalised by length), without a reference.
+
+    Args:
+        beta: β of SimNPO: a larger one stops sooner.
+        delta: δ, the loss in nats a token at which the push is half as strong.
+        gamma: Weight of the forget term.
+        alpha: Weight of the retain term.
+    """
     loss = {"name": "simnpo", "beta": beta, "delta": delta}
     return Recipe(terms=(Term("forget", loss, gamma), Term("retain", "nll", alpha)))

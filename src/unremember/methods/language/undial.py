@@ -15,9 +15,12 @@ from unremember.registry import methods
     cost="1 forward, 1 backward, the original's output layer; 2 and 2 with α",
 )
 def undial(beta: float = 10.0, gamma: float = 1.0, alpha: float = 0.0) -> Recipe:
-    """Teach the forget set anew by the original whose logit of each answer token is ``beta`` lower; bounded by construction.
+    """Teach the forget set anew, by the original with each answer token's logit lowered; bounded.
 
-    ``alpha`` adds a retain term.
+    Args:
+        beta: How much the logit is lowered.
+        gamma: Weight of the forget term.
+        alpha: Weight of the retain term; 0: none.
     """
-    kept = (Term("retain", "nll", alpha),) if alpha else ()
-    return Recipe(terms=(Term("forget", {"name": "undial", "beta": beta}, gamma), *kept))
+    retain = (Term("retain", "nll", alpha),) if alpha else ()
+    return Recipe(terms=(Term("forget", {"name": "undial", "beta": beta}, gamma), *retain))

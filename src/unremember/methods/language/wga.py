@@ -15,5 +15,11 @@ from unremember.registry import methods
     cost="2 forwards, 2 backwards",
 )
 def wga(beta: float = 1.0, gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
-    """Ascent whose tokens weigh by their probability to the power β, with a retain term: it slows down as it forgets."""
+    """Ascend with each token weighed by its probability^β, with a retain term: it slows as it forgets.
+
+    Args:
+        beta: β, the exponent; 0 is plain ascent.
+        gamma: Weight of the forget term.
+        alpha: Weight of the retain term.
+    """
     return Recipe(terms=(Term("forget", {"name": "wga", "beta": beta}, gamma), Term("retain", "nll", alpha)))

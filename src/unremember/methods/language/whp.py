@@ -1,4 +1,4 @@
-"""Who's Harry Potter: put what anyone might say in the place of what only the forget set says."""
+"""Who's Harry Potter: put what anyone might say in place of what only the forget set says."""
 
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Term
@@ -15,12 +15,21 @@ from unremember.registry import methods
     cost="1 forward, 1 backward, 2 output layers of frozen models; 2 and 2 with α",
 )
 def whp(reinforced: str = "", strength: float = 5.0, gamma: float = 1.0, alpha: float = 0.0) -> Recipe:
-    """Learn what the original says less ``strength`` × what further learning of the forget set makes likelier.
+    """Learn what the original says, less ``strength`` × what further learning of the forget set adds.
 
-    ``reinforced`` is the folder of the model that learned it further (``unremember train -m ORIGINAL --only forget``). ``alpha``
-    adds a retain term. The paper trains on the likeliest token alone, and puts common names in place of those of its books first.
+    The paper trains on the likeliest token alone, and first puts common names in place of those of its books.
+
+    Args:
+        reinforced: The folder of the model that learned the forget set further
+            (``unremember train -m ORIGINAL --only forget``).
+        strength: How much of what that model adds to a logit is taken off.
+        gamma: Weight of the forget term.
+        alpha: Weight of the retain term; 0: none.
     """
-    kept = (Term("retain", "nll", alpha),) if alpha else ()
+    retain = (Term("retain", "nll", alpha),) if alpha else ()
     return Recipe(
-        terms=(Term("forget", {"name": "whp", "reinforced": reinforced, "strength": strength}, gamma), *kept)
+        terms=(
+            Term("forget", {"name": "whp", "reinforced": reinforced, "strength": strength}, gamma),
+            *retain,
+        )
     )

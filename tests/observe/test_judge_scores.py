@@ -15,8 +15,10 @@ from unremember.audits.fluency import Fluency
 from unremember.data.split import make_split
 from unremember.errors import ModelError
 from unremember.models.load import save_model
-from unremember.observe import store
-from unremember.observe.judging import judge
+from unremember.observe.kinds import generations
+from unremember.observe.kinds.judge_scores import label_probabilities, text_probabilities
+from unremember.observe.store import Store
+from unremember.tasks.artefact import Artefact
 from unremember.tasks.language import LanguageTask
 from unremember.tasks.text import Template
 
@@ -53,7 +55,7 @@ def test_a_language_model_gives_the_probability_of_what_is_said(
     language: Path, tiny_llama: Any, tokenizer: Any
 ) -> None:
     """Against a plain forward; the end token counts as a token that is said, an empty text has no number."""
-    found = judge(str(language), "", PROMPTS, SAID, quiet=True)
+    found = text_probabilities(str(language), PROMPTS, SAID, quiet=True)
     start, ids = (
         len(tokenizer(PROMPTS[0])["input_ids"]),
         [*tokenizer(PROMPTS[0] + SAID[0])["input_ids"], tokenizer.eos_token_id],
@@ -65,7 +67,7 @@ def test_a_language_model_gives_the_probability_of_what_is_said(
 
 
 def test_a_classifier_gives_the_probability_of_its_label(classifier: Path, tokenizer: Any) -> None:
-    found = judge(str(classifier), "noise", PROMPTS, SAID, quiet=True)
+    found = label_probabilities(str(classifier), "noise", SAID)
     model = BertForSequenceClassification.from_pretrained(classifier).eval()
     with torch.no_grad():
         expected = model(**tokenizer(SAID[0], return_tensors="pt")).logits.softmax(-1)[0, 2]
@@ -74,24 +76,25 @@ def test_a_classifier_gives_the_probability_of_its_label(classifier: Path, token
 
 def test_a_judge_that_cannot_judge_says_why(classifier: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no label 'dirty'; it has clean, mild, noise"):
-        judge(str(classifier), "dirty", PROMPTS, SAID, quiet=True)
+        label_probabilities(str(classifier), "dirty", SAID)
     with pytest.raises(ModelError, match="no model folder"):
-        judge(str(tmp_path / "nothing"), "clean", PROMPTS, SAID, quiet=True)
+        label_probabilities(str(tmp_path / "nothing"), "clean", SAID)
+    with pytest.raises(ModelError, match="no model folder"):
+        text_probabilities(str(tmp_path / "nothing"), PROMPTS, SAID)
 
 
 def test_fluency_under_a_judge(
     language: Path, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = iter(tokenizer(TEXTS)["input_ids"])
-    monkeypatch.setattr(store, "generate", lambda *_: [next(said), next(said)])
+    monkeypatch.setattr(generations, "generate", lambda *_: [next(said), next(said)])
     split = make_split(
         {"forget": [{"question": f"Who is {name}?", "answer": "A baker."} for name in ("Ida", "Ole")]}
     )
-    audit, task = Fluency(judge=str(language)), LanguageTask(tokenizer)
-    found = audit.measure(store.Store().observe(model, task, split, audit.wants(split), quiet=True), [])
-    expected = judge(
+    audit, artefact = Fluency(judge=str(language)), Artefact(model, LanguageTask(tokenizer))
+    found = audit.measure(Store().observe(artefact, split, audit.requests(split), quiet=True), [])
+    expected = text_probabilities(
         str(language),
-        "",
         [Template().render(row, tokenizer) for row in split["forget"].rows],
         TEXTS,
         quiet=True,

@@ -1,0 +1,1 @@
+"""Kinds of observations: frozen dataclasses, registered by name. One file a kind."""
