@@ -21,7 +21,7 @@ import typer
 from typer.testing import CliRunner
 
 import unremember as un
-from unremember.audits.measurement import Verdict
+from unremember.audits.measurement import AuditVerdict
 from unremember.cli.app import app
 from unremember.data.split import make_split
 from unremember.engine.recipe import SEAMS, Recipe
@@ -148,7 +148,7 @@ def test_readme_prints_the_figures_that_it_shows(run_page: Any, capsys: pytest.C
         line.split() for _, block in blocks(ROOT / "README.md", "") for line in block.splitlines() if line
     ]
     assert [words[0] for words in printed] == [words[0] for words in shown]
-    assert all(words[2] in get_args(Verdict) for words in printed + shown)
+    assert all(words[2] in get_args(AuditVerdict) for words in printed + shown)
 
 
 def test_the_method_of_the_contributing_guide_runs(
@@ -324,7 +324,7 @@ def parse_error(command: Any, words: list[str]) -> str:
 def test_the_glossary_has_every_verdict_every_seam_and_every_kind_of_part() -> None:
     text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
     verdicts = glossary_terms(text.partition("## Verdicts")[2])
-    assert sorted(verdicts) == sorted(get_args(Verdict))
+    assert sorted(verdicts) == sorted(get_args(AuditVerdict))
     terms = glossary_terms(text.partition("## Verdicts")[0])
     assert len(terms) == len(set(terms)), "a term is defined twice"
     assert {"loss", *SEAMS, *(registry.noun for registry in ALL.values())} <= set(terms)
