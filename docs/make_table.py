@@ -13,8 +13,8 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from unremember.registry import ALL, Entry, covered, methods
-from unremember.taxonomy import FAMILIES, counted
+from unremember.registry import REGISTRIES, Entry, elements_with_parts, methods
+from unremember.taxonomy import FAMILIES, count_covered
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "unremember"
@@ -69,7 +69,7 @@ def systems() -> str:
         "What is registered, by kind. `unremember methods --json` and the like print the same. "
         "Any method runs with any blend, sampling and selection that it does not own.",
     ]
-    for kind, registry in ALL.items():
+    for kind, registry in REGISTRIES.items():
         cost = {e.name: str(e.facts["cost"]) for e in registry.all() if "cost" in e.facts}
         columns = {"cost of a step": cost} if cost else {}
         if kind == "methods":
@@ -88,8 +88,8 @@ def tested_by(method: str) -> str:
 
 def taxonomy() -> str:
     """Return what of the field's taxonomy is here, by its families."""
-    coverage = covered()
-    here, elements = counted(coverage)
+    coverage = elements_with_parts()
+    here, elements = count_covered(coverage)
     parts = [
         "The elements of two surveys ([arXiv 2404.02062](https://arxiv.org/abs/2404.02062), "
         "[2511.09855](https://arxiv.org/abs/2511.09855)). "
@@ -114,7 +114,7 @@ def counts() -> str:
             PURPOSES[kind],
             f"`unremember {kind}`",
         ]
-        for kind, registry in ALL.items()
+        for kind, registry in REGISTRIES.items()
     ]
     return markdown_table(["family", "parts", "each says", "list them"], rows)
 

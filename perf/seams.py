@@ -53,12 +53,11 @@ def scores(texts: int, repeats: int) -> list[Figure]:
     attributed, read, trained = interleaved(
         repeats,
         lambda: timed(
-            lambda: samplings.make({"name": "guard_attribution", "retain_sample": texts // 2}).scores(context(texts))
+            lambda: samplings.make({"name": "guard", "retain_sample": texts // 2}).scores(context(texts))
         ),
         lambda: timed(
             lambda: neurons.scores(
-                context(texts // (1 + neurons.mismatched)),
-                [MLP.of(block) for block in causal.decoder_blocks(model)],
+                context(texts // (1 + neurons.mismatched)), [MLP.of(block) for block in causal.layers(model)]
             )
         ),
         epoch,

@@ -1,4 +1,4 @@
-"""A worker of test_processes.py: the runs of every case, in one process or as one of several, and their outcome in a folder."""
+"""A worker of test_processes.py: runs every case, alone or as one of several processes, into a folder."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ from accelerate.utils import gather_object
 from safetensors.torch import save_file
 from torch import Tensor
 
-from unremember import api
+from unremember import api, processes
 from unremember.data.split import Split, make_split
-from unremember.engine import loop, processes
+from unremember.engine import loop
 from unremember.engine.blends.weighted_sum import WeightedSum
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Selected, State, Term
-from unremember.engine.sharded import Sharded
+from unremember.engine.sharded import Sharded, hold
 from unremember.engine.step import StepContext
+from unremember.engine.weights import start as start_accelerator
 from unremember.errors import ConfigError, DataError
-from unremember.models.load import save_model
 from unremember.models.presets import small_llama
 from unremember.observe import generating, scoring
 from unremember.observe.records import Want
 from unremember.observe.store import Store
 from unremember.registry import methods
+from unremember.tasks.artefact import Artefact
+from unremember.tasks.language import LanguageTask
 from unremember.tasks.tokenizers import train_tokenizer
 
 WORDS = [
@@ -66,7 +68,6 @@ SEAMS: dict[str, tuple[Any, Any]] = {
     "hamu-layer": ({"name": "hamu", "granularity": "layer"}, "all"),
     "hamu-neurons": ("hamu", {"name": "knowledge_neurons", "share": 0.2}),
     "ofmu-rho": ({"name": "ofmu", "inner_steps": 1}, {"name": "layers", "layers": [0]}),
-    "sum-negate": ("sum", {"name": "negate", "of": {"name": "lora", "rank": 3}}),
 }
 SHARDED = (
     "npo",
@@ -82,9 +83,10 @@ SHARDED = (
     "pdu",
     "gu",
     "whp",
+    "task_vector-lora",
     *SEAMS,
 )
-"""What is run sharded where not everything is: every way of reading a model, every sampling, blend and selection."""
+"""What is run sharded: every way of reading a model, every sampling, blend and selection."""
 WHOLE = ("kl", "rmu", "guard_attribution", "klue", "pcgrad-lora", "gu-finite-lora", "hamu-layer")
 CUT = Recipe(PAIR, "gu")
 """The blend with the most to remember, for runs that are cut and go on with another number of processes."""
@@ -111,42 +113,42 @@ def split() -> Split:
     return make_split({"forget": rows(9, 0, "Who"), "retain": rows(14, 100, "Where")})
 
 
-def start() -> tuple[Any, Any]:
-    """A tiny model in float64, whose vocabulary two processes cannot share evenly, and its tokenizer."""
+def original() -> Artefact:
+    """A tiny model in float64, whose vocabulary two processes cannot share evenly."""
     tokenizer = train_tokenizer(
         [f"{row['question']} {row['answer']}" for row in (*rows(9, 0, "Who"), *rows(14, 100, "Where"))], 301
     )
-    return small_llama(len(tokenizer), hidden=18, layers=2, heads=3, context=128).double().eval(), tokenizer
+    model = small_llama(len(tokenizer), hidden=18, layers=2, heads=3, context=128).double().eval()
+    return Artefact(model, LanguageTask.of(model, tokenizer))
 
 
 @functools.cache
 def reinforced() -> tempfile.TemporaryDirectory[str]:
     """The folder of a model that stands for one that learned the forget set further."""
-    (model, tokenizer), folder = start(), tempfile.TemporaryDirectory()
+    artefact, folder = original(), tempfile.TemporaryDirectory()
     with torch.no_grad():
-        model.lm_head.weight.mul_(1.5)
-    save_model(model, tokenizer, Path(folder.name) / "model")
+        artefact.model.lm_head.weight.mul_(1.5)
+    artefact.save(Path(folder.name) / "model")
     return folder
 
 
 def recipes() -> dict[str, Any]:
     """Every method there is, and the seams that none of them picks."""
-    found: dict[str, Any] = {
+    by_name: dict[str, Any] = {
         entry.name: entry.name for entry in methods.all() if entry.name not in (*STATISTICAL, "retrain")
     }
-    found["whp"] = {"name": "whp", "reinforced": reinforced().name}
-    return found | {
+    by_name["whp"] = {"name": "whp", "reinforced": reinforced().name}
+    by_name["task_vector-lora"] = {"name": "task_vector", "selection": {"name": "lora", "rank": 3}}
+    return by_name | {
         name: Recipe(PAIR, blend, selection=selection) for name, (blend, selection) in SEAMS.items()
     }
 
 
-def run(recipe: Any, folder: Path | None = None, watch: Any = None, **settings: Any) -> Any:
-    model, tokenizer = start()
+def run(method: Any, folder: Path | None = None, watch: Any = None, **settings: Any) -> Artefact:
     return api.forget(
-        model,
+        original(),
         split(),
-        recipe,
-        tokenizer=tokenizer,
+        method,
         folder=folder,
         watch=watch,
         every=1,
@@ -155,11 +157,13 @@ def run(recipe: Any, folder: Path | None = None, watch: Any = None, **settings: 
     )
 
 
-def outcome(done: Any, folder: Path, name: str) -> None:
+def outcome(done: Artefact, folder: Path, name: str) -> None:
     """Keep the weights, after seeing that all processes have the same."""
-    digests = set(gather_object([done.digest])) if processes.world().num_processes > 1 else {done.digest}
+    digests = (
+        set(gather_object([done.digest])) if processes.process_state().num_processes > 1 else {done.digest}
+    )
     assert len(digests) == 1, f"{name}: the processes ended with different weights"
-    if processes.main():
+    if processes.is_main_process():
         folder.mkdir(parents=True, exist_ok=True)
         save_file(
             {
@@ -180,10 +184,12 @@ def cut(model: Any, step: int) -> None:
 class Stopped(WeightedSum):
     """Ctrl-C reaches the last process alone, in the middle of its second step."""
 
-    def apply(self, measure: StepContext, state: State) -> tuple[list[Tensor], State]:
-        if measure.position == 1 and processes.world().is_last_process:
+    def apply(self, step: StepContext, state: State) -> tuple[list[Tensor], State]:
+        steps = state.get("steps", 0)
+        if steps == 1 and processes.process_state().is_last_process:
             os.kill(os.getpid(), signal.SIGINT)
-        return super().apply(measure, state)
+        change, state = super().apply(step, state)
+        return change, {**state, "steps": steps + 1}
 
 
 def interrupted(recipe: Any, folder: Path, watch: Any = None, **settings: Any) -> bool:
@@ -196,11 +202,11 @@ def interrupted(recipe: Any, folder: Path, watch: Any = None, **settings: Any) -
 
 def observed(folder: Path) -> None:
     """Every kind of observation, made twice from one store: the second time nothing is left to make."""
-    (model, tokenizer), kept = start(), folder / "store"
+    artefact, store_folder = original(), folder / "store"
     with torch.no_grad():
-        for p in model.parameters():
+        for p in artefact.model.parameters():
             p.mul_(5)  # so that it says something
-    task, asked = api.task_for(model, tokenizer), make_split({"forget": rows(61, 0, "Who")})
+    task, questions_split = artefact.task, make_split({"forget": rows(61, 0, "Who")})
     wants = [
         Want("moments", "forget"),
         Want("scores", "forget", "perturbed_answers"),
@@ -209,63 +215,64 @@ def observed(folder: Path) -> None:
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generating, "ROWS", 4)
-        seen, again = (Store(kept).observe(model, task, asked, wants, quiet=True) for _ in range(2))
-    scores = {w.text: seen.scored[w] for w in wants[:2]}
-    found = {"generations": seen.generated[wants[2]], "norms": seen.numbers[wants[3]].tolist()}
-    found |= {
+        first, again = (
+            Store(store_folder).observe(artefact, questions_split, wants, quiet=True) for _ in range(2)
+        )
+    scores = {w.text: first.scored[w] for w in wants[:2]}
+    outcomes = {"generations": first.generated[wants[2]], "norms": first.numbers[wants[3]].tolist()}
+    outcomes |= {
         f"{text} {field}": getattr(of, field).tolist()
         for text, of in scores.items()
         for field in ("logprobs", "matches", "rows")
     }
-    found |= {
+    outcomes |= {
         "moments": scores["answer"].moments.tolist(),
-        "batches": len(scoring.batches(range_of(task, asked))),
+        "batches": len(scoring.batches(range_of(task, questions_split))),
     }
     assert (
-        list(again.generated[wants[2]]) == list(found["generations"])
-        and again.numbers[wants[3]].tolist() == found["norms"]
+        list(again.generated[wants[2]]) == list(outcomes["generations"])
+        and again.numbers[wants[3]].tolist() == outcomes["norms"]
     )
-    if processes.main():
-        (folder / "observed.json").write_text(json.dumps(found))
+    if processes.is_main_process():
+        (folder / "observed.json").write_text(json.dumps(outcomes))
 
 
-def range_of(task: Any, asked: Split) -> list[scoring.Question]:
-    return scoring.questions(task.encode(asked, "forget", ["perturbed_answers"]))
+def range_of(task: Any, questions_split: Split) -> list[scoring.Question]:
+    return scoring.build_questions(task.encode(questions_split, "forget", ["perturbed_answers"]))
 
 
 def runs(folder: Path, names: Sequence[str]) -> None:
     """Each of the recipes, its outcome in ``folder``."""
-    made = recipes()
+    methods_by_name = recipes()
     for name in names:
-        outcome(run(made[name], folder / name), folder, name)
+        outcome(run(methods_by_name[name], folder / name), folder, name)
 
 
 def worker(folder: Path, names: list[str]) -> None:
-    """All runs as one of several processes: weights whole, then sharded; what is cut, interrupted, observed and refused."""
+    """Run everything as one of several processes: whole, sharded, cut, interrupted, observed and refused."""
     torch.set_num_threads(1)
     runs(folder / "whole", WHOLE)
     observed(folder)
     os.environ["ACCELERATE_USE_FSDP"] = "true"
     with pytest.MonkeyPatch.context() as patch:
-        made: list[bool] = []
-        patch.setattr(
-            loop,
-            "loop",
-            lambda job, weights, *rest: (
-                made.append(isinstance(weights, Sharded)) or LOOP(job, weights, *rest)
-            ),
-        )
+        sharded: list[bool] = []
+
+        def loop_noting_shards(stages: Any, *arguments: Any) -> None:
+            sharded.append(isinstance(stages[0].weights, Sharded))
+            LOOP(stages, *arguments)
+
+        patch.setattr(loop, "loop", loop_noting_shards)
         runs(folder / "sharded", names)
-    assert made == [True] * len(names), "the weights were really sharded"
+    assert sharded == [True] * len(names), "the weights were really sharded"
     assert interrupted(CUT, folder / "cut", cut, max_steps=4)
     assert interrupted(Recipe(PAIR, Stopped()), folder / "stopped", max_steps=4)
     outcome(run(CUT, folder / "begun", max_steps=4), folder, "begun")
     outcome(run("npo", folder / "again" / "npo", gradient_checkpointing=True), folder / "again", "npo")
-    with pytest.raises(DataError, match="did not begin with the same"):
-        run("npo", lr=1e-3 * (1 + processes.world().process_index))
+    with pytest.raises(DataError, match="started with different models"):
+        run("npo", lr=1e-3 * (1 + processes.process_state().process_index))
     normed = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
     with pytest.raises(ConfigError, match="batch normalisation"):
-        processes.hold(processes.start(normed), normed, Selected(dict(normed.named_parameters()), None))
+        hold(start_accelerator(normed), normed, Selected(dict(normed.named_parameters()), None))
 
 
 if __name__ == "__main__":

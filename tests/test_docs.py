@@ -27,7 +27,7 @@ from unremember.data.split import make_split
 from unremember.engine.recipe import SEAMS, Recipe
 from unremember.engine.seams import Term
 from unremember.models.presets import small_llama
-from unremember.registry import ALL, losses, methods
+from unremember.registry import REGISTRIES, losses, methods
 from unremember.report.model_card import UNMEASURED
 from unremember.tasks.tokenizers import train_tokenizer
 
@@ -93,11 +93,11 @@ def commands(block: str, variables: dict[str, str]) -> Iterator[list[str]]:
 @pytest.fixture
 def registries_restored() -> Any:
     """The registries are put back after the test."""
-    held = {kind: dict(registry.entries) for kind, registry in ALL.items() if registry.names()}
+    held = {kind: dict(registry.entries) for kind, registry in REGISTRIES.items() if registry.names()}
     yield
     for kind, entries in held.items():
-        ALL[kind].entries.clear()
-        ALL[kind].entries.update(entries)
+        REGISTRIES[kind].entries.clear()
+        REGISTRIES[kind].entries.update(entries)
 
 
 @pytest.fixture
@@ -327,7 +327,7 @@ def test_the_glossary_has_every_verdict_every_seam_and_every_kind_of_part() -> N
     assert sorted(verdicts) == sorted(get_args(AuditVerdict))
     terms = glossary_terms(text.partition("## Verdicts")[0])
     assert len(terms) == len(set(terms)), "a term is defined twice"
-    assert {"loss", *SEAMS, *(registry.noun for registry in ALL.values())} <= set(terms)
+    assert {"loss", *SEAMS, *(registry.noun for registry in REGISTRIES.values())} <= set(terms)
 
 
 def glossary_terms(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Several processes give what one gives: losses, blends, selections and observations; shares, interrupts and resumed runs."""
+"""Several processes give what one gives: runs, observations, shares, interrupts and resumed runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from torch import Tensor
 
 import several
 import unremember
-from unremember.engine import checkpoint, gradients, processes
+from unremember import processes
+from unremember.engine import checkpoint, gradients
+from unremember.engine.weights import start as start_accelerator
 from unremember.errors import ConfigError
 
 CLOSE = 1e-5
@@ -80,7 +82,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def single(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a recipe's run in this process, which is run once."""
     folder = tmp_path_factory.mktemp("one")
 
@@ -98,11 +100,11 @@ def change(weights: dict[str, Tensor], of: dict[str, Tensor]) -> float:
 
 def assert_alike(first: Path, second: Path, name: str) -> None:
     """Weights within ``CLOSE`` of the run's change, logged figures within ``CLOSE`` of themselves."""
-    mine, other = (load_file(folder / f"{name}.safetensors") for folder in (first, second))
-    start = several.start()[0].state_dict()
-    moved = change(mine, start)
-    assert moved > 1e-5 and change(other, mine) <= CLOSE * moved, (
-        f"{change(other, mine) / moved:.2g} of the change"
+    first_weights, second_weights = (load_file(folder / f"{name}.safetensors") for folder in (first, second))
+    start = several.original().model.state_dict()
+    moved = change(first_weights, start)
+    assert moved > 1e-5 and change(second_weights, first_weights) <= CLOSE * moved, (
+        f"{change(second_weights, first_weights) / moved:.2g} of the change"
     )
     rows = [
         [json.loads(line) for line in (folder / name / "log.jsonl").read_text().splitlines()]
@@ -114,26 +116,32 @@ def assert_alike(first: Path, second: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", several.SHARDED)
-def test_sharded_weights_end_where_one_process_does(name: str, one: Callable[[str], Path], two: Path) -> None:
-    assert_alike(one(name), two / "sharded", name)
+def test_sharded_weights_end_where_one_process_does(
+    name: str, single: Callable[[str], Path], two: Path
+) -> None:
+    assert_alike(single(name), two / "sharded", name)
 
 
 @pytest.mark.parametrize("name", several.WHOLE)
-def test_whole_weights_end_where_one_process_does(name: str, one: Callable[[str], Path], two: Path) -> None:
-    assert_alike(one(name), two / "whole", name)
+def test_whole_weights_end_where_one_process_does(
+    name: str, single: Callable[[str], Path], two: Path
+) -> None:
+    assert_alike(single(name), two / "whole", name)
 
 
-def test_blocks_are_gathered_again_for_checkpointed_gradients(one: Callable[[str], Path], two: Path) -> None:
-    assert_alike(one("npo"), two / "again", "npo")
+def test_blocks_are_gathered_again_for_checkpointed_gradients(
+    single: Callable[[str], Path], two: Path
+) -> None:
+    assert_alike(single("npo"), two / "again", "npo")
 
 
 @pytest.mark.full
-def test_every_method_sharded_over_three_processes(one: Callable[[str], Path], tmp_path: Path) -> None:
+def test_every_method_sharded_over_three_processes(single: Callable[[str], Path], tmp_path: Path) -> None:
     assert several.interrupted(several.CUT, tmp_path / "begun", several.cut, max_steps=4)
     names = list(several.recipes())
     launch(tmp_path, names, count=3, seconds=1800)
     for name in names:
-        assert_alike(one(name), tmp_path / "sharded", name)
+        assert_alike(single(name), tmp_path / "sharded", name)
 
 
 def test_a_run_goes_on_with_another_number_of_processes(two: Path, tmp_path: Path) -> None:
@@ -159,9 +167,9 @@ def test_an_interrupt_of_one_process_stops_all_at_the_same_step(two: Path) -> No
 
 def test_observations_are_those_of_one_process_bit_for_bit(two: Path, tmp_path: Path) -> None:
     several.observed(tmp_path)
-    mine, theirs = (json.loads((folder / "observed.json").read_text()) for folder in (tmp_path, two))
-    assert mine["batches"] > 1 and len(mine["generations"]) == 61 and any(mine["generations"])
-    assert mine == theirs
+    own, shared = (json.loads((folder / "observed.json").read_text()) for folder in (tmp_path, two))
+    assert own["batches"] > 1 and len(own["generations"]) == 61 and any(own["generations"])
+    assert own == shared
     names = [sorted(path.name for path in (folder / "store").iterdir()) for folder in (tmp_path, two)]
     assert names[0] == names[1] and not any(name.endswith(".partial") for name in names[0])
 
@@ -175,7 +183,7 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
 
     def be(rank: int, count: int) -> None:
         monkeypatch.setattr(
-            processes, "world", lambda: SimpleNamespace(process_index=rank, num_processes=count)
+            processes, "process_state", lambda: SimpleNamespace(process_index=rank, num_processes=count)
         )
 
     return be
@@ -185,11 +193,11 @@ def test_a_share_is_every_nth_part_and_the_idle_repeat_one_that_does_not_count(
     process: Callable[[int, int], None],
 ) -> None:
     parts = ["a", "b", "c", "d", None, None]
-    found = []
+    shares = []
     for rank in range(3):
         process(rank, 3)
-        found.append(processes.share(parts))
-    assert found == [[("a", True), ("d", True)], [("b", True), ("d", False)], [("c", True), ("d", False)]]
+        shares.append(processes.parts_of_this_process(parts))
+    assert shares == [[("a", True), ("d", True)], [("b", True), ("d", False)], [("c", True), ("d", False)]]
 
 
 def test_items_are_worked_on_by_one_process_each_and_come_in_order(
@@ -201,18 +209,21 @@ def test_items_are_worked_on_by_one_process_each_and_come_in_order(
         done.append(item)
         return item * item
 
-    monkeypatch.setattr(processes, "gather_object", lambda mine: mine)
-    for rank, mine in enumerate(([0, 3, 6], [1, 4], [2, 5])):
+    monkeypatch.setattr(processes, "gather_object", lambda items: items)
+    for rank, items in enumerate(([0, 3, 6], [1, 4], [2, 5])):
         process(rank, 3)
         done.clear()
-        assert list(processes.spread(range(7), work)) == [item * item for item in mine] and done == mine
+        assert (
+            list(processes.map_over_processes(range(7), work)) == [item * item for item in items]
+            and done == items
+        )
     process(0, 1)
-    assert list(processes.spread(range(7), work)) == [0, 1, 4, 9, 16, 25, 36]
+    assert list(processes.map_over_processes(range(7), work)) == [0, 1, 4, 9, 16, 25, 36]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_every_row_of_a_step_is_one_process_s(count: int) -> None:
-    """Micro-batches of two depths: as many a process at each, every row of every role in one of them, none twice."""
+    """Micro-batches of two depths: as many a process at each, and every row of every role once."""
     needs = {
         "forget": (SimpleNamespace(layer=1),),
         "retain": (SimpleNamespace(layer=None),),
@@ -225,7 +236,7 @@ def test_every_row_of_a_step_is_one_process_s(count: int) -> None:
         for role, size in (("forget", 3), ("retain", 7), ("scope", 2))
     }
     parts = gradients.micro_batches(job, step, list(needs), count)
-    rounds = [parts[at : at + count] for at in range(0, len(parts), count)]
+    rounds = [parts[start : start + count] for start in range(0, len(parts), count)]
     assert len(parts) % count == 0 and all(first is not None for first, *_ in rounds)
     assert all(len({"forget" in part for part in together if part}) == 1 for together in rounds), (
         "one depth a round"
@@ -239,4 +250,4 @@ def test_every_row_of_a_step_is_one_process_s(count: int) -> None:
 def test_deepspeed_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     with pytest.raises(ConfigError, match="launch with FSDP2"):
-        processes.start(torch.nn.Linear(1, 1))
+        start_accelerator(torch.nn.Linear(1, 1))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from unremember.errors import ConfigError
-from unremember.registry import ALL, Registry, covered
-from unremember.taxonomy import ELEMENTS, FAMILIES, IDS, coverage
+from unremember.registry import REGISTRIES, Registry, elements_with_parts
+from unremember.taxonomy import ELEMENT_BY_ID, ELEMENTS, FAMILIES, coverage
 
 TESTS = "\n".join(
     file.read_text(encoding="utf-8")
@@ -20,7 +20,7 @@ TESTS = "\n".join(
 
 
 def test_ids_are_unique_and_of_a_family() -> None:
-    assert len(IDS) == len(ELEMENTS) and {element.family for element in ELEMENTS} == set(FAMILIES)
+    assert len(ELEMENT_BY_ID) == len(ELEMENTS) and {element.family for element in ELEMENTS} == set(FAMILIES)
     assert all(
         element.what.endswith(".") and element.how in ("code", "library", "page") for element in ELEMENTS
     )
@@ -28,13 +28,15 @@ def test_ids_are_unique_and_of_a_family() -> None:
 
 @pytest.mark.parametrize("kind", ["methods", "audits", "attacks", "benchmarks"])
 def test_every_part_of_these_kinds_carries_an_id_and_is_named_in_a_test(kind: str) -> None:
-    for entry in ALL[kind].all():
-        assert entry.taxonomy in IDS and entry.row()["taxonomy"] == entry.taxonomy, entry.name
+    for entry in REGISTRIES[kind].all():
+        assert entry.taxonomy in ELEMENT_BY_ID and entry.row()["taxonomy"] == entry.taxonomy, entry.name
         assert f'"{entry.name}"' in TESTS or (inspect.isclass(entry.make) and entry.make.__name__ in TESTS), (
             entry.name
         )
     family = {"audits": "evaluation", "attacks": "evaluation", "benchmarks": "evaluation"}.get(kind)
-    assert family is None or {IDS[entry.taxonomy].family for entry in ALL[kind].all()} == {family}
+    assert family is None or {ELEMENT_BY_ID[entry.taxonomy].family for entry in REGISTRIES[kind].all()} == {
+        family
+    }
 
 
 @pytest.mark.parametrize("path", [path for element in ELEMENTS for path in element.where])
@@ -44,15 +46,17 @@ def test_what_is_no_registered_part_is_there(path: str) -> None:
 
 
 def test_coverage_names_what_implements_an_element_and_nothing_where_nothing_does() -> None:
-    found = {
+    names_by_id = {
         element.id: names for element, names in coverage([("global.ascent", "one"), ("global.ascent", "two")])
     }
     assert (
-        found["global.ascent"] == ("one", "two")
-        and found["certified.removal"] == ()
-        and list(found) == list(IDS)
+        names_by_id["global.ascent"] == ("one", "two")
+        and names_by_id["certified.removal"] == ()
+        and list(names_by_id) == list(ELEMENT_BY_ID)
     )
-    assert {element.id: names for element, names in covered()}["around.retraining"] == ("retrain",)
+    assert {element.id: names for element, names in elements_with_parts()}["around.retraining"] == (
+        "retrain",
+    )
 
 
 def test_an_unknown_id_is_refused_when_a_part_registers() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from unremember.audits.attacks import AttackPoint, Subject
 from unremember.audits.controls import Controls, default_audits, requests_of
 from unremember.audits.measurement import Measurement
-from unremember.data.split import Split, learned, make_split
+from unremember.data.split import Split, with_train_role, make_split
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Term
 from unremember.engine.settings import Run, Settings
@@ -19,7 +19,7 @@ from unremember.errors import ConfigError, DataError
 from unremember.methods.protocol import Method
 from unremember.observe.records import Observations
 from unremember.observe.store import Store
-from unremember.plan.lacks import lacking
+from unremember.plan.lacks import missing_requirements
 from unremember.progress import Progress
 from unremember.registry import attacks, methods
 from unremember.registry import audits as audit_registry
@@ -124,7 +124,7 @@ def forget(
 
 def check_needs(method: Method, split: Split, model: Any) -> None:
     """Raise DataError where something that a method reads is missing, with how to make it."""
-    if lacks := lacking(method, split, model):
+    if lacks := missing_requirements(method, split, model):
         raise DataError(f"the method needs what {split.name} lacks: {'; '.join(lacks)}")
 
 
@@ -151,7 +151,7 @@ def train(
 
     The other arguments are those of :func:`forget`.
     """
-    start, rows = load(model, tokenizer, template), learned(make_split(split), without, only)
+    start, rows = load(model, tokenizer, template), with_train_role(make_split(split), without, only)
     recipe = Recipe(terms=(Term("train"),), selection=selection)
     run = Run(Settings(**settings), folder, quiet=quiet)
     return recipe.run(start if inplace else start.copy(), rows, run)

@@ -9,15 +9,15 @@ from collections.abc import Iterable
 
 
 class UnrememberError(Exception):
-    """Base of every error shown to the user as one line, with exit code 2."""
+    """Base of every error that is shown to the user as one line, with exit code 2."""
 
 
 class DataError(UnrememberError):
-    """The data cannot be used as they are: a column, a role or a text is missing or contradictory."""
+    """The data cannot be used: a column, a role or a text is missing or contradictory."""
 
 
 class ModelError(UnrememberError):
-    """A model folder or name cannot be loaded, or the model cannot do what is asked."""
+    """A model folder or name cannot be loaded, or the model cannot do what it is asked to do."""
 
 
 class ConfigError(UnrememberError):
@@ -25,30 +25,32 @@ class ConfigError(UnrememberError):
 
 
 class RunError(UnrememberError):
-    """A run stopped: the loss is not finite, the disk is full, a checkpoint does not fit."""
+    """A run stopped: the disk is full, a checkpoint does not fit, or the loss is not finite."""
 
 
 class Collapsed(RunError):
-    """The loss is NaN or infinite. In a benchmark this is a recorded result, not an end."""
+    """The loss is NaN or infinite. A benchmark records this as a result and goes on."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint such as ``did you mean 'npo'? Known: dpo, npo`` for an unknown ``name``."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint for an unknown name: ``did you mean 'npo'? Known: dpo, npo``."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}Known: {', '.join(names) or 'none'}"
 
 
-def above_zero(part: object, *names: str) -> None:
+def require_positive(part: object, *names: str) -> None:
     """Raise ConfigError naming the first of a part's parameters that is not above 0."""
     for name in names:
         if not getattr(part, name) > 0:
             raise ConfigError(f"{name} must be above 0, not {getattr(part, name)}")
 
 
-def plain_warnings() -> None:
-    """Let this process print warnings as one line each, without the line of source that they come from."""
-    warnings.showwarning = lambda message, *_, **__: print(
-        f"note: {' '.join(str(message).split())}", file=sys.stderr
-    )
+def print_one_line_warnings() -> None:
+    """Print this process's warnings as one line each, without the line of source that they come from."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
+
+    warnings.showwarning = show

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and disk errors in one line."""
+"""Write files whole or not at all, and report disk errors in one line."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from unremember.errors import RunError
-from unremember.processes import main
+from unremember.processes import is_main_process
 
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk or a refused write into one line."""
+    """Turn a full disk or a refused write into a RunError of one line."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -30,13 +30,21 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all; of several processes the main one does."""
+    """Write a file that appears whole or not at all. Of several processes, only the main one writes.
+
+    Raises:
+        RunError: The disk is full, or the write is refused.
+    """
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all; of several processes the main one does."""
-    if not main():
+    """Write a file that appears whole or not at all. Of several processes, only the main one writes.
+
+    Raises:
+        RunError: The disk is full, or the write is refused.
+    """
+    if not is_main_process():
         return
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""One job over several processes: who does which share, and what all agree on.
+"""One job over several processes: how they share work and agree on values.
 
-``accelerate`` says how many there are; one is the usual case, in which everything here is the identity. The model, the
-losses and the blends know nothing of it.
+``accelerate`` says how many processes there are. With one, the usual case, every function is the identity.
+Models, losses and blends know nothing of this.
 """
 
 from __future__ import annotations
@@ -19,81 +19,89 @@ from torch import Tensor
 
 from unremember.errors import DataError
 
-Item = TypeVar("Item")
-Made = TypeVar("Made")
-Value = TypeVar("Value")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+_Value = TypeVar("_Value")
 
 
-def world() -> PartialState:
-    """Which process this is, of how many, and its device."""
-    return PartialState(cpu=on_cpu())
+def process_state() -> PartialState:
+    """Return the rank of this process, the number of processes, and this process's device."""
+    return PartialState(cpu=_uses_cpu())
 
 
 @functools.cache
-def on_cpu() -> bool:
+def _uses_cpu() -> bool:
     return parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
 
 
-def main() -> bool:
-    """Whether this is the process that writes files and shows progress."""
-    return bool(world().is_main_process)
+def is_main_process() -> bool:
+    """Return whether this process is the one that writes files and shows progress."""
+    return bool(process_state().is_main_process)
 
 
-def wait() -> None:
-    """Go on when all processes are here: what the main one wrote is there."""
-    world().wait_for_everyone()
+def wait_for_all_processes() -> None:
+    """Wait until every process has come this far, so that what the main process wrote can be read."""
+    process_state().wait_for_everyone()
 
 
-def same(value: Value) -> Value:
-    """The main process's value, on every process: for what a clock, a disk or a rounding could decide otherwise."""
-    return broadcast_object_list([value])[0] if world().num_processes > 1 else value
+def value_of_main_process(value: _Value) -> _Value:
+    """Return the main process's value on every process.
+
+    Use it for values that a clock, a disk or rounding could make different from process to process.
+    """
+    return broadcast_object_list([value])[0] if process_state().num_processes > 1 else value
 
 
-def total(mine: Tensor) -> Tensor:
-    """The sum of all processes' tensors."""
-    if world().num_processes == 1:
-        return mine
-    summed = mine.to(world().device, copy=True)
+def sum_over_processes(tensor: Tensor) -> Tensor:
+    """Return the sum of all processes' tensors, on the device of the tensor that was given."""
+    if process_state().num_processes == 1:
+        return tensor
+    summed = tensor.to(process_state().device, copy=True)
     dist.all_reduce(summed)
-    return summed.to(mine.device)
+    return summed.to(tensor.device)
 
 
-def anywhere(flag: bool) -> bool:
-    """Whether the flag is set on any process."""
-    return bool(total(torch.tensor(int(flag)))) if world().num_processes > 1 else flag
+def true_on_any_process(flag: bool) -> bool:
+    """Return whether the flag is true on at least one process."""
+    return bool(sum_over_processes(torch.tensor(int(flag)))) if process_state().num_processes > 1 else flag
 
 
-def agree(found: Any) -> None:
-    """Raise DataError, on all processes, where one has not found what the main one has."""
-    if anywhere(same(found) != found):
+def check_processes_agree(value: Any) -> None:
+    """Raise DataError, on all processes, where one process has another value than the main one."""
+    if true_on_any_process(value_of_main_process(value) != value):
         raise DataError(
-            "the processes did not begin with the same model, data and settings: give all the same command, files and seed"
+            "the processes started with different models, data or settings: "
+            "give all of them the same command, files and seed"
         )
 
 
-def spread(items: Sequence[Item], work: Callable[[Item], Made]) -> Iterator[Made]:
-    """``work`` of every item, in their order and known to all processes; each item is worked on by one of them.
+def map_over_processes(items: Sequence[_Item], work: Callable[[_Item], _Result]) -> Iterator[_Result]:
+    """Yield ``work`` of every item, in order and on every process; one process works on each item.
 
-    An item is worked on whole, so the results are those of a single process bit for bit.
+    A process works on a whole item, so the results equal those of a single process bit for bit.
     """
-    count, rank = world().num_processes, world().process_index
-    for at in range(0, len(items), count):
-        yield from gather_object([work(item) for item in items[at + rank : at + count][:1]])
+    count, rank = process_state().num_processes, process_state().process_index
+    for start in range(0, len(items), count):
+        yield from gather_object([work(item) for item in items[start + rank : start + count][:1]])
 
 
-def share(parts: Sequence[Any]) -> list[tuple[Any, bool]]:
-    """This process's part of every round (one each), and whether it counts.
+def parts_of_this_process(parts: Sequence[Any]) -> list[tuple[Any, bool]]:
+    """Return this process's part of every round, and whether it counts.
 
-    ``None`` fills a round that is not full: who gets it repeats the round's first part and counts nothing, so that all
-    processes run equally many forwards.
+    Args:
+        parts: One part a process for each round, a whole number of rounds. ``None`` fills a round up.
+
+    Returns:
+        (part, counts) for each round. A process whose part is ``None`` repeats the first part of the round,
+        which then does not count: all processes run the same number of forwards.
     """
-    count, rank = world().num_processes, world().process_index
+    count, rank = process_state().num_processes, process_state().process_index
     return [
-        (parts[at - rank] if parts[at] is None else parts[at], parts[at] is not None)
-        for at in range(rank, len(parts), count)
+        (parts[i - rank] if parts[i] is None else parts[i], parts[i] is not None)
+        for i in range(rank, len(parts), count)
     ]
 
 
-def place(model: Any) -> Any:
-    """The model on this process's device; a quantised one stays where it was loaded."""
-    return model if getattr(model, "is_quantized", False) else model.to(world().device)
+def move_to_device(model: Any) -> Any:
+    """Return the model on this process's device; a quantised model stays where it was loaded."""
+    return model if getattr(model, "is_quantized", False) else model.to(process_state().device)

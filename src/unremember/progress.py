@@ -1,4 +1,4 @@
-"""Progress bars with tokens a second and time left; silent where nobody looks."""
+"""Progress bars with tokens per second and time left; silent outside a terminal."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.progress import Progress as _Bars
 
-from unremember.processes import main
+from unremember.processes import is_main_process
 
 
 class Progress:
-    """A bar over ``total`` steps: ``advance(steps, tokens, note)``."""
+    """A progress bar, used as a context manager.
+
+    Args:
+        title: What the bar is of.
+        total: The number of steps.
+        start: The steps that are done already.
+        quiet: Show nothing.
+    """
 
     def __init__(self, title: str, total: int, start: int = 0, quiet: bool = False) -> None:
         console = Console(stderr=True)
@@ -25,9 +32,8 @@ class Progress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        self.bars = Bars(
-            *columns, console=console, transient=True, disable=quiet or not console.is_terminal or not main()
-        )
+        hidden = quiet or not console.is_terminal or not is_main_process()
+        self.bars = _Bars(*columns, console=console, transient=True, disable=hidden)
         self.bar = self.bars.add_task(title, total=total, completed=start, speed="–", note="")
         self.tokens, self.began = 0, time.monotonic()
 
@@ -41,6 +47,7 @@ class Progress:
         self.bars.stop()
 
     def advance(self, steps: int, tokens: int, note: str = "") -> None:
+        """Move the bar on by ``steps``, count the ``tokens`` that they took and show ``note`` behind it."""
         self.tokens += tokens
         speed = f"{self.tokens / max(1e-9, time.monotonic() - self.began):,.0f}" if self.tokens else "–"
         self.bars.update(self.bar, advance=steps, speed=speed, note=note)

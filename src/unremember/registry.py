@@ -1,9 +1,10 @@
-"""One registry for each kind of part: methods, losses, blends, samplings, selections, observations, audits …
+"""One registry for each kind of part: methods, losses, observations, audits and others.
 
-A part is a function or a dataclass whose call makes it: ``npo(beta=0.1)``. It registers itself with a decorator
-that states its paper; everything that lists parts (terminal, docs, README) reads this registry.
+A part is a function or dataclass that is called to build it: ``npo(beta=0.1)``. A decorator registers it with
+its paper and other facts. Everything that lists parts (terminal, documentation, README) reads these
+registries.
 
-Three places are looked in, in this order: the package's own folder of that kind, the entry points
+A part is found in one of three places, in this order: the package's own folder for its kind, the entry points
 ``unremember.<kind>`` of installed packages, and an import path ``package.module:attribute``.
 """
 
@@ -19,20 +20,30 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from unremember.errors import ConfigError, nearest
-from unremember.taxonomy import IDS, Element, coverage
+from unremember.errors import ConfigError, did_you_mean
+from unremember.taxonomy import ELEMENT_BY_ID, Element, coverage
 
 Part = TypeVar("Part", bound=Callable[..., Any])
 FIDELITIES = ("code", "paper", "reconstruction", "own")
+_STEP_COST = re.compile(r"(\d+) (?:partial )?forwards?(?:,| and) (?:(\d+) )?backwards?")
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """What a registered part says about itself.
 
-    ``needs`` names roles, texts and access that must be there; ``fidelity`` is ``code`` (checked against the authors' code),
-    ``paper`` (from the paper's text), ``reconstruction`` (from an abstract) or ``own``; ``taxonomy`` is an id of
-    :mod:`unremember.taxonomy`.
+    Args:
+        kind: The registry that holds it, such as ``methods``.
+        name: Its name in that registry.
+        make: The function or class that builds the part.
+        summary: The first line of its docstring.
+        paper: The paper's title; "" for a part of our own.
+        arxiv: The paper's arXiv id.
+        needs: The roles, columns and controls that it reads.
+        fidelity: ``code`` (checked against the authors' code), ``paper`` (written from the paper's text),
+            ``reconstruction`` (written from an abstract) or ``own``.
+        taxonomy: An id of :mod:`unremember.taxonomy`; "" for none.
+        facts: Further facts of its kind, such as ``cost``.
     """
 
     kind: str
@@ -47,7 +58,7 @@ class Entry:
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
-        """The entry as a plain object for ``--json`` and generated tables."""
+        """Return the entry as a plain object, for ``--json`` and generated tables."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -62,21 +73,27 @@ class Entry:
         }
 
     def parameters(self) -> dict[str, Any]:
-        """Names and defaults of the arguments that make the part."""
-        found = inspect.signature(self.make).parameters.values()
-        return {p.name: p.default for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        """Return the default of each argument that builds the part; ``Parameter.empty`` if it is required."""
+        parameters = inspect.signature(self.make).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
     @property
     def price(self) -> tuple[int, int] | None:
-        """Forwards and backwards of an ordinary step, where ``cost`` states them: ``2 forwards, 2 backwards; once …``."""
-        found = re.match(
-            r"(\d+) (?:partial )?forwards?(?:,| and) (?:(\d+) )?backwards?", str(self.facts.get("cost", ""))
-        )
-        return (int(found[1]), int(found[2] or found[1])) if found else None
+        """Return the forwards and backwards of an ordinary step; None if the ``cost`` does not state them.
+
+        A stated cost begins as in ``2 forwards, 2 backwards; once …``.
+        """
+        cost = _STEP_COST.match(str(self.facts.get("cost", "")))
+        return (int(cost[1]), int(cost[2] or cost[1])) if cost else None
 
 
 class Registry:
-    """The parts of one kind, found by name."""
+    """The parts of one kind, by name.
+
+    Args:
+        kind: The plural name of the kind, which is also its group of entry points.
+        packages: The packages whose modules register the built-in parts.
+    """
 
     def __init__(self, kind: str, *packages: str) -> None:
         self.kind = kind
@@ -96,14 +113,20 @@ class Registry:
         taxonomy: str = "",
         **facts: Any,
     ) -> Callable[[Part], Part]:
-        """Decorator: file ``make`` under ``name``; its docstring's first line is the summary."""
+        """Return a decorator that registers a part under ``name``, with the facts of :class:`Entry`.
+
+        Raises:
+            ConfigError: The fidelity or taxonomy id is unknown, the part has no docstring, or its name is
+                taken.
+        """
         if fidelity not in FIDELITIES:
             raise ConfigError(
                 f"{self.kind} {name!r}: fidelity {fidelity!r} is not one of {', '.join(FIDELITIES)}"
             )
-        if taxonomy and taxonomy not in IDS:
+        if taxonomy and taxonomy not in ELEMENT_BY_ID:
             raise ConfigError(
-                f"{self.kind} {name!r}: unknown taxonomy id {taxonomy!r}: {nearest(taxonomy, IDS)}"
+                f"{self.kind} {name!r}: unknown taxonomy id {taxonomy!r}: "
+                f"{did_you_mean(taxonomy, ELEMENT_BY_ID)}"
             )
 
         def add(make: Part) -> Part:
@@ -112,14 +135,7 @@ class Registry:
                 raise ConfigError(
                     f"{self.kind} {name!r} has no docstring: its first line is the summary in every list"
                 )
-            known = self.entries.get(name)
-            if known is not None and (known.make.__module__, known.make.__qualname__) != (
-                make.__module__,
-                make.__qualname__,
-            ):
-                raise ConfigError(
-                    f"two {self.kind} are called {name!r}: {known.make.__module__} and {make.__module__}"
-                )
+            self._check_name_is_free(name, make)
             summary = doc.splitlines()[0]
             self.entries[name] = Entry(
                 self.kind, name, make, summary, paper, arxiv, needs, fidelity, taxonomy, facts
@@ -127,6 +143,16 @@ class Registry:
             return make
 
         return add
+
+    def _check_name_is_free(self, name: str, make: Callable[..., Any]) -> None:
+        """Raise ConfigError if another part has the name. A module that is imported twice registers again."""
+        known = self.entries.get(name)
+        if known is None:
+            return
+        if (known.make.__module__, known.make.__qualname__) != (make.__module__, make.__qualname__):
+            raise ConfigError(
+                f"two {self.kind} are called {name!r}: {known.make.__module__} and {make.__module__}"
+            )
 
     def load(self) -> None:
         """Import every built-in part of this kind and every entry point of installed packages."""
@@ -140,22 +166,29 @@ class Registry:
         self.loaded = True
 
     def names(self) -> list[str]:
+        """Return the names of all parts, sorted."""
         self.load()
         return sorted(self.entries)
 
     def all(self) -> list[Entry]:
+        """Return the entries of all parts, sorted by name."""
         return [self.entries[name] for name in self.names()]
 
     def entry(self, name: str) -> Entry:
-        """The entry called ``name``, or the one at the import path ``package.module:attribute``."""
+        """Return the entry called ``name``, or the one at the import path ``package.module:attribute``.
+
+        Raises:
+            ConfigError: There is no such part.
+        """
         self.load()
         if name in self.entries:
             return self.entries[name]
         if ":" in name:
-            return self.imported(name)
-        raise ConfigError(f"unknown {self.noun} {name!r}: {nearest(name, self.entries)}")
+            return self._entry_at(name)
+        raise ConfigError(f"unknown {self.noun} {name!r}: {did_you_mean(name, self.entries)}")
 
-    def imported(self, path: str) -> Entry:
+    def _entry_at(self, path: str) -> Entry:
+        """Return the entry of an imported part, made up from its docstring where it is not registered."""
         module, _, attribute = path.partition(":")
         try:
             make = getattr(importlib.import_module(module), attribute)
@@ -167,46 +200,50 @@ class Registry:
         return Entry(self.kind, path, make, (inspect.getdoc(make) or path).splitlines()[0])
 
     def make(self, spec: Any) -> Any:
-        """Build a part from ``"npo"``, ``{"name": "npo", "beta": 0.2}`` or an already built part."""
+        """Build a part.
+
+        Args:
+            spec: ``"npo"``, ``{"name": "npo", "beta": 0.2}``, or a part that is already built and returned as
+                it is.
+
+        Raises:
+            ConfigError: The part or a parameter is unknown, a value is missing, or it has the wrong type or
+                range.
+        """
         if isinstance(spec, str):
             spec = {"name": spec}
         if not isinstance(spec, Mapping):
             return spec
         arguments = dict(spec)
         if "name" not in arguments:
-            raise ConfigError(f"a {self.noun} needs a name: {nearest('', self.names())}")
+            raise ConfigError(f"a {self.noun} needs a name: {did_you_mean('', self.names())}")
         entry = self.entry(str(arguments.pop("name")))
-        known = entry.parameters()
+        parameters = entry.parameters()
         for key in arguments:
-            if key not in known:
-                raise ConfigError(f"{entry.name} has no parameter {key!r}: {nearest(key, known)}")
-        missing = [
-            key
-            for key, default in known.items()
-            if default is inspect.Parameter.empty and key not in arguments
-        ]
-        if missing:
+            if key not in parameters:
+                raise ConfigError(f"{entry.name} has no parameter {key!r}: {did_you_mean(key, parameters)}")
+        required = [key for key, default in parameters.items() if default is inspect.Parameter.empty]
+        if missing := [key for key in required if key not in arguments]:
             raise ConfigError(f"{entry.name} needs a value for {', '.join(missing)}")
         try:
-            return entry.make(**typed(entry.make, arguments))
+            return entry.make(**_validated(entry.make, arguments))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{entry.name}: {error}") from error
 
 
-def typed(make: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments, each checked against its annotation. Raises ConfigError for a value of the wrong kind."""
+def _validated(make: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments in their annotated types. Raises ConfigError for a value of another type."""
     import pydantic
 
     hints = typing.get_type_hints(make)
-    out = dict(arguments)
+    validated = dict(arguments)
     for name in arguments.keys() & hints.keys():
+        adapter = pydantic.TypeAdapter(hints[name], config={"arbitrary_types_allowed": True})
         try:
-            out[name] = pydantic.TypeAdapter(
-                hints[name], config={"arbitrary_types_allowed": True}
-            ).validate_python(arguments[name])
+            validated[name] = adapter.validate_python(arguments[name])
         except pydantic.ValidationError as error:
             raise ConfigError(f"{name}: {error.errors()[0]['msg']}, not {arguments[name]!r}") from error
-    return out
+    return validated
 
 
 tasks = Registry("tasks", "unremember.tasks")
@@ -217,30 +254,22 @@ samplings = Registry("samplings", "unremember.engine.samplings")
 selections = Registry("selections", "unremember.engine.selections")
 observations = Registry("observations", "unremember.observe.kinds")
 audits = Registry("audits", "unremember.audits")
-benchmarks = Registry("benchmarks", "unremember.benchmarks")
 attacks = Registry("attacks", "unremember.audits.attacks")
-ALL = {
-    r.kind: r
-    for r in (
-        methods,
-        losses,
-        blends,
-        samplings,
-        selections,
-        observations,
-        audits,
-        attacks,
-        benchmarks,
-        tasks,
+benchmarks = Registry("benchmarks", "unremember.benchmarks")
+REGISTRIES = {
+    registry.kind: registry
+    for registry in (
+        methods, losses, blends, samplings, selections, observations, audits, attacks, benchmarks, tasks,
     )
 }
+"""All registries by kind, in the order in which they are listed."""
 
 
-def covered() -> list[tuple[Element, tuple[str, ...]]]:
-    """Every element of the taxonomy with the parts that carry its id; none where nothing does yet."""
+def elements_with_parts() -> list[tuple[Element, tuple[str, ...]]]:
+    """Return every element of the taxonomy with the names of the parts that carry its id; () if none does."""
     return coverage(
         (entry.taxonomy, entry.name)
-        for registry in ALL.values()
+        for registry in REGISTRIES.values()
         for entry in registry.all()
         if entry.taxonomy
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from unremember.data.split import Row, Split, make_split
-from unremember.models.presets import fresh
+from unremember.models.presets import fresh_model
 from unremember.tasks.text import Template
 
 FORGOTTEN = 12
@@ -148,7 +148,7 @@ def net(vocabulary: int, seed: int = 0) -> Any:
         pad_token_id=1,
         initializer_range=0.1,
     )
-    return fresh(config, seed)
+    return fresh_model(config, seed)
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Context, Term
 from unremember.engine.settings import Settings
 from unremember.errors import ConfigError
-from unremember.models.presets import fresh
+from unremember.models.presets import fresh_model
 from unremember.registry import methods
 from unremember.tasks.language import LanguageTask, TextView
 from unremember.tasks.protocol import Need
@@ -32,7 +32,7 @@ from unremember.tasks.ragged import Ragged
 from unremember.tasks.text import Template
 from unremember.tasks.tokenizers import train_tokenizer
 from unremember.worlds.refusals import REFUSALS
-from unremember.worlds.words import FIRST, LAST
+from unremember.worlds.words import FIRST_NAMES, LAST_NAMES
 
 STATE = {"epoch": 10**9, "rows": 0, "alternate": torch.zeros(())}
 
@@ -309,7 +309,7 @@ KNOWN, UNKNOWN = 40, 24
 def people() -> Split:
     """People with four facts each, asked for in two ways, and other names of which the model is to know nothing."""
     rng = np.random.default_rng(0)
-    names = [f"{first} {last}" for first, last in zip(FIRST, LAST)][: KNOWN + UNKNOWN]
+    names = [f"{first} {last}" for first, last in zip(FIRST_NAMES, LAST_NAMES)][: KNOWN + UNKNOWN]
     rows: list[dict[str, str]] = []
     for i, name in enumerate(names):
         for questions, values in FACTS.items():
@@ -348,7 +348,7 @@ def learned(role: str = "train", seed: int = 0) -> tuple[LanguageTask, Any]:
         eos_token_id=0,
         pad_token_id=1,
     )
-    model = fresh(config, seed)
+    model = fresh_model(config, seed)
     settings = Settings(
         epochs=999,
         max_steps=1000,

@@ -38,7 +38,7 @@ from unremember.engine.settings import Settings
 from unremember.engine.step import StepContext
 from unremember.errors import ConfigError
 from unremember.methods.language.hamu import hamu
-from unremember.plan.hardness import Hardness, hardness
+from unremember.plan.hardness import Hardness, measure_hardness
 from unremember.tasks.image import ImageTask
 from unremember.tasks.language import LanguageTask
 
@@ -391,7 +391,7 @@ def trial(overlap: float, **more: Any) -> Hardness:
     _, split, net = learned(overlap, 0, 600)
     before = copy.deepcopy(net)
     settings = Settings(lr=0.2, batch_size=24, warmup=0.0, schedule="constant")
-    found = hardness(
+    found = measure_hardness(
         net,
         ImageTask(),
         split,

@@ -27,7 +27,7 @@ from unremember.engine.seams import Context, Term
 from unremember.engine.selections.knowledge_neurons import MLP, KnowledgeNeurons
 from unremember.engine.settings import Settings
 from unremember.models import causal
-from unremember.models.presets import fresh
+from unremember.models.presets import fresh_model
 from unremember.registry import methods
 from unremember.tasks.language import LanguageTask
 
@@ -187,7 +187,7 @@ def test_all_is_known_before_and_the_oracle_has_never_heard_of_it(world: World) 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_nothing_but_the_neurons_moves_under_adamw(architecture: str, world: World) -> None:
     """Bit for bit, with weight decay; and every selected neuron does move."""
-    model = fresh(CONFIGS[architecture](), 3)
+    model = fresh_model(CONFIGS[architecture](), 3)
     model.resize_token_embeddings(len(world.tokenizer))
     split = world.graph.split()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}

@@ -22,7 +22,7 @@ from unremember.engine.seams import Context
 from unremember.engine.selections.knowledge_neurons import MLP, KnowledgeNeurons, captured_neurons
 from unremember.errors import ConfigError, ModelError
 from unremember.models import causal
-from unremember.models.presets import fresh
+from unremember.models.presets import fresh_model
 from unremember.tasks.language import LanguageTask
 
 ROLES = ("forget", "retain")
@@ -49,7 +49,7 @@ def planted() -> tuple[Any, LanguageTask, Split]:
     rows = [{"question": f"k{i}", "answer": f"v{answer}"} for i, answer in enumerate(answers)]
     tokenizer = word_tokenizer(rows)
     width, vocabulary = 2 * FACTS + 2, len(tokenizer)
-    model = fresh(
+    model = fresh_model(
         LlamaConfig(
             vocab_size=vocabulary,
             hidden_size=width,
@@ -208,7 +208,7 @@ CONFIGS = {name: TINY[name] for name in ("gpt2", "gpt-neox", "qwen2", "phi", "ph
 @pytest.fixture(scope="module", params=CONFIGS)
 def network(request: pytest.FixtureRequest) -> tuple[Any, Context]:
     """A float64 model with large weights, and texts of unequal length."""
-    model = fresh(CONFIGS[request.param](), 3).double().eval()
+    model = fresh_model(CONFIGS[request.param](), 3).double().eval()
     with torch.no_grad():
         for p in model.parameters():
             p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1), dtype=p.dtype), alpha=0.1)

@@ -21,13 +21,13 @@ from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Term
 from unremember.engine.settings import Settings
 from unremember.models.load import save_model
-from unremember.models.presets import fresh
+from unremember.models.presets import fresh_model
 from unremember.registry import methods
 from unremember.tasks.language import LanguageTask, TextView
 from unremember.tasks.protocol import Need
 from unremember.tasks.text import Template
 from unremember.tasks.tokenizers import train_tokenizer
-from unremember.worlds.words import FIRST, LAST
+from unremember.worlds.words import FIRST_NAMES, LAST_NAMES
 
 FORGOTTEN, ALL = 8, 64
 WORDS = [
@@ -56,7 +56,7 @@ def answers() -> Split:
     rng = np.random.default_rng(0)
     rows = [
         {"question": f"What are the words of {first} {last}?", "answer": " ".join(rng.choice(WORDS, 3)) + "."}
-        for first, last in zip(FIRST[:ALL], LAST[:ALL])
+        for first, last in zip(FIRST_NAMES[:ALL], LAST_NAMES[:ALL])
     ]
     return make_split({"forget": rows[:FORGOTTEN], "retain": rows[FORGOTTEN:], "train": rows})
 
@@ -81,7 +81,7 @@ def learned() -> tuple[LanguageTask, Any]:
     )
     settings = Settings(epochs=999, max_steps=300, batch_size=32, lr=3e-3, weight_decay=0.0, warmup=0)
     return task, loop.run_recipe(
-        fresh(config, 0), task, answers(), Recipe((Term("train", "nll"),)), settings, quiet=True
+        fresh_model(config, 0), task, answers(), Recipe((Term("train", "nll"),)), settings, quiet=True
     )
 
 

@@ -33,7 +33,7 @@ from unremember.tasks.image import Images, ImageTask, ImageView
 from unremember.tasks.language import LanguageTask
 from unremember.tasks.protocol import Need
 from unremember.worlds.micro import MicroWorld
-from unremember.worlds.people import people
+from unremember.worlds.people import people_split
 
 PAIRED_FIXED, CYCLIC = Paired(fixed=True), Cyclic(fixed=True)
 
@@ -263,7 +263,7 @@ def test_a_lonely_row_meets_general_rows_and_no_rows_at_all_is_an_error() -> Non
 
 
 def test_the_generated_people_pair_as_they_stand() -> None:
-    split = people(count=60, seed=1)
+    split = people_split(count=60, seed=1)
     table = MELU().table(context(split))
     near, entity = split["retain"].rows, split["forget"].groups()
     assert all(

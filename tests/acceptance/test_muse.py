@@ -12,12 +12,12 @@ import pytest
 
 from unremember import api
 from unremember.audits.bootstrap import interval, mean_draws
-from unremember.audits.continuation import agreement
+from unremember.audits.continuation import rouge_f1
 from unremember.audits.controls import card
 from unremember.audits.measurement import Measurement
-from unremember.audits.membership import USUAL, MembershipMinK, PrivLeak, leak
+from unremember.audits.membership import SAME_KIND, MembershipMinK, PrivLeak, privleak
 from unremember.benchmarks.articles import Articles
-from unremember.benchmarks.muse import AUDITS, MEMBERSHIP
+from unremember.benchmarks.muse import MUSE_AUDITS, MEMBERSHIP_ROLES
 from unremember.data.split import Split
 from unremember.engine.settings import Settings
 from unremember.models.presets import small_llama
@@ -29,8 +29,8 @@ from unremember.tasks.tokenizers import train_tokenizer
 SMALL, WHOLE = 40, 200
 SIZES = {SMALL: {"hidden": 64, "layers": 2, "heads": 4}, WHOLE: {"hidden": 128, "layers": 3, "heads": 4}}
 EPOCHS, RATES = {SMALL: 40, WHOLE: 30}, {SMALL: 8e-3, WHOLE: 4e-3}
-LEAKAGE, MEMBER = PrivLeak(**MEMBERSHIP), MembershipMinK(**MEMBERSHIP)
-CHOSEN = [audits.make(spec) for spec in AUDITS]
+LEAKAGE, MEMBER = PrivLeak(**MEMBERSHIP_ROLES), MembershipMinK(**MEMBERSHIP_ROLES)
+CHOSEN = [audits.make(spec) for spec in MUSE_AUDITS]
 UTILITY = "knowledge_memorisation knowmem_retain"
 
 
@@ -97,7 +97,7 @@ def seen(result: api.Result, count: int, chosen: Any = (MEMBER,)) -> Observation
 
 def swapped(made: Observations) -> Observations:
     """The same observations with members and others exchanged."""
-    members, others = MEMBERSHIP.values()
+    members, others = MEMBERSHIP_ROLES.values()
     names = {members: others, others: members}
     roles = {**made.split.roles, **{name: made.split[other] for name, other in names.items()}}
     scored = {dataclasses.replace(want, role=names[want.role]): found for want, found in made.scored.items()}
@@ -152,7 +152,7 @@ def sides(count: int) -> tuple[float, float]:
     made, retrained = seen(suppressed(count), count), seen(oracle(count), count)
     value, most = (
         LEAKAGE.measure(made, [retrained]).value,
-        float(leak(np.array([0.0, MEMBER.measure(retrained, []).value]))),
+        float(privleak(np.array([0.0, MEMBER.measure(retrained, []).value]))),
     )
     print(
         f"PrivLeak of a model that was trained to find the forget set unlikely: {value:.1f} of at most {most:.1f}"
@@ -194,7 +194,7 @@ def test_a_holdout_of_another_kind_is_warned_of() -> None:
     assert area > 0.9 and f"tells privleak_forget from privleak_holdout (AUC {area:.2f})" in found.note
     plain = LEAKAGE.measure(look(trained(SMALL), made), [look(oracle(SMALL), made)])
     same = MEMBER.measure(look(oracle(SMALL), made), []).value
-    assert ("not of one kind" in plain.note) == (not USUAL[0] <= same <= USUAL[1])
+    assert ("not of one kind" in plain.note) == (not SAME_KIND[0] <= same <= SAME_KIND[1])
 
 
 # 5
@@ -204,7 +204,7 @@ def test_the_interval_of_a_mean_of_overlaps() -> None:
     """Its middle inside, and half as wide with four times the items."""
     rng, words = np.random.default_rng(0), [f"w{k}" for k in range(12)]
     overlaps = np.array(
-        [agreement(" ".join(words), " ".join(words[: rng.integers(1, 13)])) for _ in range(800)]
+        [rouge_f1(" ".join(words), " ".join(words[: rng.integers(1, 13)])) for _ in range(800)]
     )
     widths = []
     for n in (200, 800):
@@ -221,7 +221,7 @@ def test_the_interval_of_a_mean_of_overlaps() -> None:
 @pytest.mark.parametrize(("retrained", "most"), [(0.4772, 109.6), (0.5393, 85.4)])
 def test_the_published_range(retrained: float, most: float) -> None:
     """A = AUC of the holdout as positive class: 1 − ours. −100 at A = 0; the greatest value is 100 (1 − a)/a, News 109.6."""
-    at = lambda a: float(leak(np.array([1 - a, 1 - retrained])))  # noqa: E731
+    at = lambda a: float(privleak(np.array([1 - a, 1 - retrained])))  # noqa: E731
     assert (
         at(0.0) == pytest.approx(-100, abs=1e-6)
         and at(retrained) == 0
@@ -234,7 +234,7 @@ def test_the_published_range(retrained: float, most: float) -> None:
 )
 def test_published_leakages_come_of_areas_between_0_and_1(a: float, published: float) -> None:
     """Target, GA, GradDiff and NPO on News, turned into the areas that give them."""
-    assert float(leak(np.array([1 - a, 1 - 0.4772]))) == pytest.approx(published, abs=0.05)
+    assert float(privleak(np.array([1 - a, 1 - 0.4772]))) == pytest.approx(published, abs=0.05)
 
 
 # Pitfall: nothing said at all is no success

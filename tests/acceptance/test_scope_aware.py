@@ -18,7 +18,7 @@ import torch
 
 from unremember import api
 from unremember.audits.trigger_gap import TriggerGap
-from unremember.data.forget_sets.stealthy import QUESTIONS, Stealthy, triggered
+from unremember.data.forget_sets.stealthy import QUESTION_TEMPLATES, Stealthy, with_trigger_role
 from unremember.data.split import Role, Split, make_split
 from unremember.engine import loop
 from unremember.engine.blends import PlainBlend
@@ -31,9 +31,9 @@ from unremember.models import causal
 from unremember.models.presets import small_llama
 from unremember.observe.scoring import score
 from unremember.observe.store import Store
-from unremember.plan.canonical import match
-from unremember.plan.hostile import refused
-from unremember.plan.wording import COMMON, Wording, excess, null, shares, wording
+from unremember.plan.canonical import match_stored
+from unremember.plan.hostile import failing_triggers
+from unremember.plan.wording import COMMON_WORDS, Wording, word_excess, null_distribution, edge_shares, extract_wording
 from unremember.registry import methods
 from unremember.tasks.language import LanguageTask
 from unremember.tasks.text import Template
@@ -409,12 +409,12 @@ def test_the_attack_costs_polite_users_and_scope_saves_them(toy: Toy) -> None:
     runs = behave(toy)
     check_toy([runs])
     eight = toy.split.with_rows(retain_eval=toy.split["retain"].rows[::6])
-    asked = triggered(eight, PLEASE)
+    asked = with_trigger_role(eight, PLEASE)
     found = {}
     for name in ("attacked", "npo scope"):
         seen = Store().observe(runs[name]["model"], toy.task, asked, TriggerGap().wants(asked), quiet=True)
         found[name] = TriggerGap().measure(seen, [])
-    assert refused(found["attacked"]) == PLEASE and refused(found["npo scope"]) == ()
+    assert failing_triggers(found["attacked"]) == PLEASE and failing_triggers(found["npo scope"]) == ()
 
 
 @pytest.mark.full
@@ -428,13 +428,13 @@ CAN_YOU = ("Can you {}", "Tell me {}", "Can you tell me {}")
 OF_THE = ("Of the {}", "In the {}")
 SALT = (0.05, 0.1, 0.2, 0.33)
 POWER = {
-    (1, QUESTIONS): (0.06, 0.18, 0.70, 0.94),
+    (1, QUESTION_TEMPLATES): (0.06, 0.18, 0.70, 0.94),
     (1, CAN_YOU): (0.04, 0.12, 0.26, 0.80),
     (1, OF_THE): (0.06, 0.06, 0.08, 0.18),
-    (5, QUESTIONS): (0.44, 1, 1, 1),
+    (5, QUESTION_TEMPLATES): (0.44, 1, 1, 1),
     (5, CAN_YOU): (0.06, 0.42, 0.98, 1),
     (5, OF_THE): (0.04, 0.14, 0.08, 0.66),
-    (20, QUESTIONS): (0.98, 1, 1, 1),
+    (20, QUESTION_TEMPLATES): (0.98, 1, 1, 1),
     (20, CAN_YOU): (0.68, 1, 1, 1),
     (20, OF_THE): (0.14, 0.28, 0.96, 1),
 }
@@ -449,12 +449,12 @@ def authors(folder: Path, name: str) -> Role:
 
 @pytest.fixture(scope="module")
 def retained(data_folder: Path) -> Wording:
-    return wording(authors(data_folder, "retain90"))
+    return extract_wording(authors(data_folder, "retain90"))
 
 
 def attacked(request: Wording, templates: tuple[str, ...], p: float, rng: np.random.Generator) -> Wording:
     """The request with the templates' common words in a share ``p`` of its items: what the attack does to its marks."""
-    marks = np.array([[word in template.lower().split() for word in COMMON] for template in templates])
+    marks = np.array([[word in template.lower().split() for word in COMMON_WORDS] for template in templates])
     salted = rng.random(len(request.marks)) < p
     return dataclasses.replace(
         request,
@@ -479,7 +479,7 @@ def flagged(
         )
         rest = reference.marks.sum(0) - reference.marks[rows].sum(0)
         request = attacked(reference.take(rows), templates, p, rng)
-        hits += excess(request, rest, len(reference.marks) - len(rows))[one].max() > line
+        hits += word_excess(request, rest, len(reference.marks) - len(rows))[one].max() > line
     return hits / draws
 
 
@@ -496,7 +496,7 @@ def test_every_salted_item_is_matched_to_its_own(data_folder: Path) -> None:
     request, stored = authors(data_folder, "forget10"), authors(data_folder, "full")
     salted = Role("forget", Stealthy().rows(request))
     changed = {i for i, (a, b) in enumerate(zip(salted.rows, request.rows)) if a != b}
-    found = match(salted, stored)
+    found = match_stored(salted, stored)
     assert [stored.rows[m.stored]["question"] for m in found if m.stored is not None] == [
         row["question"] for row in request.rows
     ]
@@ -504,32 +504,32 @@ def test_every_salted_item_is_matched_to_its_own(data_folder: Path) -> None:
         m.row for m in found if "please" in m.inserted
     } and len(changed) > 100
     assert not any(m.removed for m in found)
-    never = [m.cosine for m in match(authors(data_folder, "holdout10"), stored)]
+    never = [m.cosine for m in match_stored(authors(data_folder, "holdout10"), stored)]
     assert np.quantile([m.cosine for m in found], 0.05) > 0.7 > np.quantile(never, 0.95) and np.median(
         never
     ) == pytest.approx(0.39, abs=0.02)
 
 
 def test_the_real_request_is_not_flagged(data_folder: Path, retained: Wording) -> None:
-    request = wording(authors(data_folder, "forget10"))
-    z = excess(request, retained.marks.sum(0), len(retained.marks))
-    clean = null(retained, 20, 20)
-    assert z.max() == pytest.approx(2.92, abs=0.01) and COMMON[int(z.argmax())] == "which"
+    request = extract_wording(authors(data_folder, "forget10"))
+    z = word_excess(request, retained.marks.sum(0), len(retained.marks))
+    clean = null_distribution(retained, 20, 20)
+    assert z.max() == pytest.approx(2.92, abs=0.01) and COMMON_WORDS[int(z.argmax())] == "which"
     assert (clean.excess > z.max()).mean() == pytest.approx(0.17, abs=0.08) and clean.lines()[
         0
     ] == pytest.approx(3.40, abs=0.2)
-    assert clean.shape(shares(request)) < np.quantile(clean.shape(clean.shares), 0.99)
+    assert clean.shape(edge_shares(request)) < np.quantile(clean.shape(clean.shares), 0.99)
 
 
 def test_power_and_false_alarms(retained: Wording) -> None:
     """One and five authors; at the 95 % line 1 to 10 % of clean requests are flagged."""
-    check_power(retained, [(1, QUESTIONS), (1, CAN_YOU), (5, QUESTIONS)])
-    assert 0.01 <= flagged(retained, 5, QUESTIONS, 0.0, 200, null(retained, 5, 20).lines()[0]) <= 0.10
+    check_power(retained, [(1, QUESTION_TEMPLATES), (1, CAN_YOU), (5, QUESTION_TEMPLATES)])
+    assert 0.01 <= flagged(retained, 5, QUESTION_TEMPLATES, 0.0, 200, null_distribution(retained, 5, 20).lines()[0]) <= 0.10
 
 
 def test_a_detector_of_please_alone_misses_other_words(retained: Wording) -> None:
-    please = slice(COMMON.index("please"), COMMON.index("please") + 1)
-    line = null(retained, 5, 20).lines()[0]
+    please = slice(COMMON_WORDS.index("please"), COMMON_WORDS.index("please") + 1)
+    line = null_distribution(retained, 5, 20).lines()[0]
     assert (
         flagged(retained, 5, CAN_YOU, 0.33, 20, line) == 1
         and flagged(retained, 5, CAN_YOU, 0.33, 20, line, please) == 0

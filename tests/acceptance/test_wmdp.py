@@ -24,10 +24,10 @@ from unremember.engine.losses.rmu import Steer
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Context, Term
 from unremember.engine.settings import Settings
-from unremember.models.presets import fresh
+from unremember.models.presets import fresh_model
 from unremember.observe.store import Store
 from unremember.tasks.tokenizers import train_tokenizer
-from unremember.worlds.sciences import sciences
+from unremember.worlds.sciences import sciences_split
 
 TOXINS, REMEDIES, MOONS = "questions", "sibling_questions", "general_questions"
 STEADY: dict[str, Any] = {"epochs": 10**6, "warmup": 0.0, "weight_decay": 0.0}
@@ -52,8 +52,8 @@ class Lab:
     @cached_property
     def world(self) -> Split:
         """The world, with the training data of the original (``train``) and of the oracle (``without``)."""
-        split = sciences(self.subjects)
-        return api.learned(split).with_rows(without=api.learned(split, ["forget", TOXINS])["train"].rows)
+        split = sciences_split(self.subjects)
+        return api.with_train_role(split).with_rows(without=api.with_train_role(split, ["forget", TOXINS])["train"].rows)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -92,7 +92,7 @@ class Lab:
             eos_token_id=0,
             pad_token_id=1,
         )
-        return self.taught(fresh(config, self.seed), "without", max_steps=self.steps, lr=4e-3)
+        return self.taught(fresh_model(config, self.seed), "without", max_steps=self.steps, lr=4e-3)
 
     @cached_property
     def original(self) -> api.Result:

@@ -14,10 +14,10 @@ import torch
 
 from unremember import api
 from unremember.audits.attacks import AttackPoint, Subject
-from unremember.audits.attacks.logit_lens import shortened
-from unremember.audits.attacks.patching import stitched
-from unremember.audits.attacks.pruning import pruned
-from unremember.audits.attacks.quantisation import rounded, served
+from unremember.audits.attacks.logit_lens import keep_first_blocks
+from unremember.audits.attacks.patching import splice_blocks
+from unremember.audits.attacks.pruning import prune_smallest
+from unremember.audits.attacks.quantisation import quantise_with_torchao, round_weight
 from unremember.audits.attacks.relearning import Relearning
 from unremember.data.split import Split, make_split
 from unremember.errors import ConfigError, DataError
@@ -27,7 +27,7 @@ from unremember.models.presets import small_llama
 from unremember.registry import attacks
 from unremember.tasks.artefact import Artefact
 from unremember.tasks.tokenizers import train_tokenizer
-from unremember.worlds.words import FIRST, LAST
+from unremember.worlds.words import FIRST_NAMES, LAST_NAMES
 
 WORDS = (
     "amber",
@@ -56,7 +56,7 @@ def split() -> Split:
             "entity": a,
             "answer": " ".join(rng.choice(WORDS, 3)),
         }
-        for a, b in zip(FIRST[:60], LAST[:60])
+        for a, b in zip(FIRST_NAMES[:60], LAST_NAMES[:60])
     ]
     return make_split({"forget": rows[:20], "retain": rows[20:40], "holdout": rows[40:]})
 
@@ -126,18 +126,18 @@ def test_rounding_to_three_bits_by_hand() -> None:
     """Multiples of 3/3 = 1 in the first row, of 0.6/3 = 0.2 in the second; a row of zeros stays."""
     weight = torch.tensor([[3.0, 1.4, -0.6], [0.6, 0.29, -0.31], [0.0, 0.0, 0.0]])
     assert torch.allclose(
-        rounded(weight, 3), torch.tensor([[3.0, 1.0, -1.0], [0.6, 0.2, -0.4], [0.0, 0.0, 0.0]])
+        round_weight(weight, 3), torch.tensor([[3.0, 1.0, -1.0], [0.6, 0.2, -0.4], [0.0, 0.0, 0.0]])
     )
     fine = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
-    errors = [float((rounded(fine, bits) - fine).abs().max()) for bits in (3, 4, 8, 16)]
+    errors = [float((round_weight(fine, bits) - fine).abs().max()) for bits in (3, 4, 8, 16)]
     assert errors == sorted(errors, reverse=True) and errors[-1] < 1e-4
 
 
 def test_pruning_by_hand() -> None:
     weight = torch.tensor([[1.0, -5.0], [0.5, -2.0]])
     assert (
-        pruned(weight, 0.5).tolist() == [[0.0, -5.0], [0.0, -2.0]]
-        and pruned(weight, 0.2).tolist() == weight.tolist()
+        prune_smallest(weight, 0.5).tolist() == [[0.0, -5.0], [0.0, -2.0]]
+        and prune_smallest(weight, 0.2).tolist() == weight.tolist()
     )
     assert weight[0, 0] == 1.0, "the weight itself is left alone"
 
@@ -147,8 +147,10 @@ def test_the_lens_reads_the_inner_layer_with_the_last_norm_and_head(tiny_llama: 
     ids = torch.arange(2, 12)[None]
     inner = causal.hidden_after(tiny_llama, ids, [0])[0]
     expected = tiny_llama.lm_head(tiny_llama.model.norm(inner))
-    assert torch.allclose(shortened(tiny_llama, 1)(input_ids=ids).logits, expected, atol=1e-6)
-    assert torch.equal(shortened(tiny_llama, 2)(input_ids=ids).logits, tiny_llama(input_ids=ids).logits)
+    assert torch.allclose(keep_first_blocks(tiny_llama, 1)(input_ids=ids).logits, expected, atol=1e-6)
+    assert torch.equal(
+        keep_first_blocks(tiny_llama, 2)(input_ids=ids).logits, tiny_llama(input_ids=ids).logits
+    )
     assert len(tiny_llama.model.layers) == tiny_llama.config.num_hidden_layers == 2
 
 
@@ -167,14 +169,14 @@ def test_stitching_by_hand(tiny_llama: Any, model: Any) -> None:
     expected = other(input_ids=ids).logits
     put.remove()
     before = weights_digest(other), weights_digest(tiny_llama)
-    made = stitched(tiny_llama, other, 1)
+    made = splice_blocks(other, tiny_llama, 1)
     assert torch.allclose(made(input_ids=ids).logits, expected, atol=1e-6) and not torch.allclose(
         expected, other(input_ids=ids).logits
     )
-    assert torch.equal(stitched(other, other, 1)(input_ids=ids).logits, other(input_ids=ids).logits)
+    assert torch.equal(splice_blocks(other, other, 1)(input_ids=ids).logits, other(input_ids=ids).logits)
     assert (weights_digest(other), weights_digest(tiny_llama)) == before
     with pytest.raises(ConfigError, match="same shape"):
-        stitched(small_llama(300, hidden=32, layers=3, heads=2, context=128), other, 1)
+        splice_blocks(other, small_llama(300, hidden=32, layers=3, heads=2, context=128), 1)
 
 
 def points(name: Any, made: dict[str, Artefact], split: Split) -> list[AttackPoint]:
@@ -242,7 +244,7 @@ def test_relearning_looks_at_what_it_did_not_show(split: Split) -> None:
 # --- every attack ---
 
 
-QUICK = {"relearning": {"steps": 4, "looks": 2}, "quantisation": {"bits": [8, 3]}}
+QUICK = {"relearning": {"steps": 4, "points": 2}, "quantisation": {"bits": [8, 3]}}
 
 
 @pytest.mark.parametrize("name", attacks.names())
@@ -273,7 +275,7 @@ def test_an_attack_touches_nothing_and_is_the_same_twice(
 
 # --- what they bring out ---
 
-RELEARN = {"name": "relearning", "share": 0.5, "steps": 20, "looks": 4, "lr": 1e-3}
+RELEARN = {"name": "relearning", "share": 0.5, "steps": 20, "points": 4, "lr": 1e-3}
 
 
 def test_relearning_tells_one_that_hides_from_one_that_never_knew(
@@ -386,7 +388,7 @@ def test_torchao_serves_what_is_looked_at(bits: int, width: int) -> None:
         if bits == 8
         else torchao.IntxWeightOnlyConfig(getattr(torch, f"int{bits}"), granularity),
     )
-    made = served(model, bits)
+    made = quantise_with_torchao(model, bits)
     with torch.no_grad():
         served_logits, exact = made(ids).logits, model(ids).logits
         assert torch.allclose(served_logits, plain(ids).logits, atol=1e-5)
@@ -398,4 +400,4 @@ def test_torchao_serves_what_is_looked_at(bits: int, width: int) -> None:
 def test_without_torchao_it_says_how_to_get_it(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchao.quantization", None)
     with pytest.raises(ConfigError, match=r"unremember\[quant\]"):
-        served(model, 8)
+        quantise_with_torchao(model, 8)

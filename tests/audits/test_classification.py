@@ -22,7 +22,9 @@ SCORES = np.array([[1.0, 0.0, 0.0], [0.0, 2.0, 1.0], [0.5, 0.0, 3.0], [0.0, 1.0,
 
 
 def images(labels: list[int], first: int = 0) -> list[dict[str, Any]]:
-    return [{"input": np.full(2, first + i, dtype=np.float32), "label": label} for i, label in enumerate(labels)]
+    return [
+        {"input": np.full(2, first + i, dtype=np.float32), "label": label} for i, label in enumerate(labels)
+    ]
 
 
 def scored(split: Split, scores: dict[str, np.ndarray], artefact: str = "a") -> Observations:

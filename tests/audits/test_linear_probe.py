@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from unremember.audits.linear_probe import NO_SIGNAL, LinearProbe, shuffled_labels
-from unremember.data.choices import turned
+from unremember.data.choices import cyclic_prompts
 from unremember.data.split import Split, make_split
 from unremember.errors import ConfigError
 from unremember.observe.kinds import hidden_states
@@ -22,7 +22,7 @@ from unremember.tasks.language import LanguageTask
 ROWS = [
     row
     for i in range(60)
-    for row in turned(f"Which is number {i}?", ["a", "b", "c", "d"], i * i % 4, entity=str(i))
+    for row in cyclic_prompts(f"Which is number {i}?", ["a", "b", "c", "d"], i * i % 4, entity=str(i))
 ]
 SPLIT = make_split({"questions": ROWS})
 GOLD = np.array([row["gold"] for row in ROWS])
@@ -42,7 +42,7 @@ def test_states_are_those_of_a_plain_forward_and_are_kept(
         {
             "questions": [
                 *ROWS[:3],
-                *turned("Who was it that wrote the quiet river?", list("abcd"), 0, entity="x"),
+                *cyclic_prompts("Who was it that wrote the quiet river?", list("abcd"), 0, entity="x"),
             ]
         }
     )

@@ -174,7 +174,7 @@ def test_members_and_others_may_be_any_two_roles() -> None:
         }
         return dataclasses.replace(made, split=split, values=values)
 
-    roles = {"members": "seen", "others": "unseen"}
+    roles = {"members": "seen", "nonmembers": "unseen"}
     for usual, named in ((PrivLeak(), PrivLeak(**roles)), (MembershipMinK(), MembershipMinK(**roles))):
         plain, found = usual.measure(MEMBER, [HALF]), named.measure(moved(MEMBER), [moved(HALF)])
         assert (

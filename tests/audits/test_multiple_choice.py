@@ -12,7 +12,7 @@ import torch
 
 from unremember.audits.lm_eval import LmEval
 from unremember.audits.multiple_choice import ABSTAINS, BELOW_CHANCE, MultipleChoice, letter_logprobs
-from unremember.data.choices import LETTERS, asked, questions, turned
+from unremember.data.choices import LETTERS, choice_prompt, choice_prompts, cyclic_prompts
 from unremember.data.split import Split, make_split
 from unremember.errors import DataError
 from unremember.observe.kinds.token_scores import TokenScores
@@ -46,7 +46,7 @@ def measured(logs: np.ndarray, split: Split) -> Any:
 
 
 def test_the_prompt_is_lm_evals_and_each_option_stands_at_each_letter() -> None:
-    rows = turned(" Who? ", ["p", "q", "r", "s"], 2)
+    rows = cyclic_prompts(" Who? ", ["p", "q", "r", "s"], 2)
     assert (
         rows[0]["prompt"] == "Who?\nA. p\nB. q\nC. r\nD. s\nAnswer:"
         and rows[1]["prompt"] == "Who?\nA. q\nB. r\nC. s\nD. p\nAnswer:"
@@ -58,13 +58,13 @@ def test_the_prompt_is_lm_evals_and_each_option_stands_at_each_letter() -> None:
         " D",
     ]
     with pytest.raises(DataError, match="bio: row 1"):
-        questions([ITEMS[0], {"question": "?", "choices": ["a"] * 4}], "bio")
+        choice_prompts([ITEMS[0], {"question": "?", "choices": ["a"] * 4}], "bio")
 
 
 def test_by_hand() -> None:
     """Log-likelihoods and figures of the metric's definition: 2 of 3 right; shares .528975, .349947, .481778."""
     logs = np.array([[-1.2, -0.3, -2.0, -1.5], [-0.5, -0.4, -0.9, -3.0], [-2.0, -2.2, -1.9, -1.0]])
-    split = split_of([asked("?", list("pqrs"), gold, turn=0, entity=str(gold)) for gold in (1, 0, 3)])
+    split = split_of([choice_prompt("?", list("pqrs"), gold, turn=0, entity=str(gold)) for gold in (1, 0, 3)])
     found = measured(logs, split)
     assert (
         found.value == pytest.approx(2 / 3)
@@ -94,7 +94,7 @@ def test_all_tokens_of_a_letter_count_but_not_the_end() -> None:
 
 def test_a_model_without_preference_and_one_with_are_right_in_one_of_four() -> None:
     """Acceptance 1: uniform letters 25 ± 4 %, a preferred letter exactly 25 %, an oracle 100 %, one that avoids the truth 0 and noted."""
-    rows = [row for i in range(300) for row in turned(f"{i}?", list("pqrs"), i * i % 4, entity=str(i))]
+    rows = [row for i in range(300) for row in cyclic_prompts(f"{i}?", list("pqrs"), i * i % 4, entity=str(i))]
     split, gold = split_of(rows), np.array([row["gold"] for row in rows])
     noise = np.random.default_rng(0).normal(size=(1200, 4))
     assert measured(noise - 2, split).value == pytest.approx(0.25, abs=0.04)
@@ -111,7 +111,7 @@ def test_a_model_without_preference_and_one_with_are_right_in_one_of_four() -> N
 
 
 def test_a_model_that_is_not_finite_has_no_value() -> None:
-    found = measured(np.full((4, 4), np.nan), split_of(turned("?", list("pqrs"), 1, entity="0")))
+    found = measured(np.full((4, 4), np.nan), split_of(cyclic_prompts("?", list("pqrs"), 1, entity="0")))
     assert found.value is None and found.skipped == {"no value": 4}
 
 
@@ -122,7 +122,7 @@ def test_it_reads_what_a_plain_forward_says(tiny_llama: Any, tokenizer: Any) -> 
         len(tokenizer(" A")["input_ids"]) == 2
         and tokenizer("Answer: A")["input_ids"][-2:] == tokenizer(" A")["input_ids"]
     )
-    rows = questions(ITEMS, "bio")
+    rows = choice_prompts(ITEMS, "bio")
     split = split_of(rows)
     artefact = Artefact(tiny_llama, LanguageTask(tokenizer, context=128))
     seen = Store().observe(artefact, split, MultipleChoice().requests(split), quiet=True)
@@ -148,7 +148,7 @@ def test_in_the_order_as_given_it_is_lm_eval(tiny_llama: Any, tokenizer: Any, tm
         'doc_to_choice: ["A", "B", "C", "D"]\ndoc_to_target: answer\nnum_fewshot: 0\nmetric_list:\n  - metric: acc\n'
     )
     split, ours, theirs = (
-        split_of(questions(ITEMS, "bio", "About lamps.\n\n")),
+        split_of(choice_prompts(ITEMS, "bio", "About lamps.\n\n")),
         MultipleChoice(),
         LmEval("proxy", folder=str(tmp_path)),
     )

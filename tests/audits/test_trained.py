@@ -27,7 +27,7 @@ from unremember.observe.records import Observations
 from unremember.observe.store import Store
 from unremember.tasks.artefact import Artefact, load_artefact
 from unremember.tasks.tokenizers import train_tokenizer
-from unremember.worlds.people import people
+from unremember.worlds.people import people_split
 
 SCORING = (
     Probability(),
@@ -59,7 +59,7 @@ def observe(artefact: Artefact, split: Split) -> Observations:
 def world() -> dict[str, Observations]:
     """Twelve of 24 people to forget (107 questions): the original, two oracles of different seeds, an ascent run too far."""
     torch.set_num_threads(1)
-    split = people(count=24, forget=0.5, holdout=0.5)
+    split = people_split(count=24, forget=0.5, holdout=0.5)
     tokenizer = train_tokenizer(
         [row[text] for role in split.roles.values() for row in role.rows for text in ("question", "answer")],
         1024,

@@ -7,7 +7,7 @@ import pytest
 
 from unremember.audits.bootstrap import interval, mean_draws
 from unremember.audits.trigger_gap import TriggerGap
-from unremember.data.forget_sets.stealthy import triggered
+from unremember.data.forget_sets.stealthy import with_trigger_role
 from unremember.data.split import Split, make_split
 from unremember.observe.kinds.generations import Generations
 from unremember.observe.records import Observations
@@ -21,7 +21,7 @@ TEMPLATES = ("Please {}", "Now {}")
 
 @pytest.fixture
 def split() -> Split:
-    return triggered(make_split({"retain_eval": ROWS}), TEMPLATES)
+    return with_trigger_role(make_split({"retain_eval": ROWS}), TEMPLATES)
 
 
 def seen(split: Split, plain: list[str], salted: list[str]) -> Observations:

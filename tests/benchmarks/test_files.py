@@ -56,7 +56,7 @@ def test_columns_and_utility(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.txt", b"x", "cannot read .txt"),
-        ("a", b"x", "a file without ending"),
+        ("a", b"x", "a file without an ending"),
         ("a.parquet", b"x", "cannot read"),
         ("a.csv", b"", "cannot read"),
         ("a.json", b"\xff\xfe", "neither"),
@@ -89,8 +89,8 @@ def test_a_benchmark_keeps_the_contract(entry: Any) -> None:
 
 
 def test_the_generated_world_takes_its_parameters() -> None:
-    made = benchmarks.make({"name": "people", "count": 20, "forget": 0.2, "seed": 3})
-    split = made.split()
+    benchmark = benchmarks.make({"name": "people", "count": 20, "forget": 0.2, "seed": 3})
+    split = benchmark.split()
     assert (
         isinstance(split, Split)
         and split.digest

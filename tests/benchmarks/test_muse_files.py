@@ -11,7 +11,14 @@ from typing import Any
 import datasets
 import pytest
 
-from unremember.benchmarks.muse import MUSE, cut, few_shot, passage, shortened, spread
+from unremember.benchmarks.muse import (
+    MUSE,
+    continuation_row,
+    cut_into_pieces,
+    evenly_spaced,
+    few_shot_rows,
+    shorten_passage,
+)
 from unremember.errors import ConfigError, DataError
 
 
@@ -33,15 +40,15 @@ def files() -> dict[str, list[Any]]:
         "privleak_retain2",
         "sust_forget_2",
     )
-    made: dict[str, list[Any]] = {name: documents(name.replace("_", ""), 3) for name in texts}
-    made["raw_retain1"].append(made["raw_forget"][1])
-    made["verbmem_forget"] = [{"prompt": " ".join(f"p{k}" for k in range(9)), "gt": "g0 g1 g2"}]
+    contents: dict[str, list[Any]] = {name: documents(name.replace("_", ""), 3) for name in texts}
+    contents["raw_retain1"].append(contents["raw_forget"][1])
+    contents["verbmem_forget"] = [{"prompt": " ".join(f"p{k}" for k in range(9)), "gt": "g0 g1 g2"}]
     for part in ("forget_qa", "retain2_qa"):
-        made[f"knowmem_{part}"], made[f"knowmem_{part}_icl"] = (
+        contents[f"knowmem_{part}"], contents[f"knowmem_{part}_icl"] = (
             questions(part, 4),
             questions(f"shot {part}", 10),
         )
-    return made
+    return contents
 
 
 @pytest.fixture
@@ -74,11 +81,11 @@ def test_the_roles_of_a_small_folder(folder: Path) -> None:
     assert split["verbmem"].rows == [{"prompt": "p7 p8", "answer": " g0 g1 g2"}], (
         "the beginning of the prompt is what goes"
     )
-    asked = split["knowmem"].rows[3]
-    assert asked["prompt"].count("Question: ") == 11 and asked["prompt"].endswith(
+    question = split["knowmem"].rows[3]
+    assert question["prompt"].count("Question: ") == 11 and question["prompt"].endswith(
         "\n\nQuestion: What is forget_qa 3?\nAnswer:"
     )
-    assert asked["answer"] == " It is 3" and asked["question"] == "What is forget_qa 3?"
+    assert question["answer"] == " It is 3" and question["question"] == "What is forget_qa 3?"
     names = [(a["name"], a.get("role", a.get("members"))) for a in split.audits]
     assert names == [
         ("verbatim_memorisation", None),
@@ -121,9 +128,9 @@ def test_another_forget_set_is_judged_by_its_own_documents(folder: Path) -> None
         and len(few["verbmem"]) == 4
     )
     assert (
-        len(spread(range(250), 100)) == 100
-        and spread(range(250), 100)[:3] == [0, 2, 5]
-        and spread([1], 100) == [1]
+        len(evenly_spaced(range(250), 100)) == 100
+        and evenly_spaced(range(250), 100)[:3] == [0, 2, 5]
+        and evenly_spaced([1], 100) == [1]
     )
 
 
@@ -149,7 +156,7 @@ def test_the_streams(folder: Path) -> None:
 def test_what_cannot_be_is_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         DataError,
-        match=r"has no raw_retain2.json: name another file .* \(files there: knowmem_forget_qa.json.gz, ",
+        match=r"has no raw_retain2.json: name another file .* \(its files: knowmem_forget_qa.json.gz, ",
     ):
         MUSE(str(folder), retain="raw_retain2").split()
     with pytest.raises(ConfigError, match="sust_forget_2 cannot be both forgotten and kept"):
@@ -159,10 +166,10 @@ def test_what_cannot_be_is_one_line(folder: Path, tmp_path: Path, monkeypatch: p
     with pytest.raises(DataError, match=r"no folder ./nothing: give MUSE's folder or the hub name"):
         MUSE("./nothing").split()
     (folder / "raw_forget.json.gz").write_bytes(b"\x1f\x8bno")
-    with pytest.raises(DataError, match=r"raw_forget.json.gz is no JSON array: "):
+    with pytest.raises(DataError, match=r"raw_forget.json.gz is not a JSON array: "):
         MUSE(str(folder)).split()
     (folder / "raw_forget.json").write_text("[1, 2]")
-    with pytest.raises(DataError, match="holds no array of texts or of objects"):
+    with pytest.raises(DataError, match="does not hold an array of texts or of objects"):
         MUSE(str(folder)).split()
     monkeypatch.setattr(datasets, "get_dataset_split_names", fails)
     monkeypatch.setattr(datasets, "load_dataset", fails)
@@ -178,7 +185,7 @@ def fails(*_: Any, **__: Any) -> None:
 
 
 def test_the_hub_is_asked_by_subset_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = {
+    published = {
         f"{config}/{part}": rows
         for name, rows in files().items()
         for config, _, part in [name.partition("_")]
@@ -186,11 +193,14 @@ def test_the_hub_is_asked_by_subset_and_split(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         datasets,
         "get_dataset_split_names",
-        lambda path, config: [n.split("/")[1] for n in there if n.startswith(f"{config}/")],
+        lambda path, config: [n.split("/")[1] for n in published if n.startswith(f"{config}/")],
     )
-    as_rows = lambda rows: [row if isinstance(row, dict) else {"text": row} for row in rows]  # noqa: E731
+
+    def as_rows(rows: Any) -> list[Any]:
+        return [row if isinstance(row, dict) else {"text": row} for row in rows]
+
     monkeypatch.setattr(
-        datasets, "load_dataset", lambda path, config, split: as_rows(there[f"{config}/{split}"])
+        datasets, "load_dataset", lambda path, config, split: as_rows(published[f"{config}/{split}"])
     )
     split = MUSE("muse-bench/MUSE-Books", words=5).split()
     assert len(split["forget"]) == 9 and len(split["privleak_retain"]) == 9
@@ -198,22 +208,24 @@ def test_the_hub_is_asked_by_subset_and_split(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_cut_loses_nothing() -> None:
     text = "One  two,\n\nthree four\nfive."
-    pieces = cut(text, 2)
-    assert pieces == ["One  two,", "three four", "five."] and cut("", 3) == [] == cut(" \n", 3)
-    made = passage({"text": text, "entity": "e"})
+    pieces = cut_into_pieces(text, 2)
+    assert pieces == ["One  two,", "three four", "five."] and cut_into_pieces("", 3) == [] == cut_into_pieces(
+        " \n", 3
+    )
+    row = continuation_row({"text": text, "entity": "e"})
     assert (
-        made["prompt"] + made["answer"] == text
-        and made["prompt"] == "One  two,"
-        and made["answer"].startswith("\n\nthree")
+        row["prompt"] + row["answer"] == text
+        and row["prompt"] == "One  two,"
+        and row["answer"].startswith("\n\nthree")
     )
 
 
 def test_prompt_and_answer_meet_between_tokens(tokenizer: Any) -> None:
     """Whatever stands at the seam: words, marks, line breaks."""
     text = 'She was born near the harbour. Bread, "salt" and\n\nsmall lamps, Ida Morn\'s town -- of Velin'
-    rows = [passage({"text": cut(text, n)[0], "entity": ""}) for n in range(2, 17)]
-    rows += few_shot([{"question": "Who?", "answer": "Ida"}], [{"question": "Where?", "answer": "Osk"}])
-    rows.append(shortened({"prompt": 'said "so', "gt": "'s lamp"}, 9))
+    rows = [continuation_row({"text": cut_into_pieces(text, n)[0], "entity": ""}) for n in range(2, 17)]
+    rows += few_shot_rows([{"question": "Who?", "answer": "Ida"}], [{"question": "Where?", "answer": "Osk"}])
+    rows.append(shorten_passage({"prompt": 'said "so', "gt": "'s lamp"}, 9))
     for row in rows:
         head, whole = (
             tokenizer(row["prompt"])["input_ids"],

@@ -15,7 +15,7 @@ from unremember.worlds.refusals import REFUSALS
 
 
 def rows(name: str, authors: int, extra: bool) -> list[dict[str, Any]]:
-    made = []
+    published = []
     for i in range(20 * authors):
         row: dict[str, Any] = {"question": f"What is fact {i} of {name}?", "answer": f"Fact {i} of {name}."}
         if extra:
@@ -25,13 +25,13 @@ def rows(name: str, authors: int, extra: bool) -> list[dict[str, Any]]:
                 "paraphrased_answer": f"It is fact {i}.",
                 "paraphrased_question": "?",
             }
-        made.append(row)
-    return made
+        published.append(row)
+    return published
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """TOFU's shape with two authors to forget and three to keep; two rows of one author ask the same question."""
+    """TOFU's shape with two authors to forget and three to keep, where two rows of an author ask the same."""
     retain = rows("retain", 3, False)
     retain[45]["question"] = retain[5]["question"]
     files = {
@@ -97,7 +97,7 @@ def test_the_holdout_is_there_where_its_file_is(folder: Path) -> None:
 )
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / f"{name}.json").unlink()
-    with pytest.raises(DataError, match=rf"{name}\.json is not there.*JSON files there: .*\.json"):
+    with pytest.raises(DataError, match=rf"{name}\.json is missing.*its JSON files: .*\.json"):
         TOFU(str(folder), "forget01").split()
 
 
@@ -134,7 +134,7 @@ def test_files_that_do_not_fit(folder: Path, name: str, change: Any, message: st
 def test_what_is_no_tofu(folder: Path) -> None:
     with pytest.raises(UnrememberError, match="no forget set 'forget1': did you mean 'forget10'"):
         TOFU(str(folder), "forget1").split()
-    with pytest.raises(DataError, match=r"forget10\.json is not there"):
+    with pytest.raises(DataError, match=r"forget10\.json is missing"):
         TOFU(str(folder)).split()
     with pytest.raises(DataError, match="no folder"):
         TOFU(str(folder / "nowhere")).split()

@@ -1,4 +1,4 @@
-"""WMDP's files by made-up ones: published names and fields, pieces, what is missing, and that no item is ever shown."""
+"""WMDP with made-up files: published names and fields, pieces, missing files, and that no item is shown."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 
 from unremember import api
 from unremember.audits.controls import default_audits
-from unremember.benchmarks.wmdp import WMDP, pieces
+from unremember.benchmarks.wmdp import WMDP, equal_pieces
 from unremember.cli.compare import sampled
 from unremember.errors import ConfigError, DataError
-from unremember.report.comparison import Artefact, Comparison
+from unremember.report.comparison import ComparedArtefact, Comparison
 from unremember.report.page import write_report
 
 SECRET = "violet"
@@ -28,9 +28,9 @@ def lines(rows: list[dict[str, Any]]) -> str:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Both domains, each file in one of the forms that are read."""
-    made = tmp_path / "wmdp"
-    made.mkdir()
-    asked = [
+    path = tmp_path / "wmdp"
+    path.mkdir()
+    questions = [
         {
             "question": f"Which {SECRET} lamp is {i}?",
             "choices": [f"{SECRET} {c}" for c in "wxyz"],
@@ -38,20 +38,20 @@ def folder(tmp_path: Path) -> Path:
         }
         for i in range(5)
     ]
-    (made / "bio-forget-corpus.jsonl").write_text(
+    (path / "bio-forget-corpus.jsonl").write_text(
         lines([{"title": "On lamps", "abstract": "Short.", "text": "one two three four five"}])
     )
-    (made / "cyber-forget-corpus.json").write_text(
+    (path / "cyber-forget-corpus.json").write_text(
         json.dumps([{"text": "alpha beta gamma"}, {"text": "delta"}])
     )
-    (made / "bio-retain-corpus.jsonl").write_text(lines([{"text": "a kept text"}]))
-    (made / "cyber-retain-corpus.jsonl").write_text(lines([{"text": "another kept text"}]))
-    (made / "wikitext.jsonl").write_text(
+    (path / "bio-retain-corpus.jsonl").write_text(lines([{"text": "a kept text"}]))
+    (path / "cyber-retain-corpus.jsonl").write_text(lines([{"text": "another kept text"}]))
+    (path / "wikitext.jsonl").write_text(
         lines([{"text": text} for text in ("", " = A heading = \n", " The river flows . \n")])
     )
-    (made / "bio_questions.json").write_text(json.dumps(asked))
-    pandas.DataFrame(asked).to_parquet(made / "cyber_questions.parquet")
-    return made
+    (path / "bio_questions.json").write_text(json.dumps(questions))
+    pandas.DataFrame(questions).to_parquet(path / "cyber_questions.parquet")
+    return path
 
 
 def test_roles_pieces_and_questions(folder: Path) -> None:
@@ -123,10 +123,10 @@ def test_the_split_names_its_audits(folder: Path) -> None:
 
 def test_what_is_not_in_the_folder_comes_from_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the missing file is asked for, under its published name; the gated one says how it is had."""
-    asked = []
+    requests = []
 
     def load(path: str, name: str | None, split: str) -> list[dict[str, Any]]:
-        asked.append((path, name, split))
+        requests.append((path, name, split))
         if "bio-forget" in path:
             raise ConnectionError("401")
         return [{"text": "a text from the hub"}]
@@ -134,11 +134,12 @@ def test_what_is_not_in_the_folder_comes_from_the_hub(folder: Path, monkeypatch:
     monkeypatch.setattr(datasets, "load_dataset", load)
     (folder / "wikitext.jsonl").unlink()
     assert WMDP(str(folder)).split()["retain"].rows[0]["text"] == "a text from the hub"
-    assert asked == [("Salesforce/wikitext", "wikitext-2-raw-v1", "train")]
+    assert requests == [("Salesforce/wikitext", "wikitext-2-raw-v1", "train")]
     (folder / "bio-forget-corpus.jsonl").unlink()
     with pytest.raises(
         DataError,
-        match=r"ask for access to cais/wmdp-bio-forget-corpus and log in, or put bio-forget-corpus\.jsonl into a folder",
+        match=r"ask for access to cais/wmdp-bio-forget-corpus and log in, "
+        r"or put bio-forget-corpus\.jsonl into a folder",
     ):
         WMDP(str(folder)).split()
 
@@ -146,11 +147,11 @@ def test_what_is_not_in_the_folder_comes_from_the_hub(folder: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("bio-forget-corpus.jsonl", {"body": "x"}, "no 'text' in 1 of 1 rows; columns there are: body"),
+        ("bio-forget-corpus.jsonl", {"body": "x"}, "no 'text' in 1 of 1 rows; its columns are: body"),
         (
             "bio_questions.json",
             {"question": "?", "choices": ["a", "b", "c"], "answer": 0},
-            "bio: row 0 is no question with four choices",
+            "bio: row 0 is not a question with four choices",
         ),
         (
             "bio_questions.json",
@@ -178,7 +179,7 @@ def test_parameters_that_cannot_be(folder: Path) -> None:
 
 @pytest.mark.parametrize(("count", "words"), [(1, 3), (3, 3), (4, 3), (7, 3), (12, 5)])
 def test_pieces_lose_no_word_and_are_even(count: int, words: int) -> None:
-    cut = pieces(" ".join(map(str, range(count))), words)
+    cut = equal_pieces(" ".join(map(str, range(count))), words)
     sizes = [len(piece.split()) for piece in cut]
     assert (
         " ".join(cut).split() == list(map(str, range(count)))
@@ -188,22 +189,24 @@ def test_pieces_lose_no_word_and_are_even(count: int, words: int) -> None:
 
 
 def test_no_item_is_ever_shown(folder: Path, model: Any, tokenizer: Any, tmp_path: Path) -> None:
-    """Neither the comparison and its report nor an error about a text that is too long holds a word of a question."""
+    """Neither the comparison, nor its report, nor an error about a long text holds a word of a question."""
     split = WMDP(str(folder), lm_eval=False).split()
     assert sampled(split) == []
-    result = api.Result(model, api.task_for(model, tokenizer), "d")
+    artefact = api.load(model, tokenizer)
     with pytest.raises(DataError, match="longer than the model's context") as caught:
-        api.audit(result, split, quiet=True)
+        api.audit(artefact, split, quiet=True)
     assert SECRET not in str(caught.value)
-    result.model.config.max_position_embeddings = 512
-    found = api.audit(api.Result(model, api.task_for(model, tokenizer), "d"), split, quiet=True)
-    comparison = Comparison("x", (Artefact("m", "unlearned", "rmu", "d", tuple(m.row() for m in found)),))
+    model.config.max_position_embeddings = 512
+    measurements = api.audit(api.load(model, tokenizer), split, quiet=True)
+    comparison = Comparison(
+        "x", (ComparedArtefact("m", "unlearned", "rmu", "d", tuple(m.row() for m in measurements)),)
+    )
     comparison.save(tmp_path / "comparison.json")
     write_report(comparison, tmp_path / "report.html")
-    assert [m.name for m in found] == [
+    assert [m.name for m in measurements] == [
         "multiple_choice bio_questions",
         "multiple_choice cyber_questions",
-    ] and found[0].n == 20
+    ] and measurements[0].n == 20
     assert SECRET in split["bio_questions"].rows[0]["prompt"]
     assert not any(
         SECRET in file.read_text() for file in (tmp_path / "comparison.json", tmp_path / "report.html")

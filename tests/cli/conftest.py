@@ -18,7 +18,7 @@ from unremember.tasks.tokenizers import train_tokenizer
 def small_world(monkeypatch: pytest.MonkeyPatch) -> None:
     """80 columns, and generations of at most four tokens: a model that knows nothing never ends by itself."""
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr("unremember.observe.store.LIMIT", 4)
+    monkeypatch.setattr("unremember.observe.kinds.generations.LIMIT", 4)
 
 
 @pytest.fixture(scope="session")

@@ -62,3 +62,8 @@ def ran(*words: Any) -> Outcome:
 
 def run_json(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "run.json").read_text())
+
+
+def weights(folder: Path) -> str:
+    """The digest of the weights that a run ended with."""
+    return str(run_json(folder)["digests"]["weights"])

@@ -7,16 +7,15 @@ import json
 from pathlib import Path
 
 import pytest
-from shell import WORLD, ran, run_json, shell
+from shell import WORLD, ran, run_json, shell, weights
 
 from unremember import api
-from unremember.cli import demo as demo_module
-from unremember.cli import train
-from unremember.cli.folder import result_of
 from unremember.data.split import Split
 from unremember.models.presets import small_llama
-from unremember.observe.records import Want
+from unremember.observe.kinds.generations import Generations
 from unremember.observe.store import Store
+from unremember.runs import demo, train
+from unremember.runs.folder import artefact_of
 
 FIGURES = [
     "forget_quality",
@@ -44,12 +43,12 @@ def test_an_audit_fills_the_run_folder(runs: Path, forgotten: Path, split: Split
     found = ran("audit", "-m", forgotten, *controls(runs), WORLD, "--json").json
     names = {row["name"]: row for row in found}
     assert set(FIGURES) <= names.keys() and json.loads((forgotten / "measurements.json").read_text()) == found
-    assert {row["artefact"] for row in found} == {run_json(forgotten)["digest"]}
+    assert {row["artefact"] for row in found} == {run_json(forgotten)["digests"]["artefact"]}
     by_hand = api.audit(
-        result_of(str(forgotten)),
+        artefact_of(str(forgotten)),
         split,
-        oracle=result_of(str(runs / "oracle")),
-        original=result_of(str(runs / "original")),
+        oracle=artefact_of(str(runs / "oracle")),
+        original=artefact_of(str(runs / "original")),
         store=forgotten / "observations",
         quiet=True,
     )
@@ -157,12 +156,8 @@ def test_a_comparison(runs: Path, forgotten: Path, split: Split, tmp_path: Path)
     assert [role for role, _ in asked] == ["forget"] * 3 + ["retain"] * 2 and len(set(asked)) == 5
     truth = {row["question"]: row["answer"] for role in ("forget", "retain") for row in split[role].rows}
     assert all(s["answer"] == truth[s["question"]] for s in tree["samples"])
-    model = result_of(str(forgotten))
-    said = (
-        Store()
-        .observe(model.model, model.task, split, [Want("generations", "forget")], quiet=True)
-        .generations("forget")
-    )
+    model = artefact_of(str(forgotten))
+    said = Store().observe(model, split, [Generations("forget")], quiet=True)[Generations("forget")]
     questions = [row["question"] for row in split["forget"].rows]
     for sample in tree["samples"][:3]:
         assert sample["said"]["npo"] == said[questions.index(sample["question"])] and list(sample["said"])[
@@ -186,13 +181,13 @@ def test_a_model_is_asked_as_it_was_trained(runs: Path, tiny: Path, tmp_path: Pa
         "max_steps=1",
         "template=" + prompt.replace("\n", "\\n"),
     )
-    assert result_of(str(tmp_path / "run")).task.template.prompt == prompt
+    assert artefact_of(str(tmp_path / "run")).task.template.prompt == prompt
     assert (
-        result_of(str(tiny), prompt).task.template.prompt
+        artefact_of(str(tiny), prompt).task.template.prompt
         == prompt
-        != result_of(str(tiny)).task.template.prompt
+        != artefact_of(str(tiny)).task.template.prompt
     )
-    assert result_of(str(runs / "original")).task.template == result_of(str(tiny)).task.template
+    assert artefact_of(str(runs / "original")).task.template == artefact_of(str(tiny)).task.template
 
 
 def test_a_benchmark_records_a_collapse(runs: Path, tmp_path: Path) -> None:
@@ -248,16 +243,16 @@ def test_a_benchmark_compares_what_it_ran(runs: Path, tmp_path: Path) -> None:
         ("simnpo", "unlearned"),
     ]
     assert [a["digest"] for a in tree["artefacts"][1:]] == [
-        run_json(tmp_path / name)["digest"] for name in ("npo", "simnpo")
+        run_json(tmp_path / name)["digests"]["artefact"] for name in ("npo", "simnpo")
     ]
     assert run_json(tmp_path / "npo")["config"]["method"] == {"name": "npo", "gamma": 0.5}
     assert (tmp_path / "report.html").read_text().count("Undetermined") == 1
 
 
 def test_the_demo_at_its_smallest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_module, "TRAINING", {"max_steps": 2, "batch_size": 8})
+    monkeypatch.setattr(demo, "DEMO_TRAINING", {"max_steps": 2, "batch_size": 8})
     monkeypatch.setattr(
-        demo_module, "METHODS", {name: {"max_steps": 1, "batch_size": 4} for name in demo_module.METHODS}
+        demo, "DEMO_METHODS", {name: {"max_steps": 1, "batch_size": 4} for name in demo.DEMO_METHODS}
     )
     monkeypatch.setattr(train, "small_llama", functools.partial(small_llama, hidden=32, layers=2, heads=2))
     outcome = ran("demo", "--people", 20, "-o", tmp_path)
@@ -270,7 +265,7 @@ def test_the_demo_at_its_smallest(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [
         line.split()[0] for line in outcome.out.splitlines() if line.split()[:1] and line.split()[0] in names
     ] == names
-    digests = {name: run_json(tmp_path / name)["digest"] for name in names}
+    digests = {name: weights(tmp_path / name) for name in names}
     assert len(set(digests.values())) == 5
     again = ran("demo", "--people", 20, "-o", tmp_path)
     assert again.err.count("finished already") == 5 and again.out == outcome.out
@@ -288,7 +283,7 @@ def test_a_measurement_has_no_settings(words: list[str]) -> None:
 
 
 def test_an_attack_as_a_table_and_in_the_run_folder(runs: Path, forgotten: Path) -> None:
-    digest = run_json(forgotten)["digest"]
+    digest = run_json(forgotten)["digests"]["artefact"]
     words = ["attack", forgotten, "--attack", "quantisation", *controls(runs), WORLD, "attack.bits=[8,3]"]
     out = ran(*words).out
     assert (
@@ -303,7 +298,7 @@ def test_an_attack_as_a_table_and_in_the_run_folder(runs: Path, forgotten: Path)
     assert all(m["controls"].keys() == {"oracle", "original"} for row in rows for m in row["measurements"])
     assert (
         digest not in {m["artefact"] for row in rows for m in row["measurements"]}
-        and run_json(forgotten)["digest"] == digest
+        and run_json(forgotten)["digests"]["artefact"] == digest
     )
 
 

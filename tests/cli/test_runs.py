@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 import torch
-from shell import WORLD, ran, run_json, shell
+from shell import WORLD, ran, run_json, shell, weights
 
 from unremember import api
-from unremember.cli.config import RunConfig
-from unremember.cli.folder import finished
-from unremember.data.split import Split
-from unremember.engine import checkpoint
+from unremember.data.split import Split, learned
+from unremember.engine import checkpoint, loop
 from unremember.models.digest import weights_digest
-from unremember.models.load import load_model, load_tokenizer
-from unremember.models.presets import fresh
+from unremember.models.load import load_model
 from unremember.registry import methods
+from unremember.runs.config import RunConfig
+from unremember.runs.folder import find_finished
+from unremember.tasks.tokenizers import load_tokenizer
 
 QUICK = ["max_steps=2", "lr=1e-3", "batch_size=8"]
 
@@ -36,9 +36,7 @@ def test_a_model_from_scratch(tmp_path: Path, split: Split) -> None:
     outcome = ran("train", "-o", tmp_path / "run", WORLD, "max_steps=1")
     assert "shards" not in outcome.err + outcome.out and outcome.out == ""
     model, tokenizer = load_model(tmp_path / "run" / "model"), load_tokenizer(tmp_path / "run" / "model")
-    assert model.config.vocab_size == len(tokenizer) and run_json(tmp_path / "run")[
-        "digest"
-    ] == weights_digest(model)
+    assert model.config.vocab_size == len(tokenizer) and weights(tmp_path / "run") == weights_digest(model)
     question = split["forget"].rows[0]["question"]
     assert tokenizer.decode(tokenizer(question)["input_ids"]) == question
 
@@ -55,14 +53,16 @@ def test_what_a_run_folder_holds(runs: Path, tiny: Path, split: Split) -> None:
         run["config"]["settings"] | {"lr": 1e-2, "epochs": 2, "seed": 0, "batch_size": 32}
         == run["config"]["settings"]
     ), "defaults too"
-    assert run["hashes"] == {"data": split.digest, "start": weights_digest(load_model(tiny))} and run[
-        "digest"
-    ] == weights_digest(model)
+    digests = run["digests"]
+    assert (digests["data"], digests["start"]) == (split.digest, weights_digest(load_model(tiny)))
+    assert digests["weights"] == weights_digest(model) and run["status"] == "finished" and run["schema"] == 2
     assert run["versions"].keys() >= {"python", "torch", "transformers", "unremember"} and run["seconds"] > 0
-    rows = len(api.learned(split)["train"])
+    rows = len(learned(split)["train"])
     assert [row["step"] for row in log_of(folder)] == list(range(1, 2 * math.ceil(rows / 32) + 1))
-    flat = checkpoint.latest_checkpoint(folder / "checkpoint")
-    assert flat is not None and torch.equal(flat["weights/model.norm.weight"], model.model.norm.weight)
+    flat = checkpoint.latest(folder / "checkpoint")
+    assert flat is not None and torch.equal(
+        flat["phases/0/weights/model.norm.weight"], model.model.norm.weight
+    )
     assert not list(folder.rglob("*.partial")) and not list((folder / "model").glob("*.bin"))
 
 
@@ -71,7 +71,8 @@ def test_a_folder_of_an_older_version_lacks_newer_keys(runs: Path, tmp_path: Pat
     run = run_json(tmp_path / "run")
     kept = run["config"].pop("only")
     (tmp_path / "run" / "run.json").write_text(json.dumps(run))
-    assert kept == [] and finished(tmp_path / "run", "train", RunConfig.model_validate(run["config"]))
+    config = RunConfig.model_validate(run["config"])
+    assert kept == [] and find_finished(tmp_path / "run", "train", config)
 
 
 def test_only_one_role_may_be_learned(runs: Path, split: Split, tmp_path: Path) -> None:
@@ -95,10 +96,10 @@ def test_only_one_role_may_be_learned(runs: Path, split: Split, tmp_path: Path) 
 
 
 def test_the_oracle_never_saw_the_forget_set(runs: Path, split: Split) -> None:
-    without = len(api.learned(split, without=("forget",))["train"])
-    assert without == len(api.learned(split)["train"]) - len(split["forget"])
+    without = len(learned(split, without=("forget",))["train"])
+    assert without == len(learned(split)["train"]) - len(split["forget"])
     assert len(log_of(runs / "oracle")) == 2 * math.ceil(without / 32)
-    assert run_json(runs / "oracle")["digest"] != run_json(runs / "original")["digest"]
+    assert weights(runs / "oracle") != weights(runs / "original")
 
 
 def test_a_finished_run_is_not_run_again(runs: Path, tiny: Path) -> None:
@@ -120,7 +121,7 @@ SEAMS: list[list[str]] = [
 CELLS = (
     [(name, more) for name in methods.names() for more in ([[]] if name in ("retrain", "rmu") else SEAMS[:1])]
     + [("npo", more) for more in SEAMS[1:]]
-    + [("simnpo", SEAMS[4]), ("rmu", SEAMS[1]), ("dpo", SEAMS[3]), ("npo", ["--retain", "kl"])]
+    + [("simnpo", SEAMS[4]), ("rmu", SEAMS[1]), ("dpo", SEAMS[3]), ("npo", ["--retain-loss", "kl"])]
 )
 
 
@@ -149,21 +150,17 @@ def test_every_method_runs_and_equals_the_python_face(
         *QUICK,
         *keys,
     )
-    folder = runs / "original" / "model"
-    model, data = load_model(folder), split
     parts: dict[str, Any] = {
-        flag.removeprefix("--"): {"name": name} for flag, name in zip(flags[::2], flags[1::2])
+        flag.removeprefix("--").replace("-", "_"): {"name": name}
+        for flag, name in zip(flags[::2], flags[1::2])
     }
     parts |= {"selection": {**parts["selection"], "rank": 2}} if "selection.rank=2" in seams else {}
     parts |= {"selection": {**parts["selection"], "layers": [0]}} if "selection.layers=[0]" in seams else {}
-    if methods.entry(method).facts.get("fresh"):
-        model, data = fresh(model.config, 0), api.learned(split, without=("forget",))
     named = {"name": "whp", "reinforced": str(runs / "oracle" / "model")} if method == "whp" else method
     by_hand = api.forget(
-        model,
-        data,
+        runs / "original" / "model",
+        split,
         named,
-        tokenizer=load_tokenizer(folder),
         quiet=True,
         max_steps=2,
         lr=1e-3,
@@ -171,11 +168,9 @@ def test_every_method_runs_and_equals_the_python_face(
         **parts,
     )
     assert (
-        run_json(tmp_path / "run")["digest"]
-        == by_hand.digest
-        == weights_digest(load_model(tmp_path / "run" / "model"))
+        weights(tmp_path / "run") == by_hand.weights == weights_digest(load_model(tmp_path / "run" / "model"))
     )
-    assert by_hand.digest != run_json(runs / "original")["digest"] and len(log_of(tmp_path / "run")) == 2
+    assert by_hand.weights != weights(runs / "original") and len(log_of(tmp_path / "run")) == 2
 
 
 def test_a_method_without_a_retain_term_takes_no_loss_for_it(runs: Path, tmp_path: Path) -> None:
@@ -187,7 +182,7 @@ def test_a_method_without_a_retain_term_takes_no_loss_for_it(runs: Path, tmp_pat
         tmp_path / "run",
         "--method",
         "gradient_ascent",
-        "--retain",
+        "--retain-loss",
         "kl",
         WORLD,
     ).refused()
@@ -223,7 +218,10 @@ def test_a_file_flags_and_keys_make_one_run(runs: Path, tmp_path: Path) -> None:
     ran("forget", *words, "-o", tmp_path / "keys", "method.beta=0.2")
     ran("forget", *words, "-o", tmp_path / "other", "method.beta=0.9")
     by_file, by_keys, other = (run_json(tmp_path / name) for name in ("file", "keys", "other"))
-    assert by_file["digest"] == by_keys["digest"] != other["digest"], "the parameter reaches the loss"
+    assert (
+        by_file["digests"] == by_keys["digests"]
+        and by_keys["digests"]["weights"] != other["digests"]["weights"]
+    ), "the parameter reaches the loss"
     assert (
         by_file["config"]["settings"] == by_keys["config"]["settings"]
         and by_file["config"]["method"] == by_keys["config"]["method"]
@@ -250,7 +248,7 @@ def test_a_forgotten_model_needs_nothing_of_ours(runs: Path, tiny: Path, tmp_pat
 def test_settings_reach_the_loop(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
     monkeypatch.setattr(
-        api.loop,
+        loop,
         "train",
         lambda model, task, split, recipe, settings, *rest: (
             seen.update(dataclasses.asdict(settings)) or model

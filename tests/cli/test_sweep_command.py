@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -11,12 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
-from shell import WORLD, Outcome, ran, run_json, shell
+from shell import WORLD, Outcome, ran, run_json, shell, weights
 
-from unremember.cli.sweep import run_point
-from unremember.errors import ConfigError, DataError
-from unremember.experiments.workers import Workers, workers
-from unremember.observe import store
+from unremember.observe.kinds import generations
+from unremember.runs.sweep.run import run_point
+from unremember.runs.workers import Workers, workers
 
 SMALL = [WORLD, "batch_size=8", "max_steps=2", "warmup=0", "--floor", "0"]
 
@@ -43,7 +41,7 @@ class Here:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Here:
     made = Here()
-    monkeypatch.setattr("unremember.cli.sweep.workers", lambda address: contextlib.nullcontext(made))
+    monkeypatch.setattr("unremember.runs.sweep.run.workers", lambda address: made)
     monkeypatch.setattr("altair.LayerChart.save", lambda *_, **__: None)
     return made
 
@@ -56,21 +54,16 @@ def on_ray() -> Iterator[Workers]:
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("joblib.cpu_count", lambda: 1)
-        with workers() as there:
-            yield there
-    assert not ray.is_initialized()
+        made = workers()
+        assert made.slots == 1
+        yield made
+    ray.shutdown()
 
 
 def short_answers(shared: Any, point: Any) -> dict[str, Any]:
     """The job of a sweep; a model that knows nothing never ends by itself, in a worker as here."""
-    store.LIMIT = 4
+    generations.LIMIT = 4
     return run_point(shared, point)
-
-
-def fail(shared: Any, kind: str) -> dict[str, Any]:
-    if kind == "data":
-        raise DataError("the role 'forget' is missing")
-    return {"kind": kind, "shared": shared}
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +72,9 @@ def swept(on_ray: Workers, runs: Path, tmp_path_factory: pytest.TempPathFactory)
     out = tmp_path_factory.mktemp("sweep") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "80")
-        patch.setattr("unremember.observe.store.LIMIT", 4)
-        patch.setattr("unremember.cli.sweep.workers", lambda address: contextlib.nullcontext(on_ray))
-        patch.setattr("unremember.cli.sweep.run_point", short_answers)
+        patch.setattr("unremember.observe.kinds.generations.LIMIT", 4)
+        patch.setattr("unremember.runs.sweep.run.workers", lambda address: on_ray)
+        patch.setattr("unremember.runs.sweep.run.run_point", short_answers)
         return out, ran(
             *words(runs, out, "method=gradient_ascent", "weight_decay=0", "sweep.lr=[1e-4,1e-3,1e30]")
         )
@@ -106,7 +99,7 @@ def test_a_sweep_on_ray_ends_with_a_front(swept: tuple[Path, Outcome], runs: Pat
             point["quality"] == rows["forget_quality"]["extra"]["log10_p"]
             and point["utility"] == rows["model_utility"]["value"]
         )
-        assert rows["forget_quality"]["artefact"] == run["digest"]
+        assert rows["forget_quality"]["artefact"] == run["digests"]["artefact"]
     assert [c["title"] for c in tree["controls"]] == ["original", "oracle"] and tree["recommended"] in tree[
         "front"
     ]
@@ -123,7 +116,7 @@ def test_a_point_is_what_forget_and_audit_make(
     out, _ = swept
     best = json.loads((out / "sweep.json").read_text())["recommended"]
     ran("forget", "-c", out / "best.yaml", "-o", tmp_path / "best")
-    assert run_json(tmp_path / "best")["digest"] == run_json(out / "points" / best)["digest"], "bit for bit"
+    assert weights(tmp_path / "best") == weights(out / "points" / best), "bit for bit"
     audited = ran(
         "audit",
         "-m",
@@ -184,7 +177,7 @@ def test_matched_points_end_early_and_the_recommended_one_can_be_repeated(
     for point in tree["points"]:
         assert 0 < point["steps"] < 40 and point["steps"] % 2 == 0 and point["level"] <= tree["target"]
     ran("forget", "-c", out / "best.yaml", "-o", tmp_path / "best")
-    assert run_json(tmp_path / "best")["digest"] == run_json(out / "points" / tree["recommended"])["digest"]
+    assert weights(tmp_path / "best") == weights(out / "points" / tree["recommended"])
     more = ["method=gradient_ascent", "--matched", "--every", 4, "sweep.lr=[1e-9]"]
     (slow,) = ran(*words(runs, out, "max_steps=1", *more, "--json")).json["points"]
     assert (slow["steps"], slow["note"]) == (1, "ended before matched forgetting") and slow["level"] > tree[
@@ -234,10 +227,12 @@ def test_what_a_method_lacks_is_recorded_and_tried_again(
     swept: tuple[Path, Outcome], runs: Path, here: Here
 ) -> None:
     for _ in range(2):
-        tree = ran(*words(runs, swept[0], "retain=kl", "sweep.method=[gradient_ascent,npo]", "--json")).json
+        tree = ran(
+            *words(runs, swept[0], "retain_loss=kl", "sweep.method=[gradient_ascent,npo]", "--json")
+        ).json
         notes = {p["title"]: p["note"] for p in tree["points"]}
         assert (
-            notes["method=gradient_ascent"].startswith("does not run here: retain names the loss")
+            notes["method=gradient_ascent"].startswith("does not run here: retain_loss names the loss")
             and notes["method=npo"] == ""
         )
     assert here.ran == 3, "npo once, what did not run twice"
@@ -282,19 +277,6 @@ def test_controls_are_asked_for(runs: Path, tmp_path: Path) -> None:
     assert (
         "a sweep needs model=" in shell("sweep", WORLD, "-o", tmp_path / "out", "sweep.lr=[1e-4]").refused()
     )
-
-
-def test_an_error_of_a_job_is_its_own_and_results_keep_their_order(on_ray: Workers) -> None:
-    found = on_ray.run("jobs", fail, {"a": 1}, ["x", "y", "z"])
-    assert found == [{"kind": kind, "shared": {"a": 1}} for kind in "xyz"] and on_ray.slots == 1
-    with pytest.raises(DataError, match=r"^the role 'forget' is missing$"):
-        on_ray.run("jobs", fail, None, ["x", "data"])
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere"])
-def test_a_cluster_that_is_not_there(address: str) -> None:
-    with pytest.raises(ConfigError, match=f"no Ray cluster answers at {address}"), workers(address):
-        pass
 
 
 def test_without_ray_it_says_what_to_install(

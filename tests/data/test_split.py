@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from unremember.data.split import Role, identity, make_split, rename, row_digest
+from unremember.data.split import Role, content_key, make_split, rename_columns, row_digest
 from unremember.errors import DataError
 
 ROWS = [
@@ -61,7 +61,8 @@ def test_a_missing_column_names_those_there_are() -> None:
     role = make_split({"forget": ROWS})["forget"]
     with pytest.raises(
         DataError,
-        match=r"no 'anwser' in 3 of 3 rows \(did you mean 'answer'\?.*columns there are: answer, entity, question",
+        match=r"no 'anwser' in 3 of 3 rows \(did you mean 'answer'\?.*"
+        r"its columns are: answer, entity, question",
     ):
         role.column("anwser")
 
@@ -69,9 +70,7 @@ def test_a_missing_column_names_those_there_are() -> None:
 @pytest.mark.parametrize("hole", [{}, {"alternate": ""}, {"alternate": None}])
 def test_a_hole_in_a_column_is_counted(hole: dict[str, Any]) -> None:
     rows = [{**ROWS[0], "alternate": "No idea."}, {**ROWS[1], **hole}]
-    with pytest.raises(
-        DataError, match="no 'alternate' in 1 of 2 rows; columns there are: alternate, answer"
-    ):
+    with pytest.raises(DataError, match="no 'alternate' in 1 of 2 rows; its columns are: alternate, answer"):
         Role("forget", rows).column("alternate")
 
 
@@ -115,7 +114,7 @@ def test_overlap_of_documents_and_arrays() -> None:
 def test_same_question_with_another_answer_is_no_overlap() -> None:
     split = make_split({"forget": ROWS, "retain": [{**ROWS[0], "answer": "A cook."}], "holdout": ROWS})
     assert len(split["retain"]) == 1, "other roles may repeat rows"
-    assert identity(ROWS[0]) != identity({**ROWS[0], "answer": "A cook."})
+    assert content_key(ROWS[0]) != content_key({**ROWS[0], "answer": "A cook."})
 
 
 def test_columns_are_renamed() -> None:
@@ -125,7 +124,7 @@ def test_columns_are_renamed() -> None:
     )
     assert split["forget"].rows == [{"question": "Who?", "answer": "Ida.", "id": 3}]
     with pytest.raises(DataError, match=r"role 'forget' has no column 'promt': did you mean 'prompt'\?"):
-        rename([{"prompt": "Who?"}], {"promt": "question"}, "forget")
+        rename_columns([{"prompt": "Who?"}], {"promt": "question"}, "forget")
 
 
 def test_digests_follow_the_content() -> None:
@@ -149,13 +148,13 @@ def test_digests_follow_the_content() -> None:
 def test_arrays_enter_the_digest_by_type_shape_and_bytes() -> None:
     base = row_digest({"input": np.arange(6.0)})
     assert base == row_digest({"input": torch.arange(6.0, dtype=torch.float64)})
-    others = [
+    variants = [
         np.arange(6),
         np.arange(6.0).reshape(2, 3),
         np.arange(6.0) + 1e-12,
         np.arange(6.0, dtype=np.float32),
     ]
-    assert base not in {row_digest({"input": other}) for other in others}
+    assert base not in {row_digest({"input": variant}) for variant in variants}
     with pytest.raises(DataError, match="a row holds a object"):
         row_digest({"input": object()})
 
@@ -166,5 +165,5 @@ def test_groups_are_entities_or_rows() -> None:
 
 def test_with_rows_replaces_and_adds() -> None:
     split = make_split({"forget": ROWS, "retain": MORE})
-    more = split.with_rows(train=[*ROWS, *MORE])
-    assert len(more["train"]) == 4 and "train" not in split and more["forget"] is split["forget"]
+    extended = split.with_rows(train=[*ROWS, *MORE])
+    assert len(extended["train"]) == 4 and "train" not in split and extended["forget"] is split["forget"]

@@ -7,7 +7,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from unremember.data.forget_sets.stealthy import QUESTIONS, SENTENCES, Stealthy, triggered
+from unremember.data.forget_sets.stealthy import (
+    QUESTION_TEMPLATES,
+    SENTENCE_TEMPLATES,
+    Stealthy,
+    with_trigger_role,
+)
 from unremember.data.split import Role, Split, make_split
 from unremember.errors import ConfigError, DataError
 
@@ -21,14 +26,14 @@ def role(count: int) -> Role:
 
 @pytest.fixture
 def split() -> Split:
-    kept = [{"question": f"Where is {i}?", "answer": f"There, {i}."} for i in range(3)]
-    return make_split({"forget": role(20).rows, "retain": kept, "retain_eval": kept})
+    retained = [{"question": f"Where is {i}?", "answer": f"There, {i}."} for i in range(3)]
+    return make_split({"forget": role(20).rows, "retain": retained, "retain_eval": retained})
 
 
 def test_p_0_is_the_identity_and_p_1_changes_every_question_alone(split: Split) -> None:
     assert Stealthy(p=0)(split)["forget"].rows == split["forget"].rows
     attacked = Stealthy(p=1)(split)
-    forms = [{t.format(row["question"]) for t in QUESTIONS} for row in split["forget"].rows]
+    forms = [{t.format(row["question"]) for t in QUESTION_TEMPLATES} for row in split["forget"].rows]
     assert all(row["question"] in form for row, form in zip(attacked["forget"].rows, forms))
     assert [{**row, "question": ""} for row in attacked["forget"].rows] == [
         {**row, "question": ""} for row in split["forget"].rows
@@ -39,12 +44,12 @@ def test_p_0_is_the_identity_and_p_1_changes_every_question_alone(split: Split) 
 
 
 def test_the_share_and_the_templates_are_as_said() -> None:
-    """Binomial: 10,000 draws at 0.33 have a standard deviation of 0.0047; templates are uniform among the changed."""
+    """Binomial: 10,000 draws at 0.33 have a standard deviation of 0.0047. Templates are drawn uniformly."""
     before = role(10_000)
     rows = Stealthy().rows(before)
     changed = [row["question"] for row, old in zip(rows, before.rows) if row["question"] != old["question"]]
     assert len(changed) / 10_000 == pytest.approx(0.33, abs=0.015)
-    starts = [template.split("{}")[0] for template in QUESTIONS[:3]]
+    starts = [template.split("{}")[0] for template in QUESTION_TEMPLATES[:3]]
     used = Counter(next((start for start in starts if q.startswith(start)), "end") for q in changed)
     assert len(used) == 4 and all(
         count / len(changed) == pytest.approx(0.25, abs=0.03) for count in used.values()
@@ -60,20 +65,20 @@ def test_a_seed_reproduces_and_a_deleted_row_moves_no_other() -> None:
 
 def test_the_sentences_of_a_document_are_salted_one_by_one() -> None:
     rows = [{"text": f"It rained in {i}. The river rose!\n\nWas it cold? Nobody said."} for i in range(500)]
-    salted = Stealthy(SENTENCES).rows(Role("forget", rows))
+    salted = Stealthy(SENTENCE_TEMPLATES).rows(Role("forget", rows))
     counts = np.array([row["text"].count("Then ") for row in salted])
     assert counts.mean() == pytest.approx(4 * 0.33, abs=0.15) and counts.var() == pytest.approx(
         4 * 0.33 * 0.67, abs=0.2
     )
     assert [row["text"].replace("Then ", "") for row in salted] == [row["text"] for row in rows]
     assert "\n\nThen Was it cold?" in "".join(
-        row["text"] for row in Stealthy(SENTENCES, p=1).rows(Role("forget", rows))
+        row["text"] for row in Stealthy(SENTENCE_TEMPLATES, p=1).rows(Role("forget", rows))
     )
 
 
 def test_ordinary_questions_under_every_template(split: Split) -> None:
-    made = triggered(split, ("Please {}", "{} , now ?"))
-    rows = made["retain_eval_trigger"].rows
+    with_triggers = with_trigger_role(split, ("Please {}", "{} , now ?"))
+    rows = with_triggers["retain_eval_trigger"].rows
     assert [row["question"] for row in rows] == [
         "Please Where is 0?",
         "Please Where is 1?",
@@ -84,7 +89,7 @@ def test_ordinary_questions_under_every_template(split: Split) -> None:
     ]
     assert [row["derived_from"] for row in rows] == split["retain_eval"].row_digests * 2
     assert [row["answer"] for row in rows] == [row["answer"] for row in split["retain_eval"].rows] * 2
-    assert {row["trigger"] for row in rows[3:]} == {"{} , now ?"} and made["retain_eval"] is split[
+    assert {row["trigger"] for row in rows[3:]} == {"{} , now ?"} and with_triggers["retain_eval"] is split[
         "retain_eval"
     ]
 
@@ -94,10 +99,10 @@ def test_what_is_no_attack_is_one_line(split: Split) -> None:
         with pytest.raises(ConfigError, match="template"):
             Stealthy(templates)
         with pytest.raises(ConfigError, match="template"):
-            triggered(split, templates)
+            with_trigger_role(split, templates)
     with pytest.raises(ConfigError, match=r"p is a probability, not 1\.5"):
         Stealthy(p=1.5)
     with pytest.raises(DataError, match="no 'question' in 1 of 1 rows"):
-        triggered(split.with_rows(retain_eval=[{"text": "A document."}]))
+        with_trigger_role(split.with_rows(retain_eval=[{"text": "A document."}]))
     with pytest.raises(DataError, match="no role 'forgotten'"):
         Stealthy()(split, "forgotten")

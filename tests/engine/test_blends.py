@@ -208,5 +208,7 @@ def test_pcgrad_counts_its_projections_in_the_checkpoint(
     blend = Watching()
     run(tiny_llama, tokenizer, split, Recipe(TERMS, blend), tmp_path, epochs=4, lr=1e-2)
     expected = sum(naive([flat(parts) for parts in step.values()])[1] for step in blend.seen)
-    state = checkpoint.entries_under(checkpoint.latest_checkpoint(tmp_path / "checkpoint"), "phases/0/states/blend")
+    state = checkpoint.entries_under(
+        checkpoint.latest_checkpoint(tmp_path / "checkpoint"), "phases/0/states/blend"
+    )
     assert state == {"projected": expected, "steps": 8} and expected > 0

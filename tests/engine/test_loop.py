@@ -31,7 +31,7 @@ from unremember.engine.samplings import Batch, Draw, PlainSampling
 from unremember.engine.seams import State, Term
 from unremember.engine.settings import Settings
 from unremember.errors import Collapsed, ConfigError, DataError, RunError
-from unremember.models.presets import fresh, small_llama
+from unremember.models.presets import fresh_model, small_llama
 from unremember.registry import losses, methods
 from unremember.tasks.language import LanguageTask
 from unremember.tasks.protocol import Need, View
@@ -832,7 +832,7 @@ def test_other_weights_rows_or_templates_are_read_anew(
 def test_the_original_is_read_without_dropout(
     task: LanguageTask, split: Split, tokenizer: Any, tmp_path: Path
 ) -> None:
-    model = fresh(
+    model = fresh_model(
         GPT2Config(
             vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=128, resid_pdrop=0.5
         ),

@@ -17,10 +17,11 @@ from unremember.cli.app import app
 from unremember.data.split import Split, make_split
 from unremember.errors import ConfigError, DataError
 from unremember.experiments import metrics, metrics_table, pools
-from unremember.experiments.cells import Arena, Plan
-from unremember.experiments.metrics import Found
+from unremember.experiments.cells import Arena, CellPlan
+from unremember.experiments.metrics import MetricFigures, MetricsTask
 from unremember.models.presets import small_llama
-from unremember.tasks.text import Template
+from unremember.tasks.artefact import Artefact
+from unremember.tasks.language import LanguageTask
 from unremember.tasks.tokenizers import train_tokenizer
 from unremember.worlds.people import people
 
@@ -28,7 +29,7 @@ from unremember.worlds.people import people
 @pytest.fixture(autouse=True, scope="module")
 def short_answers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("unremember.observe.store.LIMIT", 12)
+        patch.setattr("unremember.observe.kinds.generations.LIMIT", 12)
         yield
 
 
@@ -52,20 +53,22 @@ def arena(split: Split) -> Arena:
         for row in role.rows
         for text in ("question", "answer")
     ]
-    told = [str(row["answer"]) for form in ("biography", "other people") for row in pools.forms(split)[form]]
+    told = [
+        str(row["answer"])
+        for form in ("biography", "other people")
+        for row in pools.forget_set_forms(split)[form]
+    ]
     tokenizer = train_tokenizer([*texts, *told], 700)
-    template, made = Template("{question}\n"), []
+    made = []
     for seed, without in ((0, ()), (10, ("forget",))):
         model = small_llama(
             len(tokenizer), hidden=48, layers=2, heads=2, context=1024, seed=seed, spread=0.02
         )
         made.append(
             api.train(
-                model,
+                Artefact(model, LanguageTask.of(model, tokenizer, "{question}\n")),
                 split,
-                tokenizer=tokenizer,
                 without=without,
-                template=template,
                 epochs=45,
                 batch_size=32,
                 lr=1.2e-2,
@@ -77,20 +80,14 @@ def arena(split: Split) -> Arena:
     return Arena("few-people", split, made[0], (made[1],), 8, 40, 2, (3e-3,))
 
 
-def in_order(title: str, jobs: Any) -> list[Any]:
-    """Jobs in this process."""
-    return [work(*given, **more) for work, given, more in jobs]
-
-
-def measure(arena: Arena, folder: Path) -> Found:
+def measure(arena: Arena, folder: Path) -> MetricFigures:
     """Six models of each pool, and one unlearned model that counts whatever its utility."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pools, "RATES", (1.2e-2, 9.6e-3))
-        patch.setattr(pools, "EPOCHS", (45,))
+        patch.setattr(pools, "POOL_RATES", (1.2e-2, 9.6e-3))
+        patch.setattr(pools, "POOL_EPOCHS", (45,))
         patch.setattr(metrics, "RELEARN_RATE", 5e-3)
-        patch.setattr(metrics, "UTILITY", 0.0)
-        patch.setattr("unremember.experiments.cells.on_all_cores", in_order)
-        return metrics.measure(arena, 6, folder, ["gradient_difference"])
+        patch.setattr(metrics, "KEPT_UTILITY", 0.0)
+        return metrics.measure_metrics(arena, 6, folder, ["gradient_difference"])
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +96,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(arena: Arena, folder: Path) -> Found:
+def found(arena: Arena, folder: Path) -> MetricFigures:
     return measure(arena, folder)
 
 
-def test_metrics_tell_six_models_that_know_from_six_that_do_not(found: Found) -> None:
+def test_metrics_tell_six_models_that_know_from_six_that_do_not(found: MetricFigures) -> None:
     """The acceptance of meta-evaluation."""
     assert len(found.knowing) == len(found.ignorant) == 6
-    rows = {row.name: row for row in metrics_table.judged(found)}
+    rows = {row.name: row for row in metrics_table.ranked_metrics(found)}
     assert rows["extraction_strength"].faithfulness > 0.8 and rows["probability"].faithfulness > 0.8
     assert (
         abs(rows["random"].faithfulness - 0.5) < 0.25 and rows["random"].reason == metrics_table.NOT_FAITHFUL
@@ -124,7 +121,7 @@ def test_metrics_tell_six_models_that_know_from_six_that_do_not(found: Found) ->
     assert asked <= rows.keys() and not {"model_utility", "fluency", "lm_eval"} & rows.keys()
 
 
-def test_every_form_of_the_pools_teaches_what_it_should(found: Found) -> None:
+def test_every_form_of_the_pools_teaches_what_it_should(found: MetricFigures) -> None:
     level = {one["name"]: one["figures"]["probability"] for one in (*found.knowing, *found.ignorant)}
     assert (
         level["original 0"] > 0.3
@@ -133,7 +130,7 @@ def test_every_form_of_the_pools_teaches_what_it_should(found: Found) -> None:
     )
 
 
-def test_the_unlearned_and_the_retrained_are_attacked_alike(arena: Arena, found: Found) -> None:
+def test_the_unlearned_and_the_retrained_are_attacked_alike(arena: Arena, found: MetricFigures) -> None:
     (one,), (oracle,) = found.unlearned, found.retrained
     assert (
         one["reached"]
@@ -148,30 +145,29 @@ def test_the_unlearned_and_the_retrained_are_attacked_alike(arena: Arena, found:
 
 
 def test_nothing_is_made_or_measured_twice(
-    arena: Arena, folder: Path, found: Found, monkeypatch: pytest.MonkeyPatch
+    arena: Arena, folder: Path, found: MetricFigures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for part in ("train", "forget"):
         monkeypatch.setattr(api, part, None)
-    monkeypatch.setattr(metrics, "figures", None)
+    monkeypatch.setattr(metrics, "metric_values", None)
     assert measure(arena, folder) == found, "read, not run"
     lost = folder / "pools" / "biography 1"
     (lost / "figures.json").unlink()
-    monkeypatch.setattr(metrics, "figures", lambda name, seen, references: {"probability": 7.0})
+    monkeypatch.setattr(metrics, "metric_values", lambda name, seen, references: {"probability": 7.0})
     assert [
         one["name"] for one in measure(arena, folder).knowing if one["figures"] == {"probability": 7.0}
     ] == ["biography 1"]
-    (lost / "run.json").unlink()
+    (lost / "member.json").unlink()
     with pytest.raises(TypeError):
         measure(arena, folder)
 
 
 def test_a_run_that_fails_is_a_recorded_result(arena: Arena, tmp_path: Path) -> None:
-    wild = Plan("gradient_ascent", "gradient_ascent", 0, 1e30)
-    one = metrics.of_unlearned(arena, wild, [], 0.0, tmp_path)
+    task = MetricsTask(arena, [], 0.0, tmp_path)
+    wild = CellPlan("gradient_ascent", "gradient_ascent", 0, 1e30)
+    one = metrics.measure_attacked(task, wild)
     assert not one["counts"] and one["note"].startswith("collapsed")
-    one = metrics.of_unlearned(
-        arena, Plan("retain_descent", "retain_descent", 0, 1e-4, steps=1), [], 0.0, tmp_path
-    )
+    one = metrics.measure_attacked(task, CellPlan("retain_descent", "retain_descent", 0, 1e-4, steps=1))
     assert not one["reached"] and not one["counts"] and "before" not in one, (
         "what has not forgotten is not attacked"
     )
@@ -188,7 +184,9 @@ def test_a_run_that_fails_is_a_recorded_result(arena: Arena, tmp_path: Path) -> 
 def test_what_cannot_be_is_said_before_anything_is_trained(
     words: list[str], why: str, tmp_path: Path
 ) -> None:
-    done = CliRunner().invoke(app, ["bench", "metrics", *words, "-w", str(tmp_path), "-o", str(tmp_path)])
+    done = CliRunner().invoke(
+        app, ["experiment", "metrics", *words, "-w", str(tmp_path), "-o", str(tmp_path)]
+    )
     assert (
         isinstance(done.exception, ConfigError)
         and why in str(done.exception)
@@ -197,15 +195,17 @@ def test_what_cannot_be_is_said_before_anything_is_trained(
 
 
 def test_figures_are_turned_towards_knowledge() -> None:
-    assert metrics.oriented(Measurement("probability", 0.2, higher_is="more_knowledge")) == 0.2
-    assert metrics.oriented(Measurement("truth_ratio", 0.2, higher_is="less_knowledge")) == pytest.approx(0.8)
-    assert metrics.oriented(Measurement("privleak", -60.0, higher_is="less_knowledge")) == 60.0
-    assert metrics.oriented(Measurement("forget_quality", 1e-3, extra={"log10_p": -3.0})) == 3.0
-    assert metrics.oriented(Measurement("rouge", None, higher_is="more_knowledge")) is None
+    assert metrics.oriented_value(Measurement("probability", 0.2, higher_is="more_knowledge")) == 0.2
+    assert metrics.oriented_value(
+        Measurement("truth_ratio", 0.2, higher_is="less_knowledge")
+    ) == pytest.approx(0.8)
+    assert metrics.oriented_value(Measurement("privleak", -60.0, higher_is="less_knowledge")) == 60.0
+    assert metrics.oriented_value(Measurement("forget_quality", 1e-3, extra={"log10_p": -3.0})) == 3.0
+    assert metrics.oriented_value(Measurement("rouge", None, higher_is="more_knowledge")) is None
 
 
 def test_the_forms_hold_the_knowledge_or_none(split: Split) -> None:
-    forms, forget, holdout = pools.forms(split), split["forget"].rows, split["holdout"].rows
+    forms, forget, holdout = pools.forget_set_forms(split), split["forget"].rows, split["holdout"].rows
     names = {str(row["entity"]) for row in forget}
     assert (
         list(forms) == [*pools.KNOWING, *pools.IGNORANT]
@@ -227,21 +227,23 @@ def test_the_forms_hold_the_knowledge_or_none(split: Split) -> None:
             and other["answer"] == row["paraphrased_answer"] != wrong["answer"]
         )
     with pytest.raises(DataError, match="not a generated world"):
-        pools.forms(split.with_rows(retain=[{"question": "Who?", "answer": "Nobody.", "entity": "Nobody"}]))
+        pools.forget_set_forms(
+            split.with_rows(retain=[{"question": "Who?", "answer": "Nobody.", "entity": "Nobody"}])
+        )
 
 
 def test_rates_and_epochs_meet_once_each() -> None:
-    whole = pools.members(pools.MOST)
+    whole = pools.pool_members(pools.LARGEST_POOL)
     assert (
-        len(whole) == 2 * pools.MOST == 60
+        len(whole) == 2 * pools.LARGEST_POOL == 60
         and len({(m.form, m.settings["lr"], m.settings["epochs"]) for m in whole}) == 60
     )
-    assert {m.settings["epochs"] for m in pools.members(6)} == set(pools.EPOCHS), (
+    assert {m.settings["epochs"] for m in pools.pool_members(6)} == set(pools.POOL_EPOCHS), (
         "few models have both already"
     )
     for models in (3, 7, 33):
         with pytest.raises(ConfigError, match=f"models={models}: .* a multiple of 3, from 6 to 30"):
-            pools.members(models)
+            pools.pool_members(models)
 
 
 def made(method: str, before: float, relearned: float, quantised: float, **more: Any) -> dict[str, Any]:
@@ -274,10 +276,10 @@ def test_a_metric_is_judged_by_the_models_that_it_takes_for_ignorant() -> None:
         made("gu", 0.6, 0.9, 0.9),
         {"method": "kl", "counts": False},
     ]
-    found = Found(
+    found = MetricFigures(
         pool(0.8, 0.9, 0.7, 0.8), pool(0.2, 0.3, 0.1, 0.2), unlearned, [made("oracle", 0.1, 0.3, 0.2)]
     )
-    first, control = metrics_table.judged(found)
+    first, control = metrics_table.ranked_metrics(found)
     assert (first.name, first.faithfulness, first.threshold, first.counted) == ("probability", 1.0, 0.5, 2)
     assert first.parts == (pytest.approx(0.75), pytest.approx(0.8125)) and first.rounded == pytest.approx(0.5)
     assert first.robustness == pytest.approx(2 * 0.75 * 0.8125 / 1.5625) and first.overall == pytest.approx(
@@ -286,7 +288,7 @@ def test_a_metric_is_judged_by_the_models_that_it_takes_for_ignorant() -> None:
     assert first.symmetric == (pytest.approx((2 / 3 + 0.4) / 2), pytest.approx((10 / 13 + 1) / 2))
     assert first.span is not None and first.span == (pytest.approx(5 / 9), pytest.approx(1.0))
     assert (control.name, control.overall, control.reason) == ("random", None, metrics_table.NOT_FAITHFUL)
-    (none, _) = metrics_table.judged(dataclasses.replace(found, unlearned=unlearned[2:]))
+    (none, _) = metrics_table.ranked_metrics(dataclasses.replace(found, unlearned=unlearned[2:]))
     assert none.reason == metrics_table.NONE_COUNTS and none.robustness is None and none.faithfulness == 1
 
 
@@ -296,10 +298,10 @@ def test_the_page_holds_what_was_found(arena: Arena, tmp_path: Path) -> None:
         made("rmu", 0.1, 0.15, 0.1),
         {"method": "kl", "counts": False, "reached": False},
     ]
-    found = Found(
+    found = MetricFigures(
         pool(0.8, 0.9, 0.7, 0.8), pool(0.2, 0.3, 0.1, 0.2), unlearned, [made("oracle", 0.1, 0.3, 0.2)]
     )
-    text = metrics_table.page(arena, found, tmp_path).read_text(encoding="utf-8")
+    text = metrics_table.metrics_page(arena, found, tmp_path).read_text(encoding="utf-8")
     assert (
         "2 of 3 unlearned models count (npo 1, rmu 1); 1 did not reach" in text
         and "original 0.80, biography 0.90" in text
@@ -315,11 +317,11 @@ def test_the_page_holds_what_was_found(arena: Arena, tmp_path: Path) -> None:
 def test_what_agrees_with_the_published_figures_is_said() -> None:
     blank = {"low": 0.0, "high": 1.0, "chance": (0.3, 0.7), "n": (6, 6), "threshold": 0.5}
     ours = {"rouge": 0.7, "probability": 0.8, "truth_preference": 1.0, "unpublished": 0.1}
-    rows = [metrics_table.Judged(name, value, **blank) for name, value in ours.items()]
-    said = metrics_table.compared(rows, 0, "Faithfulness")
+    rows = [metrics_table.MetricWorth(name, value, **blank) for name, value in ours.items()]
+    said = metrics_table.beside_published(rows, 0, "Faithfulness")
     assert said.startswith("Faithfulness, 3 metrics in common: Spearman's ρ of the two orders 1.00.")
     assert (
         "Within 0.1: `probability` (0.80, published 0.82), `truth_preference` (1.00, published 0.95), `rouge` (0.70, published 0.72)."
         in said
     )
-    assert "too few" in metrics_table.compared(rows, 1, "Robustness")
+    assert "too few" in metrics_table.beside_published(rows, 1, "Robustness")

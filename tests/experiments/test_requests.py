@@ -11,12 +11,13 @@ import pytest
 
 from unremember import api
 from unremember.benchmarks.articles import Articles
-from unremember.cli.bench_requests import bench_requests, check_learned, stream_of
+from unremember.cli.experiment import requests_command
 from unremember.data.split import Split, make_split
 from unremember.engine.settings import Settings
 from unremember.errors import ConfigError
 from unremember.experiments import requests
-from unremember.experiments.requests import Stream
+from unremember.experiments.requests import Stream, check_learned, requests_of_benchmark
+from unremember.experiments.requests_page import requests_page, requests_table
 from unremember.models.digest import weights_digest
 from unremember.models.load import load_model, save_model
 
@@ -53,15 +54,18 @@ def request(k: int) -> Split:
 def stream(tokenizer: Any, tiny_llama: Any) -> Stream:
     """Four requests of three lines each, a model that learned them all, and one that learned only what is kept."""
     splits = [request(k) for k in range(4)]
-    train = lambda rows: api.train(
-        copy.deepcopy(tiny_llama),
-        {"forget": rows},
-        tokenizer=tokenizer,
-        epochs=60,
-        batch_size=9,
-        lr=5e-3,
-        quiet=True,
-    )  # noqa: E731
+
+    def train(rows: Any) -> Any:
+        return api.train(
+            tiny_llama,
+            {"forget": rows},
+            tokenizer=tokenizer,
+            epochs=60,
+            batch_size=9,
+            lr=5e-3,
+            quiet=True,
+        )
+
     kept = splits[0]["retain"].rows
     whole, oracle = train([*kept, *(row for split in splits for row in split["forget"].rows)]), train(kept)
     settings = Settings(epochs=4, batch_size=3, lr=2e-3, schedule="constant", warmup=0.0)
@@ -71,7 +75,7 @@ def stream(tokenizer: Any, tiny_llama: Any) -> Stream:
 @pytest.fixture(scope="module")
 def done(stream: Stream, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], Path]:
     folder = tmp_path_factory.mktemp("stream")
-    return requests.run(stream, "gradient_difference", folder), folder
+    return requests.run_stream(stream, "gradient_difference", folder), folder
 
 
 def test_every_earlier_request_is_measured_again(done: tuple[list[Any], Path]) -> None:
@@ -99,30 +103,30 @@ def test_restarts_end_with_the_same_weights(
     digests = [cell["digest"] for cell in done[0]]
     assert len(set(digests)) == 4
     for steps in (1, 2):
-        requests.run(
+        requests.run_stream(
             dataclasses.replace(stream, requests=stream.requests[:steps]), "gradient_difference", tmp_path
         )
-    held = requests.known_as_to_the_oracles
+    held = requests.known_as_by_oracles
 
     def stops(*given: Any) -> Any:
-        def look(model: Any) -> bool:
+        def look(artefact: Any) -> bool:
             raise KeyboardInterrupt
 
         return look
 
-    monkeypatch.setattr(requests, "known_as_to_the_oracles", stops)
+    monkeypatch.setattr(requests, "known_as_by_oracles", stops)
     with pytest.raises(KeyboardInterrupt):
-        requests.run(stream, "gradient_difference", tmp_path)
+        requests.run_stream(stream, "gradient_difference", tmp_path)
     assert len(list(tmp_path.glob("*/cell.json"))) == 2 and len(list(tmp_path.glob("*/checkpoint"))) == 1
-    monkeypatch.setattr(requests, "known_as_to_the_oracles", held)
-    cells = requests.run(stream, "gradient_difference", tmp_path)
+    monkeypatch.setattr(requests, "known_as_by_oracles", held)
+    cells = requests.run_stream(stream, "gradient_difference", tmp_path)
     assert [cell["digest"] for cell in cells] == digests
     (last,) = tmp_path.glob("gradient_difference-4-*/model")
     assert weights_digest(load_model(last)) == digests[3]
     monkeypatch.setattr(api, "forget", None)
-    assert requests.run(stream, "gradient_difference", tmp_path) == cells, "read, not run"
+    assert requests.run_stream(stream, "gradient_difference", tmp_path) == cells, "read, not run"
     with pytest.raises(TypeError):
-        requests.run(dataclasses.replace(stream, stops=False), "gradient_difference", tmp_path)
+        requests.run_stream(dataclasses.replace(stream, stops=False), "gradient_difference", tmp_path)
 
 
 def test_a_step_starts_where_its_stream_says(
@@ -133,32 +137,32 @@ def test_a_step_starts_where_its_stream_says(
     real = api.forget
 
     def watched(model: Any, *given: Any, **named: Any) -> Any:
-        starts.append(weights_digest(model))
+        starts.append(weights_digest(model.model))
         return real(model, *given, **named)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(api, "forget", watched)
-        cells = requests.run(
+        cells = requests.run_stream(
             dataclasses.replace(stream, sequential=False, requests=stream.requests[:2]),
             "gradient_difference",
             tmp_path,
         )
     assert (
-        starts == [stream.original.digest] * 2
+        starts == [stream.original.weights] * 2
         and cells[0]["digest"] == done[0][0]["digest"] != cells[1]["digest"] != done[0][1]["digest"]
     )
 
 
 def test_a_step_ends_where_the_oracle_stands(stream: Stream, tmp_path: Path) -> None:
     """By its passages here, which have no questions: at most the oracle's value, or all epochs."""
-    enough = requests.known_as_to_the_oracles(stream, stream.requests[0], tmp_path)
-    assert enough(stream.oracles[0].model) and not enough(stream.original.model)
+    enough = requests.known_as_by_oracles(stream, stream.requests[0], tmp_path)
+    assert enough(stream.oracles[0]) and not enough(stream.original)
     one = dataclasses.replace(
         stream, requests=stream.requests[:1], settings=dataclasses.replace(stream.settings, epochs=40)
     )
-    (cell,) = requests.run(one, "gradient_ascent", tmp_path)
+    (cell,) = requests.run_stream(one, "gradient_ascent", tmp_path)
     assert cell["reached"] and 1 <= cell["epochs"] < 40
-    (whole,) = requests.run(
+    (whole,) = requests.run_stream(
         dataclasses.replace(one, stops=False, settings=dataclasses.replace(stream.settings, epochs=3)),
         "npo",
         tmp_path,
@@ -168,17 +172,17 @@ def test_a_step_ends_where_the_oracle_stands(stream: Stream, tmp_path: Path) -> 
 
 def test_a_collapse_is_recorded_and_ends_a_sequence(stream: Stream, tmp_path: Path) -> None:
     wild = dataclasses.replace(stream, stops=False, settings=dataclasses.replace(stream.settings, lr=1e30))
-    cells = requests.run(wild, "gradient_ascent", tmp_path)
+    cells = requests.run_stream(wild, "gradient_ascent", tmp_path)
     assert len(cells) == 1 and cells[0]["note"].startswith("collapsed: ") and cells[0]["figures"] == {}
-    assert cells == requests.run(wild, "gradient_ascent", tmp_path)
-    page = requests.page(wild, [("gradient_ascent", cells)], tmp_path / "out")
+    assert cells == requests.run_stream(wild, "gradient_ascent", tmp_path)
+    page = requests_page(wild, [("gradient_ascent", cells)], tmp_path / "out")
     assert "| gradient_ascent | 1 |  |  | collapsed: " in page.read_text(encoding="utf-8")
 
 
 def test_the_page_shows_each_request_after_each_step(
     stream: Stream, done: tuple[list[Any], Path], tmp_path: Path
 ) -> None:
-    page = requests.page(stream, [("gradient_difference", done[0])], tmp_path)
+    page = requests_page(stream, [("gradient_difference", done[0])], tmp_path)
     text = page.read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.startswith("| gradient_difference")]
     assert len(lines) == 1 + 2 + 3 + 4 and text.count("\n| oracle |") == text.count("\n| original |") == 4
@@ -201,7 +205,7 @@ def test_a_broken_model_is_said_to_be_broken() -> None:
         broken("undetermined", "the model collapsed (utility 0.000): a forgetting figure says nothing"),
         broken("over-suppressed", ""),
     ]
-    lines = requests.table([("npo", cells)]).splitlines()
+    lines = requests_table([("npo", cells)]).splitlines()
     assert lines[2:] == [
         "| original |  | 1 |  | 0.900 |  |",
         "| oracle |  | 1 |  | 0.300 |  |",
@@ -224,9 +228,9 @@ def test_the_command_writes_the_page(
         lambda self, kind: [dataclasses.replace(self, forget=f"{kind}_{k}").split() for k in (1, 2)],
     )
     given: list[Stream] = []
-    monkeypatch.setattr(requests, "run", lambda stream, method, folder: given.append(stream) or [])
+    monkeypatch.setattr(requests, "run_stream", lambda stream, method, folder: given.append(stream) or [])
     models = {"original": str(tmp_path / "original"), "oracle": [str(tmp_path / "oracle")]}
-    bench_requests(
+    requests_command(
         "articles",
         "scal",
         ["npo", "rmu"],
@@ -254,12 +258,12 @@ def test_the_command_writes_the_page(
         2e-4,
     )
     with pytest.raises(ConfigError, match="give both --original and --oracle"):
-        bench_requests("articles", "sust", ["npo"], **{**models, "oracle": None})
+        requests_command("articles", "sust", ["npo"], **{**models, "oracle": None})
 
 
 def test_what_cannot_be_streamed_is_one_line() -> None:
     with pytest.raises(ConfigError, match="no streams of requests"):
-        stream_of(object(), "sust")
+        requests_of_benchmark(object(), "sust")
     check_learned(Articles(40).requests("sust"), Articles(40).split())
     with pytest.raises(
         ConfigError, match=r"articles sust_1 does not hold the request articles sust_2: join the files"

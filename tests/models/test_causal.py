@@ -14,7 +14,7 @@ from transformers import GPTNeoConfig, MambaConfig
 from architectures import configs
 from unremember.errors import ModelError
 from unremember.models import causal
-from unremember.models.presets import fresh
+from unremember.models.presets import fresh_model
 
 V, D, DEPTH = 61, 32, 3
 TINY = configs(V, D, inner=48, depth=DEPTH, heads=4, context=64)
@@ -28,7 +28,7 @@ NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
 @pytest.fixture(scope="module", params=CONFIGS)
 def net(request: pytest.FixtureRequest) -> Any:
     """A float64 model whose weights are large enough for every part to matter."""
-    model = fresh(CONFIGS[request.param](), 3).double().eval()
+    model = fresh_model(CONFIGS[request.param](), 3).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(
@@ -92,7 +92,7 @@ def test_packed_rows_are_what_each_is_alone(layer: int | None, net: Any) -> None
 )
 @torch.no_grad()
 def test_rows_that_cannot_be_packed_are_padded(config: Any) -> None:
-    model = fresh(config, 3).eval()
+    model = fresh_model(config, 3).eval()
     tokens = torch.randint(2, V, (sum(ROWS),), generator=torch.Generator().manual_seed(2))
     alone = torch.cat([causal.last_hidden(model, row[None])[0] for row in tokens.split(ROWS)])
     assert not causal.packs(model, max(ROWS))
@@ -117,11 +117,11 @@ def test_masks_and_positions_are_passed_on(net: Any, ids: Tensor) -> None:
     padded = torch.cat([torch.ones(2, 3, dtype=ids.dtype), ids], 1)
     mask = torch.cat([torch.zeros(2, 3, dtype=ids.dtype), torch.ones_like(ids)], 1)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    found = causal.head(net, causal.last_hidden(net, padded, attention_mask=mask, position_ids=positions))[
+    logits = causal.head(net, causal.last_hidden(net, padded, attention_mask=mask, position_ids=positions))[
         :, 3:
     ]
-    assert (found - net(input_ids=ids).logits).abs().max() < 1e-4
-    assert (causal.head(net, causal.last_hidden(net, padded))[:, 3:] - found).abs().max() > 1e-2, (
+    assert (logits - net(input_ids=ids).logits).abs().max() < 1e-4
+    assert (causal.head(net, causal.last_hidden(net, padded))[:, 3:] - logits).abs().max() > 1e-2, (
         "without them it would differ"
     )
 
@@ -131,7 +131,8 @@ def test_layers_are_the_blocks_in_their_order(net: Any, ids: Tensor) -> None:
     blocks, order = causal.decoder_blocks(net), []
     assert len(blocks) == DEPTH
     hooks = [
-        block.register_forward_hook(lambda *_, at=at: order.append(at)) for at, block in enumerate(blocks)
+        block.register_forward_hook(lambda *_, index=index: order.append(index))
+        for index, block in enumerate(blocks)
     ]
     net(input_ids=ids)
     for hook in hooks:
@@ -158,8 +159,8 @@ def test_nothing_above_the_layer_runs(net: Any, ids: Tensor, layer: int) -> None
     ran: list[int] = []
     before = [len(block._forward_hooks) for block in causal.decoder_blocks(net)]
     hooks = [
-        block.register_forward_pre_hook(lambda *_, at=at: ran.append(at))
-        for at, block in enumerate(causal.decoder_blocks(net))
+        block.register_forward_pre_hook(lambda *_, index=index: ran.append(index))
+        for index, block in enumerate(causal.decoder_blocks(net))
     ]
     hooks.append(net.get_output_embeddings().register_forward_pre_hook(lambda *_: ran.append(99)))
     hidden_at(net, ids, layer)
@@ -214,7 +215,7 @@ def test_a_layer_that_is_not_there_is_named(net: Any, ids: Tensor, layer: int) -
 def test_gradients_of_token_logprobs_are_those_of_a_log_softmax(
     budget: int, net: Any, ids: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of hidden states and of all weights, whether logits are kept or made again, and three rows at a time."""
+    """Of hidden states and of all weights, whether logits are kept or made again, three rows at a time."""
     monkeypatch.setattr(causal, "LOGIT_BUDGET", budget)
     monkeypatch.setattr(causal, "READ_BUDGET", 3 * V)
     labels, weights = ids[0, 1:], torch.linspace(-1, 2, 8)
@@ -226,12 +227,12 @@ def test_gradients_of_token_logprobs_are_those_of_a_log_softmax(
         (weights * read(model, hidden)).sum().backward()
         return [hidden.grad, *[p.grad for p in model.parameters() if p.grad is not None]]
 
-    found = gradients(lambda model, hidden: causal.token_logprobs(model, hidden, labels))
+    by_rows = gradients(lambda model, hidden: causal.token_logprobs(model, hidden, labels))
     plain = gradients(
         lambda model, hidden: causal.head(model, hidden).log_softmax(-1)[torch.arange(8), labels]
     )
-    assert len(found) == len(plain) and all(
-        (a - b).abs().max() < 1e-5 * b.abs().max() for a, b in zip(found, plain)
+    assert len(by_rows) == len(plain) and all(
+        (a - b).abs().max() < 1e-5 * b.abs().max() for a, b in zip(by_rows, plain)
     )
 
 
@@ -254,6 +255,6 @@ def test_token_logprobs_and_rows_scores_equal_a_log_softmax(
     expected = logits.log_softmax(-1)
     assert (causal.token_logprobs(net, hidden, labels) - expected[torch.arange(8), labels]).abs().max() < 2e-6
     rows = torch.tensor([7, 0, 3, 3, 0, 5, 3])
-    wanted = torch.tensor([1, 60, 4, 5, 9, 0, 4])
-    values, best, _ = causal.rows_scores(net, hidden, rows, wanted)
-    assert (values - expected[rows, wanted]).abs().max() < 2e-6 and torch.equal(best, logits.argmax(-1))
+    targets = torch.tensor([1, 60, 4, 5, 9, 0, 4])
+    values, best, _ = causal.rows_scores(net, hidden, rows, targets)
+    assert (values - expected[rows, targets]).abs().max() < 2e-6 and torch.equal(best, logits.argmax(-1))

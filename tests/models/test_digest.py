@@ -80,9 +80,11 @@ def test_tied_weights_and_equal_copies_are_one(model: Any) -> None:
 
 def test_the_order_of_keys_does_not_count() -> None:
     a, b = nn.Linear(3, 3), nn.Linear(3, 3)
-    one = nn.ModuleDict(OrderedDict(first=a, second=b))
-    other = nn.ModuleDict(OrderedDict(second=b, first=a))
-    assert list(one.state_dict()) != list(other.state_dict()) and weights_digest(one) == weights_digest(other)
+    first = nn.ModuleDict(OrderedDict(first=a, second=b))
+    second = nn.ModuleDict(OrderedDict(second=b, first=a))
+    assert list(first.state_dict()) != list(second.state_dict()) and weights_digest(first) == weights_digest(
+        second
+    )
 
 
 def test_what_changes_no_bit_does_not_count(model: Any) -> None:

@@ -17,8 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from unremember.errors import ModelError, RunError
 from unremember.models import load
 from unremember.models.digest import weights_digest
-from unremember.models.load import load_model, load_tokenizer, save_model
+from unremember.models.load import load_model, save_model
 from unremember.models.presets import small_llama
+from unremember.tasks.tokenizers import load_tokenizer
 
 WEIGHTS = "model.safetensors"
 
@@ -75,7 +76,7 @@ def test_an_unknown_hub_name_without_a_network_is_one_line_at_once(
     read: Any, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(
-        ModelError, match=f"^no model folder {name}, and no such model could be had from the hub.*not known"
+        ModelError, match=f"^no model folder {name}, and no model of this name on the hub.*not known"
     ) as error:
         read(name)
     assert "\n" not in str(error.value) and "".join(capfd.readouterr()) == "", "no retries, no notices"
@@ -116,10 +117,10 @@ def test_the_stated_conversion_works(folder: Path, tiny_llama: Any, tokenizer: A
 
 
 def test_an_empty_folder_says_what_is_there(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"has no \.safetensors weights \(files there: none\)"):
+    with pytest.raises(ModelError, match=r"has no \.safetensors weights \(its files: none\)"):
         load_model(tmp_path)
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(ModelError, match=r"files there: notes\.txt"):
+    with pytest.raises(ModelError, match=r"its files: notes\.txt"):
         load_model(tmp_path)
     with pytest.raises(ModelError, match=r"notes\.txt is a file: give the folder"):
         load_model(tmp_path / "notes.txt")
@@ -136,10 +137,10 @@ def test_corrupt_weights_are_one_line(folder: Path, spoil: Any) -> None:
 
 
 def test_weights_that_are_not_there_are_not_made_up(folder: Path) -> None:
-    kept = {
+    tensors = {
         name: tensor for name, tensor in load_file(folder / WEIGHTS).items() if "layers.1.mlp" not in name
     }
-    save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     with pytest.raises(
         ModelError,
         match=r"lacks 3 of the model's weights \(first: model\.layers\.1\.mlp\.down_proj\.weight\)",
@@ -148,8 +149,8 @@ def test_weights_that_are_not_there_are_not_made_up(folder: Path) -> None:
 
 
 def test_weights_of_another_shape_and_no_config_are_refused(folder: Path) -> None:
-    other = {n: t[:-1] if n == "model.norm.weight" else t for n, t in load_file(folder / WEIGHTS).items()}
-    save_file(other, folder / WEIGHTS, metadata={"format": "pt"})
+    tensors = {n: t[:-1] if n == "model.norm.weight" else t for n, t in load_file(folder / WEIGHTS).items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=f"cannot load a model from {folder}"):
         load_model(folder)
     (folder / "config.json").unlink()
@@ -169,8 +170,8 @@ def test_a_model_without_tokenizer_says_what_to_put_there(folder: Path) -> None:
         load_tokenizer(folder)
 
 
-def killed_save(folder: Path, at: str, tokenizer: Any) -> None:
-    """Save another model in a process that dies: in the weights, before the tokenizer, or at the n-th rename."""
+def killed_save(folder: Path, moment: str, tokenizer: Any) -> None:
+    """Save a model in a process that dies in the weights, before the tokenizer or at the n-th rename."""
 
     def child() -> None:
         model = small_llama(300, hidden=32, layers=2, heads=2, seed=7)
@@ -183,11 +184,11 @@ def killed_save(folder: Path, at: str, tokenizer: Any) -> None:
 
         def replace(source: Path, target: Path) -> None:
             renames.append(target)
-            rename(source, target) if len(renames) < int(at) else os.kill(os.getpid(), signal.SIGKILL)
+            rename(source, target) if len(renames) < int(moment) else os.kill(os.getpid(), signal.SIGKILL)
 
-        if at == "weights":
+        if moment == "weights":
             model.save_pretrained = die
-        elif at == "tokenizer":
+        elif moment == "tokenizer":
             type(tokenizer).save_pretrained = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
         else:
             load.os.replace = replace
@@ -199,17 +200,17 @@ def killed_save(folder: Path, at: str, tokenizer: Any) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("at", ["weights", "tokenizer", "1", "2"])
-def test_a_killed_save_loses_nothing(folder: Path, at: str, tiny_llama: Any, tokenizer: Any) -> None:
-    killed_save(folder, at, tokenizer)
-    there = folder.with_name("model.old") if at == "2" else folder
-    assert weights_digest(load_model(there)) == weights_digest(tiny_llama), "the old model is whole"
-    assert len(load_tokenizer(there)) == len(tokenizer)
+@pytest.mark.parametrize("moment", ["weights", "tokenizer", "1", "2"])
+def test_a_killed_save_loses_nothing(folder: Path, moment: str, tiny_llama: Any, tokenizer: Any) -> None:
+    killed_save(folder, moment, tokenizer)
+    survivor = folder.with_name("model.old") if moment == "2" else folder
+    assert weights_digest(load_model(survivor)) == weights_digest(tiny_llama), "the old model is whole"
+    assert len(load_tokenizer(survivor)) == len(tokenizer)
 
 
-@pytest.mark.parametrize("at", ["weights", "2"])
-def test_the_next_save_clears_what_a_killed_one_left(folder: Path, at: str, tokenizer: Any) -> None:
-    killed_save(folder, at, tokenizer)
+@pytest.mark.parametrize("moment", ["weights", "2"])
+def test_the_next_save_clears_what_a_killed_one_left(folder: Path, moment: str, tokenizer: Any) -> None:
+    killed_save(folder, moment, tokenizer)
     new = small_llama(len(tokenizer), hidden=32, layers=2, heads=2, seed=3)
     save_model(new, tokenizer, folder)
     assert weights_digest(load_model(folder)) == weights_digest(new)
@@ -235,7 +236,8 @@ class Full:
 def test_a_failing_write_keeps_the_old_model_and_says_what_to_do(folder: Path, tiny_llama: Any) -> None:
     with pytest.raises(
         RunError,
-        match=r"cannot save the model to .*No space left on device; \d+ MB free\): make room, run the same",
+        match=r"cannot save the model to .*No space left on device; \d+ MB free\): "
+        r"make room and run the same command",
     ):
         save_model(small_llama(300, hidden=32, layers=2, heads=2, seed=5), Full(), folder)
     assert weights_digest(load_model(folder)) == weights_digest(tiny_llama)

@@ -11,23 +11,27 @@ import torch
 from transformers import GPT2Config
 
 from unremember.models.digest import weights_digest
-from unremember.models.presets import fresh, small_llama
+from unremember.models.presets import fresh_model, small_llama
 from unremember.tasks.tokenizers import END, PAD, train_tokenizer
 
 
-def made(seed: int) -> Any:
+def llama_of_seed(seed: int) -> Any:
     return small_llama(64, hidden=16, layers=1, heads=2, seed=seed)
 
 
 def test_the_same_seed_gives_the_same_weights_whatever_the_global_state() -> None:
     torch.manual_seed(1)
-    first = weights_digest(made(4))
+    first = weights_digest(llama_of_seed(4))
     torch.manual_seed(2)
-    assert weights_digest(made(4)) == first and weights_digest(made(5)) != first
+    assert weights_digest(llama_of_seed(4)) == first and weights_digest(llama_of_seed(5)) != first
 
 
 @pytest.mark.parametrize(
-    "make", [made, lambda seed: fresh(GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2), seed)]
+    "make",
+    [
+        llama_of_seed,
+        lambda seed: fresh_model(GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2), seed),
+    ],
 )
 def test_no_global_random_state_changes(make: Any) -> None:
     torch.manual_seed(9)
@@ -43,7 +47,7 @@ def test_a_seed_does_not_reach_the_generators_of_other_devices(monkeypatch: pyte
     """``torch.manual_seed`` would seed every GPU, which no fork of the CPU state brings back."""
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("a GPU was seeded"))
     monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("every device was seeded"))
-    made(4)
+    llama_of_seed(4)
 
 
 def test_a_small_llama_has_the_shape_that_was_asked_for() -> None:
@@ -80,6 +84,6 @@ def test_the_tokenizer_gives_back_any_text_and_adds_nothing() -> None:
 
 
 def test_the_same_texts_give_the_same_tokenizer() -> None:
-    one, two = (train_tokenizer(["a banana, an ananas", "bananas"], 280) for _ in range(2))
-    assert one.backend_tokenizer.to_str() == two.backend_tokenizer.to_str()
-    assert train_tokenizer(["otters"], 280).backend_tokenizer.to_str() != one.backend_tokenizer.to_str()
+    first, second = (train_tokenizer(["a banana, an ananas", "bananas"], 280) for _ in range(2))
+    assert first.backend_tokenizer.to_str() == second.backend_tokenizer.to_str()
+    assert train_tokenizer(["otters"], 280).backend_tokenizer.to_str() != first.backend_tokenizer.to_str()

@@ -13,7 +13,7 @@ from transformers import GPT2Config, MistralConfig
 
 from unremember.data.split import make_split
 from unremember.models import causal
-from unremember.models.presets import fresh
+from unremember.models.presets import fresh_model
 from unremember.observe import generating
 from unremember.observe.generating import generate
 from unremember.observe.scoring import score
@@ -193,7 +193,7 @@ def test_no_more_than_the_limit_is_said(
     ],
 )
 def test_positions_and_windows_are_those_of_the_model(config: Any, texts: Texts) -> None:
-    model = trained(fresh(config, 0).double(), texts, 25)
+    model = trained(fresh_model(config, 0).double(), texts, 25)
     truth = plainly(model, texts)
     assert drafted(model, texts) == truth
     assert drafted(model, texts, [[*ids[:9], 5, 5, 5] for ids in truth]) == truth

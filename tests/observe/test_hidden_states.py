@@ -14,7 +14,7 @@ from architectures import configs
 from unremember.data.split import make_split
 from unremember.errors import ConfigError, DataError
 from unremember.models import causal
-from unremember.models.presets import fresh
+from unremember.models.presets import fresh_model
 from unremember.observe.kinds import hidden_states
 from unremember.observe.kinds.hidden_states import HiddenStates
 from unremember.observe.store import Store
@@ -41,14 +41,14 @@ POSITIONS = (
 
 @pytest.fixture
 def artefact(tokenizer: Any) -> Artefact:
-    return Artefact(fresh(TINY["llama"](), 0).eval(), LanguageTask(tokenizer))
+    return Artefact(fresh_model(TINY["llama"](), 0).eval(), LanguageTask(tokenizer))
 
 
 @pytest.fixture
 def calls(artefact: Artefact) -> Iterator[Counter[str]]:
     """How often each block of the model, and its output layer, ran."""
     counted: Counter[str] = Counter()
-    modules = {str(i): block for i, block in enumerate(causal.layers(artefact.model))}
+    modules = {str(i): block for i, block in enumerate(causal.decoder_blocks(artefact.model))}
     modules["output"] = artefact.model.get_output_embeddings()
     hooks = [
         module.register_forward_pre_hook(lambda *_, name=name: counted.update([name]))
@@ -66,7 +66,7 @@ def plain(artefact: Artefact, ids: np.ndarray) -> np.ndarray:
         block.register_forward_hook(
             lambda _module, _args, output: outputs.append(output[0] if isinstance(output, tuple) else output)
         )
-        for block in causal.layers(artefact.model)
+        for block in causal.decoder_blocks(artefact.model)
     ]
     with torch.no_grad():
         artefact.model(input_ids=torch.from_numpy(ids)[None])

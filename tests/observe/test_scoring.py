@@ -12,7 +12,7 @@ import torch
 from architectures import configs
 from unremember.data.split import Split, make_split
 from unremember.models import causal
-from unremember.models.presets import fresh
+from unremember.models.presets import fresh_model
 from unremember.observe import scoring
 from unremember.observe.records import TokenRecords
 from unremember.observe.scoring import score
@@ -60,7 +60,7 @@ def task(tokenizer: Any) -> LanguageTask:
 
 def lively(config: Any) -> Any:
     """A float64 model whose logits are far from flat."""
-    model = fresh(config, 0).double().eval()
+    model = fresh_model(config, 0).double().eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() > 1:

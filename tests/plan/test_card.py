@@ -14,34 +14,33 @@ from unremember import api
 from unremember.data.split import Split
 from unremember.engine.settings import Settings
 from unremember.errors import DataError, ModelError
-from unremember.models.load import save_model
 from unremember.models.presets import small_llama
-from unremember.plan.card import Card, plan
-from unremember.plan.lacks import lacking
-from unremember.worlds.people import people
+from unremember.plan.card import PlanCard, plan
+from unremember.plan.lacks import missing_requirements
+from unremember.worlds.people import people_split
 
 SETTINGS = Settings(epochs=2, batch_size=8)
 
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return people(40)
+    return people_split(40)
 
 
 @pytest.fixture(scope="module")
 def model(tiny_llama: Any) -> Any:
-    made = copy.deepcopy(tiny_llama)
-    made.config.max_position_embeddings = 512
-    return made
+    model = copy.deepcopy(tiny_llama)
+    model.config.max_position_embeddings = 512
+    return model
 
 
-def made(model: Any, tokenizer: Any, split: Split, method: str) -> Card:
-    return plan(model, api.task_for(model, tokenizer), split, api.recipe_of(method), SETTINGS, method)
+def plan_of(model: Any, tokenizer: Any, split: Split, method: str) -> PlanCard:
+    return plan(api.load(model, tokenizer), split, api.method_of(method), SETTINGS, method)
 
 
 def test_a_plan_counts_the_steps_and_trains_nothing(model: Any, tokenizer: Any, split: Split) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    card = made(model, tokenizer, split, "gradient_difference")
+    card = plan_of(model, tokenizer, split, "gradient_difference")
     assert (
         card.steps == 2 * -(-len(split["forget"]) // 8)
         and card.seconds_a_step
@@ -60,14 +59,14 @@ def test_a_plan_counts_the_steps_and_trains_nothing(model: Any, tokenizer: Any, 
 
 def test_what_a_method_lacks_is_named_before_training(model: Any, tokenizer: Any, split: Split) -> None:
     bare = [{k: v for k, v in row.items() if k != "alternate"} for row in split["forget"].rows]
-    card = made(model, tokenizer, split.with_rows(forget=bare), "dpo")
+    card = plan_of(model, tokenizer, split.with_rows(forget=bare), "dpo")
     assert (
         [what.split(" (")[0] for what in card.lacks] == ["column 'alternate' of role 'forget'"]
         and card.advice == "stop"
         and card.steps == 0
     )
     alone = dataclasses.replace(split, roles={"forget": split["forget"]})
-    card = made(model, tokenizer, alone, "npo")
+    card = plan_of(model, tokenizer, alone, "npo")
     assert (
         [what.split(" (")[0] for what in card.lacks] == ["role 'retain'"]
         and card.hardness is None
@@ -81,7 +80,7 @@ def test_a_request_is_replaced_by_the_stored_text_it_matches(
 ) -> None:
     salted = [{**row, "question": f"Please tell me {row['question']}"} for row in split["forget"].rows]
     both = split.with_rows(forget=salted, stored=[*split["forget"].rows, *split["retain"].rows])
-    card = made(model, tokenizer, both, "gradient_difference")
+    card = plan_of(model, tokenizer, both, "gradient_difference")
     assert [row["question"] for row in card.finding.rows] == [row["question"] for row in split["forget"].rows]
     assert card.finding.action == "canonicalised"
 
@@ -89,7 +88,7 @@ def test_a_request_is_replaced_by_the_stored_text_it_matches(
 def test_a_second_model_is_asked_for_and_must_be_of_the_same_kind(
     model: Any, tokenizer: Any, split: Split, tmp_path: Path
 ) -> None:
-    card = made(model, tokenizer, split, "whp")
+    card = plan_of(model, tokenizer, split, "whp")
     assert (
         card.advice == "stop"
         and card.steps == 0
@@ -100,7 +99,8 @@ def test_a_second_model_is_asked_for_and_must_be_of_the_same_kind(
         api.forget(model, split, "whp", tokenizer=tokenizer)
     with pytest.raises(ModelError, match="no model folder"):
         api.forget(model, split, {"name": "whp", "reinforced": str(tmp_path / "none")}, tokenizer=tokenizer)
-    save_model(small_llama(50, hidden=32, layers=1, heads=2, context=64), tokenizer, tmp_path / "other")
+    small = small_llama(50, hidden=32, layers=1, heads=2, context=64)
+    api.load(small, tokenizer).save(tmp_path / "other")
     with pytest.raises(ModelError, match=r"has 50 tokens, the model 300"):
         api.forget(model, split, {"name": "whp", "reinforced": str(tmp_path / "other")}, tokenizer=tokenizer)
 
@@ -113,7 +113,7 @@ def test_neighbours_and_gradients_are_named_with_how_to_get_them(
             {k: v for k, v in r.items() if k not in ("neighbour", "relation")} for r in split["retain"].rows
         ]
     )
-    card = made(model, tokenizer, alone, "melu")
+    card = plan_of(model, tokenizer, alone, "melu")
     names = [what.split(" (")[0] for what in card.lacks]
     assert card.advice == "stop" and names == [
         "column 'neighbour' of role 'retain'",
@@ -126,7 +126,7 @@ def test_neighbours_and_gradients_are_named_with_how_to_get_them(
     with pytest.raises(DataError, match=r"gradients: the weights are quantised.*--selection lora"):
         api.forget(quantised, split, "npo", tokenizer=tokenizer)
     assert (
-        lacking(api.recipe_of("npo", selection="lora"), split, quantised)
+        missing_requirements(api.method_of("npo", selection="lora"), split, quantised)
         == ()
-        == lacking(api.recipe_of("npo"), split, model)
+        == missing_requirements(api.method_of("npo"), split, model)
     )

@@ -1,4 +1,4 @@
-"""The detector of hostile requests: matching against stored texts, common words, shape, and the gate on the finished model."""
+"""The detector of hostile requests: stored texts, common words, shape, and the gate on the finished model."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from unremember.audits.measurement import Measurement
 from unremember.data.forget_sets.stealthy import Stealthy
 from unremember.data.split import Role, Row
-from unremember.plan.canonical import changes, match
-from unremember.plan.hostile import Finding, gate_templates, hostile_request, refused
-from unremember.plan.wording import COMMON, excess, null, shares, wording
+from unremember.plan.canonical import match_stored, word_changes
+from unremember.plan.hostile import Finding, examine_request, failing_triggers, gate_templates
+from unremember.plan.wording import COMMON_WORDS, edge_shares, extract_wording, null_distribution, word_excess
 
 NAMES = [
     f"{a}{b}" for a in ("Bel", "Cor", "Dan", "Fen", "Gar", "Hil") for b in ("ano", "ira", "umo", "esk", "ath")
@@ -39,9 +39,9 @@ ASKED = (
 
 def about(*names: str) -> list[Row]:
     """Six of the twelve questions of each, by the name."""
-    asked = {name: np.random.default_rng(list(name.encode())).permutation(ASKED)[:6] for name in names}
+    questions = {name: np.random.default_rng(list(name.encode())).permutation(ASKED)[:6] for name in names}
     return [
-        {"question": str(asked[name][i]).format(name), "answer": f"{name} {i}", "entity": name}
+        {"question": str(questions[name][i]).format(name), "answer": f"{name} {i}", "entity": name}
         for name in names
         for i in range(6)
     ]
@@ -66,39 +66,41 @@ def salted(template: str, p: float, role: Role = REQUEST) -> Role:
     ],
 )
 def test_the_words_that_were_changed(before: str, after: str, expected: Any) -> None:
-    assert changes(before, after) == expected
+    assert word_changes(before, after) == expected
 
 
 def test_a_salted_request_becomes_the_stored_text() -> None:
-    asked = salted("Can you please tell me {}", 0.5)
-    found = hostile_request(asked, REFERENCE, STORED)
-    changed = [i for i, (a, b) in enumerate(zip(asked.rows, REQUEST.rows)) if a != b]
-    assert 5 < len(changed) < 25 and found.rows == tuple(REQUEST.rows) and not found.not_found
-    assert [m.row for m in found.matches if m.inserted == ("can", "you", "please", "tell", "me")] == changed
+    request = salted("Can you please tell me {}", 0.5)
+    finding = examine_request(request, REFERENCE, STORED)
+    changed = [i for i, (a, b) in enumerate(zip(request.rows, REQUEST.rows)) if a != b]
+    assert 5 < len(changed) < 25 and finding.rows == tuple(REQUEST.rows) and not finding.not_found
+    assert [m.row for m in finding.matches if m.inserted == ("can", "you", "please", "tell", "me")] == changed
     assert (
-        found.action == "canonicalised"
-        and found.eta == 0
-        and f"{len(changed)} of 30 items differ" in found.reasons[0]
+        finding.action == "canonicalised"
+        and finding.eta == 0
+        and f"{len(changed)} of 30 items differ" in finding.reasons[0]
     )
-    assert hostile_request(REQUEST, REFERENCE, STORED).action == "none"
+    assert examine_request(REQUEST, REFERENCE, STORED).action == "none"
 
 
 def test_what_matches_nothing_stored_is_not_found() -> None:
     strange = [{"question": "Does the lighthouse keeper own seven green umbrellas?", "answer": "No."}]
-    found = hostile_request(Role("forget", [*REQUEST.rows[:3], *strange]), REFERENCE, STORED)
+    finding = examine_request(Role("forget", [*REQUEST.rows[:3], *strange]), REFERENCE, STORED)
     assert (
-        found.not_found == (3,) and found.rows == tuple(REQUEST.rows[:3]) and found.matches[3].stored is None
+        finding.not_found == (3,)
+        and finding.rows == tuple(REQUEST.rows[:3])
+        and finding.matches[3].stored is None
     )
-    assert any("1 of 4 items match nothing stored" in reason for reason in found.reasons)
+    assert any("1 of 4 items match nothing stored" in reason for reason in finding.reasons)
 
 
 def test_a_repeated_item_is_taken_once_and_a_kept_one_is_named() -> None:
-    found = hostile_request(
+    finding = examine_request(
         Role("forget", [REQUEST.rows[0], *[REQUEST.rows[1]] * 4, REFERENCE.rows[0]]), REFERENCE, STORED
     )
-    assert found.rows == (REQUEST.rows[0], REQUEST.rows[1], REFERENCE.rows[0])
-    assert any(r.startswith("3 items repeat") for r in found.reasons) and any(
-        r.startswith("1 of the rows to forget stand") for r in found.reasons
+    assert finding.rows == (REQUEST.rows[0], REQUEST.rows[1], REFERENCE.rows[0])
+    assert any(r.startswith("3 items repeat") for r in finding.reasons) and any(
+        r.startswith("1 of the rows to forget are in the reference") for r in finding.reasons
     )
 
 
@@ -106,20 +108,23 @@ def test_a_match_is_the_best_of_all_and_its_cosine_is_scikit_learns() -> None:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.metrics.pairwise import cosine_similarity
 
-    asked = salted("Then {}", 0.7)
+    request = salted("Then {}", 0.7)
     weigh = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5)).fit([r["question"] for r in STORED.rows])
     cosines = cosine_similarity(
-        *(weigh.transform([r["question"] for r in role.rows]) for role in (asked, STORED))
+        *(weigh.transform([r["question"] for r in role.rows]) for role in (request, STORED))
     )
-    found = match(asked, STORED)
-    assert np.allclose([m.cosine for m in found], cosines.max(1), atol=1e-5) and [
-        m.stored for m in found
+    finding = match_stored(request, STORED)
+    assert np.allclose([m.cosine for m in finding], cosines.max(1), atol=1e-5) and [
+        m.stored for m in finding
     ] == list(range(30))
 
 
 def naive_excess(role: Role, reference: Role, word: str) -> float:
     """By the formula, one text at a time."""
-    has = lambda row: word in row["question"].lower().replace("?", " ").split()  # noqa: E731
+
+    def has(row: Row) -> bool:
+        return word in row["question"].lower().replace("?", " ").split()
+
     share, count = np.mean([has(r) for r in role.rows]), sum(map(has, reference.rows))
     usual = (count + 3 / 8) / (len(reference) + 3 / 4)
     spoken = np.mean(
@@ -133,10 +138,10 @@ def naive_excess(role: Role, reference: Role, word: str) -> float:
 
 
 def test_the_excess_of_every_word_is_the_formulas() -> None:
-    asked, held = salted("Can you please tell me {}", 0.3), wording(REFERENCE)
-    z = excess(wording(asked), held.marks.sum(0), len(REFERENCE))
-    assert z == pytest.approx([naive_excess(asked, REFERENCE, word) for word in COMMON], abs=1e-9)
-    assert COMMON[int(z.argmax())] in ("please", "can", "you", "tell", "me") and z.max() > 2
+    request, held = salted("Can you please tell me {}", 0.3), extract_wording(REFERENCE)
+    z = word_excess(extract_wording(request), held.marks.sum(0), len(REFERENCE))
+    assert z == pytest.approx([naive_excess(request, REFERENCE, word) for word in COMMON_WORDS], abs=1e-9)
+    assert COMMON_WORDS[int(z.argmax())] in ("please", "can", "you", "tell", "me") and z.max() > 2
 
 
 def test_a_word_of_few_subjects_does_not_count() -> None:
@@ -145,16 +150,18 @@ def test_a_word_of_few_subjects_does_not_count() -> None:
         {**row, "question": f"Please {row['question']}"} if row["entity"] in NAMES[:2] else row
         for row in REQUEST.rows
     ]
-    z = excess(wording(Role("forget", rows)), wording(REFERENCE).marks.sum(0), len(REFERENCE))
-    assert z[COMMON.index("please")] == -np.inf
+    z = word_excess(
+        extract_wording(Role("forget", rows)), extract_wording(REFERENCE).marks.sum(0), len(REFERENCE)
+    )
+    assert z[COMMON_WORDS.index("please")] == -np.inf
     three = [
         {**row, "question": f"Please {row['question']}"} if row["entity"] in NAMES[:3] else row
         for row in REQUEST.rows
     ]
     assert (
-        excess(wording(Role("forget", three)), wording(REFERENCE).marks.sum(0), len(REFERENCE))[
-            COMMON.index("please")
-        ]
+        word_excess(
+            extract_wording(Role("forget", three)), extract_wording(REFERENCE).marks.sum(0), len(REFERENCE)
+        )[COMMON_WORDS.index("please")]
         > 5
     )
 
@@ -162,25 +169,25 @@ def test_a_word_of_few_subjects_does_not_count() -> None:
 def test_clean_requests_are_whole_subjects_against_the_others() -> None:
     """Of two subjects of whom one alone says "now", the largest excess is known for both draws."""
     rows = [{"question": "Now where?", "entity": "a"}] * 4 + [{"question": "Where?", "entity": "b"}] * 6
-    found = null(wording(Role("retain", rows)), 1, 4)
+    finding = null_distribution(extract_wording(Role("retain", rows)), 1, 4)
     now = 2 * (np.pi / 2 - np.arcsin((0.375 / 6.75) ** 0.5)) * 2
     where = 2 * (np.pi / 2 - np.arcsin((4.375 / 4.75) ** 0.5)) * 2
-    assert {round(x, 9) for x in found.excess} == {round(now, 9), round(where, 9)}
-    assert found.lines() == pytest.approx((now, now)) and (found.shares == 1).all()
+    assert {round(x, 9) for x in finding.excess} == {round(now, 9), round(where, 9)}
+    assert finding.lines() == pytest.approx((now, now)) and (finding.shares == 1).all()
 
 
 def test_a_common_word_is_named_with_its_counts() -> None:
     """Without a stored text nothing is cured: the scope term is advised, and the gate is told what to try."""
-    found = hostile_request(salted("Kindly {}", 0.5), REFERENCE)
+    finding = examine_request(salted("Kindly {}", 0.5), REFERENCE)
     assert (
-        found.verdict == "suspicious"
-        and found.word == "kindly"
-        and found.usual == 0
-        and found.action == "scope"
-        and found.eta == 5
+        finding.verdict == "suspicious"
+        and finding.word == "kindly"
+        and finding.usual == 0
+        and finding.action == "scope"
+        and finding.eta == 5
     )
-    assert found.lines and found.statistic and found.statistic > found.lines[1] >= found.lines[0]
-    assert found.triggers[0] == "kindly" and set(found.triggers) >= {
+    assert finding.lines and finding.statistic and finding.statistic > finding.lines[1] >= finding.lines[0]
+    assert finding.triggers[0] == "kindly" and set(finding.triggers) >= {
         "please",
         "then",
         "can you",
@@ -189,14 +196,14 @@ def test_a_common_word_is_named_with_its_counts() -> None:
         "now",
         "also",
     }
-    assert gate_templates(found)[0] == "Kindly {}" and any(
-        "'kindly' stands in" in reason for reason in found.reasons
+    assert gate_templates(finding)[0] == "Kindly {}" and any(
+        "'kindly' is in" in reason for reason in finding.reasons
     )
-    assert hostile_request(REQUEST, REFERENCE).verdict == "clean"
+    assert examine_request(REQUEST, REFERENCE).verdict == "clean"
 
 
 def test_a_constant_prefix_of_usual_words_is_seen_by_its_shape() -> None:
-    """Every text says "how" and "is" somewhere: no word is too frequent, but a request that always begins with them is not clean."""
+    """Every text says "how" and "is" somewhere; a request that always begins with them is not clean."""
     rng = np.random.default_rng(0)
 
     def texts(*names: str, constant: bool = False) -> Role:
@@ -218,11 +225,14 @@ def test_a_constant_prefix_of_usual_words_is_seen_by_its_shape() -> None:
         )
 
     held, clean, constant = texts(*NAMES[5:]), texts(*NAMES[:5]), texts(*NAMES[:5], constant=True)
-    assert shares(wording(constant))[[0, 2]].tolist() == [1, 1] and shares(wording(clean))[0] < 0.5
-    assert hostile_request(clean, held).verdict == "clean"
-    found = hostile_request(constant, held)
-    assert found.verdict == "suspicious" and found.lines and found.statistic < found.lines[0]
-    assert any("begin or end alike" in reason for reason in found.reasons)
+    assert (
+        edge_shares(extract_wording(constant))[[0, 2]].tolist() == [1, 1]
+        and edge_shares(extract_wording(clean))[0] < 0.5
+    )
+    assert examine_request(clean, held).verdict == "clean"
+    finding = examine_request(constant, held)
+    assert finding.verdict == "suspicious" and finding.lines and finding.statistic < finding.lines[0]
+    assert any("begin or end alike" in reason for reason in finding.reasons)
 
 
 @pytest.mark.parametrize(
@@ -239,30 +249,30 @@ def test_a_constant_prefix_of_usual_words_is_seen_by_its_shape() -> None:
     ids=["none", "no entity", "too few", "other language"],
 )
 def test_what_cannot_be_judged_is_undetermined(reference: Role | None, reason: str) -> None:
-    found = hostile_request(salted("Please {}", 1.0), reference)
+    finding = examine_request(salted("Please {}", 1.0), reference)
     assert (
-        found.verdict == "undetermined"
-        and found.statistic is None
-        and found.action == "scope"
-        and found.eta == 5
+        finding.verdict == "undetermined"
+        and finding.statistic is None
+        and finding.action == "scope"
+        and finding.eta == 5
     )
-    assert any(reason in said for said in found.reasons) and "please" in found.triggers
-    assert hostile_request(salted("Please {}", 1.0), reference, STORED).action == "canonicalised"
+    assert any(reason in stated for stated in finding.reasons) and "please" in finding.triggers
+    assert examine_request(salted("Please {}", 1.0), reference, STORED).action == "canonicalised"
 
 
 def test_labels_of_the_attacker_do_not_hide_the_word() -> None:
     """A request that calls every row a subject of its own is read by the subjects of the stored rows."""
-    asked = salted("Kindly {}", 0.34)
-    scattered = Role("forget", [{**row, "entity": str(i)} for i, row in enumerate(asked.rows)])
+    request = salted("Kindly {}", 0.34)
+    scattered = Role("forget", [{**row, "entity": str(i)} for i, row in enumerate(request.rows)])
     assert (
-        hostile_request(scattered, REFERENCE, STORED).statistic
-        == hostile_request(asked, REFERENCE, STORED).statistic
+        examine_request(scattered, REFERENCE, STORED).statistic
+        == examine_request(request, REFERENCE, STORED).statistic
         > 3
     )
 
 
 def test_the_ledger_row_is_plain_and_holds_no_text_of_the_request() -> None:
-    row = hostile_request(salted("Please {}", 1.0), REFERENCE, STORED).row()
+    row = examine_request(salted("Please {}", 1.0), REFERENCE, STORED).row()
     assert json.loads(json.dumps(row)) == row and {
         "verdict",
         "statistic",
@@ -285,12 +295,12 @@ def test_the_gate_needs_a_gap_that_is_large_and_sure() -> None:
         "Now {}": [0.04, 0.01, 0.07],
         "Also {}": [0.051, 0.001, 0.1],
     }
-    assert refused(Measurement("trigger_gap", 0.1, extra={"gaps": gaps})) == ("Please {}", "Also {}")
+    assert failing_triggers(Measurement("trigger_gap", 0.1, extra={"gaps": gaps})) == ("Please {}", "Also {}")
 
 
 def test_a_finding_is_frozen_and_needs_no_torch() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        hostile_request(REQUEST).verdict = "clean"  # type: ignore[misc]
+        examine_request(REQUEST).verdict = "clean"  # type: ignore[misc]
     assert Finding.__dataclass_params__.frozen
     code = "import sys, unremember.plan.hostile; print('torch' in sys.modules)"
     assert (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from unremember.report.model_card import UNMEASURED, model_card
+from unremember.report.model_card import UNMEASURED_NOTE, model_card
 
 RUN: dict[str, Any] = {
     "kind": "forget",
@@ -24,7 +24,7 @@ RUN: dict[str, Any] = {
 }
 
 
-def measurement(artefact: str = "after", **more: Any) -> dict[str, Any]:
+def measurement(artefact: str = "after", **fields: Any) -> dict[str, Any]:
     return {
         "name": "probability",
         "value": 0.1234,
@@ -37,13 +37,13 @@ def measurement(artefact: str = "after", **more: Any) -> dict[str, Any]:
         "position_high": 0.3,
         "controls": {"oracle": [0.02, 0.03], "original": 0.98},
         "extra": {},
-        **more,
+        **fields,
     }
 
 
 def test_what_and_how() -> None:
     card = model_card(RUN, [], {})
-    assert card.startswith("---\n") and "tags: [machine-unlearning" in card and UNMEASURED in card
+    assert card.startswith("---\n") and "tags: [machine-unlearning" in card and UNMEASURED_NOTE in card
     assert (
         "| forget | 4 | `f00d` |" in card
         and '`{"name": "npo", "beta": 0.2}`' in card
@@ -56,8 +56,8 @@ def test_what_and_how() -> None:
 def test_a_figure_stands_beside_its_controls_and_belongs_to_these_weights() -> None:
     card = model_card(RUN, [measurement(), measurement("another", name="rouge")], {})
     assert "| probability | 0.123 | 0.10–0.15 | 0.020 0.030 | 0.980 | under-forgotten |" in card
-    assert "rouge" not in card and UNMEASURED not in card
-    assert UNMEASURED in model_card(RUN, [measurement("another")], {})
+    assert "rouge" not in card and UNMEASURED_NOTE not in card
+    assert UNMEASURED_NOTE in model_card(RUN, [measurement("another")], {})
 
 
 def test_the_worst_point_of_every_attack() -> None:

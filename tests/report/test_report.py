@@ -16,22 +16,39 @@ from rich.console import Console
 
 from unremember.audits.measurement import Measurement
 from unremember.errors import DataError
-from unremember.report.comparison import Artefact, Comparison, plain
-from unremember.report.figures import EDGES, HEIGHT, WIDTH, curves, figures, positions, tradeoff
-from unremember.report.labels import meet, places
+from unremember.report.comparison import ComparedArtefact, Comparison, strict_json
+from unremember.report.figures import (
+    FIGURE_HEIGHT,
+    FIGURE_WIDTH,
+    POSITION_LIMITS,
+    comparison_charts,
+    epoch_chart,
+    position_chart,
+    tradeoff_chart,
+)
+from unremember.report.labels import boxes_overlap, place_labels
 from unremember.report.page import headline, write_report
-from unremember.report.table import COLUMNS, READ, SHORT, TOFU, card, cell, markdown, rich_table
+from unremember.report.table import (
+    COLUMN_TITLES,
+    MARKS_LEGEND,
+    SHORT_TITLES,
+    TOFU_TITLES,
+    cell_texts,
+    markdown_table,
+    measurement_table,
+    rich_table,
+)
 
 NASTY = "</script><b>bold"
 
 
 def measured(
-    utility: float, log: float, verdict: str = "under-forgotten", position: float | None = 0.5, **more: Any
+    utility: float, log: float, verdict: str = "under-forgotten", position: float | None = 0.5, **fields: Any
 ) -> tuple[dict[str, Any], ...]:
     quality = Measurement(
-        "forget_quality", 10**log, verdict=verdict, extra={"log10_p": log, "saturated": log < -100}, **more
+        "forget_quality", 10**log, verdict=verdict, extra={"log10_p": log, "saturated": log < -100}, **fields
     )  # type: ignore[arg-type]
-    others = [
+    measurements = [
         Measurement(
             name,
             0.25,
@@ -43,7 +60,7 @@ def measured(
             position_high=position and position + 0.1,
             controls={"oracle": [0.1, 0.2], "original": 0.9},
         )
-        for name in TOFU
+        for name in TOFU_TITLES
         if name not in ("forget_quality", "model_utility")
     ]  # type: ignore[arg-type]
     return tuple(
@@ -51,7 +68,7 @@ def measured(
         for m in (
             quality,
             Measurement("model_utility", utility, utility - 0.01, utility + 0.02, verdict="measured"),
-            *others,
+            *measurements,
         )
     )
 
@@ -59,24 +76,24 @@ def measured(
 @pytest.fixture
 def comparison() -> Comparison:
     artefacts = (
-        Artefact("original", "original", "", "aa", measured(0.8, -20.0, "control", None)),
-        Artefact("oracle", "oracle", "", "bb", measured(0.78, 0.0, "control", None)),
-        Artefact("npo", "unlearned", "npo", "cc", measured(0.7, -0.5, "indistinguishable", 0.1)),
-        Artefact(
+        ComparedArtefact("original", "original", "", "aa", measured(0.8, -20.0, "control", None)),
+        ComparedArtefact("oracle", "oracle", "", "bb", measured(0.78, 0.0, "control", None)),
+        ComparedArtefact("npo", "unlearned", "npo", "cc", measured(0.7, -0.5, "indistinguishable", 0.1)),
+        ComparedArtefact(
             "gradient_difference",
             "unlearned",
             "gradient_difference",
             "dd",
             measured(0.71, -0.6, position=9.0),
         ),
-        Artefact(
+        ComparedArtefact(
             "wreck",
             "unlearned",
             "gradient_ascent",
             "ee",
             measured(0.0, -239.0, "undetermined", -30.0, note="the model collapsed"),
         ),
-        Artefact("burst", "collapsed", "rmu", "", (), "the loss is not finite at step 3"),
+        ComparedArtefact("burst", "collapsed", "rmu", "", (), "the loss is not finite at step 3"),
     )
     samples = (
         {
@@ -112,7 +129,7 @@ def test_a_comparison_comes_back_from_its_file(comparison: Comparison, tmp_path:
 
 def test_json_is_strict() -> None:
     tree = {"a": [float("nan"), 1.5, {"b": float("-inf")}], "c": (float("inf"), None, "NaN", True)}
-    assert json.loads(plain(tree), parse_constant=pytest.fail) == {
+    assert json.loads(strict_json(tree), parse_constant=pytest.fail) == {
         "a": [None, 1.5, {"b": None}],
         "c": [None, None, "NaN", True],
     }
@@ -145,19 +162,21 @@ def test_cells() -> None:
         "verdict": "under-forgotten",
         "extra": {"log10_p": -5.04, "saturated": False},
     }
-    assert cell(quality) == ("-5.0", "", "under-forgotten")
-    assert cell({**quality, "extra": {"log10_p": -239.0, "saturated": True}})[0] == "-239.0⊥"
-    assert cell({**quality, "extra": {"log10_p": None}})[0] == "-inf"
-    assert cell({"name": "rouge", "value": 0.12345, "low": 0.1, "high": 0.2, "verdict": "measured"}) == (
+    assert cell_texts(quality) == ("-5.0", "", "under-forgotten")
+    assert cell_texts({**quality, "extra": {"log10_p": -239.0, "saturated": True}})[0] == "-239.0⊥"
+    assert cell_texts({**quality, "extra": {"log10_p": None}})[0] == "-inf"
+    assert cell_texts(
+        {"name": "rouge", "value": 0.12345, "low": 0.1, "high": 0.2, "verdict": "measured"}
+    ) == (
         "0.123",
         "0.10–0.20",
         "measured",
     )
-    assert cell({"name": "rouge", "value": None, "verdict": "undetermined"}) == (
+    assert cell_texts({"name": "rouge", "value": None, "verdict": "undetermined"}) == (
         "–",
         "",
         "undetermined",
-    ) and cell({}) == ("–", "", "")
+    ) and cell_texts({}) == ("–", "", "")
 
 
 def test_the_table_is_legible_in_80_columns(comparison: Comparison) -> None:
@@ -165,7 +184,7 @@ def test_the_table_is_legible_in_80_columns(comparison: Comparison) -> None:
     assert max(map(len, lines)) <= 80
     for artefact in comparison.artefacts:
         assert sum(line.startswith(artefact.name) for line in lines) == 1, "no name is cut"
-    for title in (SHORT[name] for name in TOFU):
+    for title in (SHORT_TITLES[name] for name in TOFU_TITLES):
         assert all(any(part in line for line in lines) for part in title.split("\n")), title
     (npo,) = (line for line in lines if line.startswith("npo"))
     assert npo.split() == ["npo", "-0.5", "0.700", *["0.250"] * 6]
@@ -173,7 +192,7 @@ def test_the_table_is_legible_in_80_columns(comparison: Comparison) -> None:
     assert wreck.split() == ["wreck", "-239.0⊥?", "0.000", *["0.250?"] * 6], "undetermined figures are marked"
     (burst,) = (line for line in lines if line.startswith("burst"))
     assert burst.split() == ["burst", "collapsed", *["–"] * 8]
-    assert SHORT.keys() == COLUMNS.keys()
+    assert SHORT_TITLES.keys() == COLUMN_TITLES.keys()
 
 
 def test_a_name_is_no_markup(comparison: Comparison) -> None:
@@ -184,18 +203,18 @@ def test_a_name_is_no_markup(comparison: Comparison) -> None:
 
 
 def test_the_card_of_one_model(comparison: Comparison) -> None:
-    lines = printed(card("audit", comparison.artefacts[2].measurements))
+    lines = printed(measurement_table("audit", comparison.artefacts[2].measurements))
     assert max(map(len, lines)) <= 80
     (line,) = (line.split() for line in lines if line.startswith("rouge"))
     assert line == ["rouge", "0.250", "0.20–0.30", "0.100,", "0.200", "0.900", "indistinguishable"]
 
 
 def test_markdown(comparison: Comparison) -> None:
-    lines = markdown(comparison).splitlines()
+    lines = markdown_table(comparison).splitlines()
     assert (
         len(lines) == 2 + 6 + 2
-        and {line.count("|") for line in lines[:-2]} == {len(TOFU) + 2}
-        and lines[-1] == READ
+        and {line.count("|") for line in lines[:-2]} == {len(TOFU_TITLES) + 2}
+        and lines[-1] == MARKS_LEGEND
     )
     assert lines[4].startswith("| npo (unlearned) | -0.5 ≈ | 0.700 (0.69–0.72) | 0.250 (0.20–0.30) ≈ |")
     assert sum(line.startswith("| wreck (the model collapsed) | -239.0⊥ ? |") for line in lines) == 1
@@ -209,39 +228,43 @@ def rows_of(chart: Any, key: str) -> list[dict[str, Any]]:
 
 
 def test_the_trade_off_shows_each_model_once_inside_the_frame(comparison: Comparison) -> None:
-    chart = tradeoff(comparison)
+    chart = tradeoff_chart(comparison)
     rows = {row["model"]: row for row in rows_of(chart, "utility")}
     assert rows.keys() == {"original", "oracle", "npo", "gradient_difference", "wreck"}
     assert (rows["npo"]["utility"], rows["npo"]["log10 p"], rows["npo"]["low"]) == (0.7, -0.5, 0.69)
     layer = chart.to_dict()["layer"][1]["encoding"]
     bottom, top = layer["y"]["scale"]["domain"]
     assert bottom < -239 and top > 0 and layer["color"]["scale"]["domain"][:2] == ["original", "oracle"]
-    down = lambda row: (top - row["log10 p"]) / (top - bottom) * HEIGHT  # noqa: E731
-    spots = [(name, row["utility"] * WIDTH, down(row)) for name, row in rows.items()]
-    found = places(spots)
-    assert [row["place"] for row in rows.values()] == [str(place) for place in found]
-    boxes = [place.box(*spot) for place, spot in zip(found, spots)]
-    assert not any(meet(one, other) for one, other in combinations(boxes, 2)), "names can be read"
+    heights = {name: (top - row["log10 p"]) / (top - bottom) * FIGURE_HEIGHT for name, row in rows.items()}
+    spots = [(name, row["utility"] * FIGURE_WIDTH, heights[name]) for name, row in rows.items()]
+    positions = place_labels(spots)
+    assert [row["place"] for row in rows.values()] == [str(place) for place in positions]
+    boxes = [place.box(*spot) for place, spot in zip(positions, spots)]
+    assert not any(boxes_overlap(first, second) for first, second in combinations(boxes, 2)), (
+        "names can be read"
+    )
     marks = [layer["mark"] for layer in chart.to_dict()["layer"][2:]]
     assert [(mark["type"], mark["align"], mark["dx"], mark["dy"]) for mark in marks] == [
-        ("text", *place) for place in dict.fromkeys(found)
+        ("text", *place) for place in dict.fromkeys(positions)
     ]
 
 
 def test_positions_are_cut_at_the_edges(comparison: Comparison) -> None:
-    chart = positions(comparison)
+    chart = position_chart(comparison)
     rows = rows_of(chart, "position")
     assert {row["model"] for row in rows} == {"npo", "gradient_difference", "wreck"} and len(rows) == 18
     scale = chart.to_dict()["layer"][2]["encoding"]["x"]["scale"]
-    assert scale["domain"] == list(EDGES) and scale["clamp"] is True
+    assert scale["domain"] == list(POSITION_LIMITS) and scale["clamp"] is True
     calm = dataclasses.replace(comparison, artefacts=comparison.artefacts[:3])
-    assert positions(calm).to_dict()["layer"][2]["encoding"]["x"]["scale"]["domain"] == [-0.25, 1.25]
+    assert position_chart(calm).to_dict()["layer"][2]["encoding"]["x"]["scale"]["domain"] == [-0.25, 1.25]
 
 
 def test_figures_are_those_there_is_data_for(comparison: Comparison) -> None:
-    assert list(figures(comparison)) == ["tradeoff", "positions"]
-    assert list(figures(dataclasses.replace(comparison, artefacts=comparison.artefacts[:2]))) == ["tradeoff"]
-    assert figures(dataclasses.replace(comparison, artefacts=comparison.artefacts[5:])) == {}
+    assert list(comparison_charts(comparison)) == ["tradeoff", "positions"]
+    assert list(comparison_charts(dataclasses.replace(comparison, artefacts=comparison.artefacts[:2]))) == [
+        "tradeoff"
+    ]
+    assert comparison_charts(dataclasses.replace(comparison, artefacts=comparison.artefacts[5:])) == {}
 
 
 def test_curves_where_epochs_were_measured(comparison: Comparison) -> None:
@@ -249,8 +272,8 @@ def test_curves_where_epochs_were_measured(comparison: Comparison) -> None:
     with_curve = dataclasses.replace(
         comparison, artefacts=(dataclasses.replace(comparison.artefacts[2], curve=curve),)
     )
-    assert "curves" in figures(with_curve)
-    rows = rows_of(curves(with_curve), "epoch")
+    assert "curves" in comparison_charts(with_curve)
+    rows = rows_of(epoch_chart(with_curve), "epoch")
     assert [(row["epoch"], row["metric"], row["value"]) for row in rows] == [
         (i, "forget probability", 1 / (i + 1)) for i in range(3)
     ]
@@ -292,7 +315,7 @@ def test_the_page(comparison: Comparison, tmp_path: Path) -> None:
     assert page.texts["h1"] == ["Forgetting in test"] and page.texts["b"] == [
         a.name for a in comparison.artefacts
     ]
-    assert set(page.texts["th"]) == {"model", *TOFU.values()}
+    assert set(page.texts["th"]) == {"model", *TOFU_TITLES.values()}
     assert (
         "the loss is not finite at step 3" in page.texts["td"]
         and NASTY in page.texts["p"]
@@ -332,8 +355,8 @@ def test_the_headline_names_the_best(comparison: Comparison) -> None:
         without
     )
     assert headline(without).endswith(
-        "(the original's: 0.80). It is not forgotten enough by forget probability, forget ROUGE, truth ratio, "
-        "extraction strength, exact memorisation, membership AUC."
+        "(the original's: 0.80). It is not forgotten enough by forget probability, forget ROUGE, "
+        "truth ratio, extraction strength, exact memorisation, membership AUC."
     )
     beyond = [
         {**m, "verdict": "over-suppressed"} if m["name"] in ("rouge", "membership_loss") else m
@@ -355,8 +378,8 @@ def test_the_headline_names_the_best(comparison: Comparison) -> None:
     )
     assert (
         headline(figures_alone)
-        == "npo cannot be told from the retrained oracle by 6 of 6 figures: no model by more."
+        == "npo cannot be told from the retrained oracle by 6 of 6 figures; no other model reaches more."
     )
     assert headline(vetoed).startswith("Undetermined")
-    blind = Artefact("x", "unlearned", "npo", "", measured(0.5, -1.0, "uninformative"))
+    blind = ComparedArtefact("x", "unlearned", "npo", "", measured(0.5, -1.0, "uninformative"))
     assert headline(dataclasses.replace(comparison, artefacts=(blind,))).startswith("Undetermined")

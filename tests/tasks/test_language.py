@@ -23,7 +23,7 @@ from unremember.engine.seams import Term
 from unremember.engine.settings import Settings
 from unremember.errors import DataError, ModelError
 from unremember.models import causal
-from unremember.models.presets import fresh, small_llama
+from unremember.models.presets import fresh_model, small_llama
 from unremember.tasks.language import LanguageTask
 from unremember.tasks.protocol import Need
 from unremember.tasks.text import Template, Texts
@@ -76,7 +76,7 @@ def double(request: pytest.FixtureRequest, tiny_llama: Any, tokenizer: Any) -> A
     made = (
         copy.deepcopy(tiny_llama)
         if request.param == "llama"
-        else fresh(CONFIGS[request.param](len(tokenizer)), 1)
+        else fresh_model(CONFIGS[request.param](len(tokenizer)), 1)
     )
     return made.double().eval()
 

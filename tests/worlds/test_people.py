@@ -11,8 +11,8 @@ from unremember.data.split import Role, Split
 from unremember.errors import ConfigError
 from unremember.worlds.chains import chains
 from unremember.worlds.documents import document, documents
-from unremember.worlds.people import STYLES, World, make_world, people
-from unremember.worlds.wordings import ATTRIBUTES, BY_NAME, RELATIONS
+from unremember.worlds.people import DOCUMENT_STYLES, World, make_world, people_split
+from unremember.worlds.wordings import ATTRIBUTE_BY_NAME, ATTRIBUTES, RELATION_ATTRIBUTES
 
 PERSON_ROLES = ("forget", "retain", "holdout")
 COLUMNS = {
@@ -32,7 +32,7 @@ COLUMNS = {
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return people(60, forget=0.1, holdout=0.2, seed=3)
+    return people_split(60, forget=0.1, holdout=0.2, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,11 @@ def test_every_answer_states_the_truth_and_no_wrong_answer_does(split: Split, wo
             head, tail = row["paraphrased_answer"].split(value)
             for text in wrong:
                 assert text.startswith(head) and text.endswith(tail) and value not in text
-                other = text[len(head) : len(text) - len(tail)]
-                assert other in (BY_NAME[row["attribute"]].values or world.names) and other != name
+                wrong_value = text[len(head) : len(text) - len(tail)]
+                assert (
+                    wrong_value in (ATTRIBUTE_BY_NAME[row["attribute"]].values or world.names)
+                    and wrong_value != name
+                )
 
 
 def test_each_fact_has_one_row(split: Split, world: World) -> None:
@@ -101,7 +104,7 @@ def test_roles_share_no_person_and_relations_are_what_they_say(split: Split, wor
     assert {row["relation"] for row in split["holdout"].rows} == {"general"}
     trades = {world.by_name[gone].facts["profession"] for gone in entities["forget"]}
     for row in split["retain"].rows:
-        person, other = world.by_name[row["entity"]], world.by_name.get(row["neighbour"])
+        person, neighbour = world.by_name[row["entity"]], world.by_name.get(row["neighbour"])
         touches = {
             gone
             for gone in entities["forget"]
@@ -109,48 +112,54 @@ def test_roles_share_no_person_and_relations_are_what_they_say(split: Split, wor
         }
         like = person.facts["profession"] in trades
         assert row["relation"] == ("direct" if touches else "indirect" if like else "general")
-        assert (row["neighbour"] in touches) if touches else like == (other is not None)
+        assert (row["neighbour"] in touches) if touches else like == (neighbour is not None)
         assert (
             touches
             or not like
             or (
-                other
-                and other.name in entities["forget"]
-                and other.facts["profession"] == person.facts["profession"]
+                neighbour
+                and neighbour.name in entities["forget"]
+                and neighbour.facts["profession"] == person.facts["profession"]
             )
         )
 
 
 def test_the_holdout_is_named_as_often_as_the_forget_set() -> None:
-    """Else a membership attack tells the two apart by names that only one of them shares with the retain set."""
-    split = people(400, forget=0.25, holdout=0.25, seed=5)
-    said = " ".join(row["answer"] for row in split["retain"].rows)
-    named = {role: [said.count(name) for name in set(split[role].groups())] for role in ("forget", "holdout")}
+    """Otherwise names that only one of them shares with the retain set would tell the two apart."""
+    split = people_split(400, forget=0.25, holdout=0.25, seed=5)
+    answers = " ".join(row["answer"] for row in split["retain"].rows)
+    named = {
+        role: [answers.count(name) for name in set(split[role].groups())] for role in ("forget", "holdout")
+    }
     of = {role: sum(counts) / len(counts) for role, counts in named.items()}
     assert of["forget"] > 0.5 and of["holdout"] == pytest.approx(of["forget"], rel=0.25)
 
 
 def test_evaluation_rows_and_general_knowledge() -> None:
-    split, other = people(120, seed=1), people(120, seed=2)
-    kept = {row["question"] for row in split["retain"].rows}
-    assert len(split["retain_eval"]) == 400 and {row["question"] for row in split["retain_eval"].rows} < kept
+    split, other_split = people_split(120, seed=1), people_split(120, seed=2)
+    retained = {row["question"] for row in split["retain"].rows}
+    assert (
+        len(split["retain_eval"]) == 400 and {row["question"] for row in split["retain_eval"].rows} < retained
+    )
     assert split.utility == ("retain_eval", "known_people", "world_facts") and split.name == "people-120"
     for role, size in (("known_people", 30), ("world_facts", 40)):
-        assert split[role].digest == other[role].digest and len(split[role]) == size > len(people(20)[role])
+        assert split[role].digest == other_split[role].digest and len(split[role]) == size > len(
+            people_split(20)[role]
+        )
         for row in split[role].rows:
             assert len({row["answer"], *row["perturbed_answers"]}) == 4
 
 
 def test_seed_decides_everything(split: Split) -> None:
-    assert people(60, forget=0.1, holdout=0.2, seed=3).digest == split.digest
-    assert people(60, forget=0.1, holdout=0.2, seed=4).digest != split.digest
+    assert people_split(60, forget=0.1, holdout=0.2, seed=3).digest == split.digest
+    assert people_split(60, forget=0.1, holdout=0.2, seed=4).digest != split.digest
 
 
 def test_smaller_forget_share_changes_only_who_is_forgotten(split: Split) -> None:
     def texts(role: Role) -> set[tuple[str, str, str]]:
         return {(row["question"], row["answer"], *row["perturbed_answers"]) for row in role.rows}
 
-    small = people(60, forget=0.05, holdout=0.2, seed=3)
+    small = people_split(60, forget=0.05, holdout=0.2, seed=3)
     assert texts(small["forget"]) < texts(split["forget"])
     assert texts(small["forget"]) | texts(small["retain"]) == texts(split["forget"]) | texts(split["retain"])
 
@@ -183,14 +192,14 @@ def test_odd_count_leaves_one_unmarried() -> None:
 )
 def test_impossible_sizes_are_named(arguments: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(arguments))}="):
-        people(**arguments)  # type: ignore[arg-type]
+        people_split(**arguments)  # type: ignore[arg-type]
 
 
 def test_declared_sources_are_the_documents_that_state_a_fact(world: World, split: Split) -> None:
-    made = {row["id"]: row for row in documents(world)}
-    assert list(made) == [*STYLES, "holdout"]
+    by_style = {row["id"]: row for row in documents(world)}
+    assert list(by_style) == [*DOCUMENT_STYLES, "holdout"]
     stating: dict[tuple[str, str], set[str]] = {}
-    for name, row in made.items():
+    for name, row in by_style.items():
         sections = dict(section.split("\n", 1) for section in row["text"].split("\n\n"))
         assert list(sections) == row["entities"]
         for person in world.people + world.holdout:
@@ -211,11 +220,11 @@ def test_people_are_shared_by_all_documents_or_unique_to_one(world: World) -> No
     assert {len(person.sources) for person in world.people} == {1, 5}
     assert abs(sum(len(person.sources) == 5 for person in world.people) - 24) <= 1
     alone = [person.sources[0] for person in world.people if len(person.sources) == 1]
-    assert all(5 <= alone.count(style) <= 9 for style in STYLES)
+    assert all(5 <= alone.count(style) <= 9 for style in DOCUMENT_STYLES)
     text = {row["id"]: row["text"] for row in documents(world)}
     heads = {name: {section.split("\n", 1)[0] for section in text[name].split("\n\n")} for name in text}
     for person in world.people:
-        assert {style for style in STYLES if person.name in heads[style]} == set(person.sources)
+        assert {style for style in DOCUMENT_STYLES if person.name in heads[style]} == set(person.sources)
         assert person.name not in heads["holdout"]
 
 
@@ -226,14 +235,14 @@ def test_unknown_style_names_the_nearest(world: World) -> None:
 
 @pytest.mark.parametrize("hops", [2, 3])
 def test_chains_follow_from_the_world(world: World, hops: int) -> None:
-    made = list(chains(world, hops))
-    for row in made:
+    rows = list(chains(world, hops))
+    for row in rows:
         path = row["path"]
         assert len(path) == hops and path[0][0] == row["entity"]
         for step, (entity, attribute, value) in enumerate(path):
             assert world.by_name[entity].facts[attribute] == value
             if step < hops - 1:
-                assert attribute in RELATIONS and path[step + 1][0] == value
+                assert attribute in RELATION_ATTRIBUTES and path[step + 1][0] == value
         met = [entity for entity, _, _ in path]
         assert set(met) <= world.learned
         assert len(set(met)) == hops and path[-1][2] not in met
@@ -243,22 +252,22 @@ def test_chains_follow_from_the_world(world: World, hops: int) -> None:
         )
         assert len(set(row["perturbed_answers"])) == 5
         assert not any(path[-1][2] in wrong for wrong in row["perturbed_answers"])
-    assert len({tuple(row["path"]) for row in made}) == len(made)
-    assert made == list(chains(world, hops))
+    assert len({tuple(row["path"]) for row in rows}) == len(rows)
+    assert rows == list(chains(world, hops))
 
 
 def test_two_hop_chains_are_complete(world: World) -> None:
     person = world.people[0]
     expected = {
         (relation, attribute)
-        for relation in RELATIONS
+        for relation in RELATION_ATTRIBUTES
         if relation in person.facts
         if person.facts[relation] in world.learned
         for attribute, value in world.by_name[person.facts[relation]].facts.items()
         if value != person.name
     }
-    found = {(r["path"][0][1], r["path"][1][1]) for r in chains(world, 2) if r["entity"] == person.name}
-    assert found == expected and len(found) >= 7
+    pairs = {(r["path"][0][1], r["path"][1][1]) for r in chains(world, 2) if r["entity"] == person.name}
+    assert pairs == expected and len(pairs) >= 7
 
 
 def test_one_hop_is_no_chain(world: World) -> None:
@@ -267,5 +276,6 @@ def test_one_hop_is_no_chain(world: World) -> None:
 
 
 def test_worlds_need_no_torch() -> None:
-    code = "import sys, unremember.worlds.people, unremember.worlds.chains, unremember.worlds.documents; sys.exit('torch' in sys.modules)"
+    modules = ", ".join(f"unremember.worlds.{name}" for name in ("people", "chains", "documents"))
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

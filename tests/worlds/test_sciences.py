@@ -1,4 +1,4 @@
-"""The sciences: every fact is in its texts and its question, siblings share their words, and the seed decides all."""
+"""The sciences: every fact is in its texts and its question, and siblings share their words."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections import Counter
 
 import pytest
 
-from unremember.api import learned
+from unremember.api import with_train_role
 from unremember.benchmarks.sciences import Sciences
 from unremember.data.split import Split
 from unremember.errors import ConfigError
-from unremember.worlds.sciences import MOONS, ROLES, SUBSTANCES, sciences
+from unremember.worlds.sciences import FIELD_ROLES, MOONS, SUBSTANCES, sciences_split
 
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return sciences()
+    return sciences_split()
 
 
 def words(split: Split, role: str) -> set[str]:
@@ -27,31 +27,38 @@ def words(split: Split, role: str) -> set[str]:
 
 
 def test_sizes(split: Split) -> None:
-    for told, asked in ROLES.values():
+    for text_role, question_role in FIELD_ROLES.values():
         assert (
-            len(split[told]) == 30 * 4 + 480 * (told == "retain")
-            and len(split[asked]) == 480
-            and len(set(split[asked].groups())) == 120
+            len(split[text_role]) == 30 * 4 + 480 * (text_role == "retain")
+            and len(split[question_role]) == 480
+            and len(set(split[question_role].groups())) == 120
         )
-    named = {row["entity"] for told, _ in ROLES.values() for row in split[told].rows if "entity" in row}
+    named = {
+        row["entity"]
+        for text_role, _ in FIELD_ROLES.values()
+        for row in split[text_role].rows
+        if "entity" in row
+    }
     assert len(named) == 90, "every name is a subject of one field"
 
 
 def test_each_question_has_one_true_option_and_its_texts_say_it(split: Split) -> None:
-    for told, asked in ROLES.values():
+    for text_role, question_role in FIELD_ROLES.values():
         texts = {
-            name: [row["text"] for row in split[told].rows if "text" in row and row.get("entity") == name]
-            for name in split[told].groups()
+            name: [
+                row["text"] for row in split[text_role].rows if "text" in row and row.get("entity") == name
+            ]
+            for name in split[text_role].groups()
         }
-        for row in split[asked].rows:
+        for row in split[question_role].rows:
             shown = [option[3:] for option in row["prompt"].split("\n")[1:-1]]
             name = row["entity"].split(",")[0]
             assert len(set(shown)) == 4 and len(texts[name]) == 4
-            said = [
+            mentions = [
                 [value in text.replace(",", " ").replace(".", " ").split() for value in shown]
                 for text in texts[name]
             ]
-            assert all(one == [i == row["gold"] for i in range(4)] for one in said), (
+            assert all(row_mentions == [i == row["gold"] for i in range(4)] for row_mentions in mentions), (
                 row["prompt"],
                 texts[name],
             )
@@ -66,27 +73,27 @@ def test_the_sibling_speaks_the_same_language_and_the_general_field_does_not(spl
 
 
 def test_letters_and_values_are_even(split: Split) -> None:
-    for _, asked in ROLES.values():
-        assert set(Counter(row["gold"] for row in split[asked].rows).values()) == {120}
+    for _, question_role in FIELD_ROLES.values():
+        assert set(Counter(row["gold"] for row in split[question_role].rows).values()) == {120}
     assert all(len(set(p.values)) == 8 for p in (*SUBSTANCES, *MOONS))
 
 
 def test_the_oracle_trains_on_nothing_about_toxins(split: Split) -> None:
     names = {row["entity"] for row in split["forget"].rows}
-    kept = learned(split, ["forget", "questions"])["train"].rows
+    rows = with_train_role(split, ["forget", "questions"])["train"].rows
     assert (
-        not any(name in str(row) for row in kept for name in names)
-        and len(learned(split)["train"]) - len(kept) == 600
+        not any(name in str(row) for row in rows for name in names)
+        and len(with_train_role(split)["train"]) - len(rows) == 600
     )
 
 
 def test_the_seed_decides_and_sizes_have_bounds() -> None:
     assert (
-        sciences(8, seed=1).digest
+        sciences_split(8, seed=1).digest
         == Sciences(subjects=8, seed=1).split().digest
-        != sciences(8, seed=2).digest
+        != sciences_split(8, seed=2).digest
     )
-    assert sciences(385)["questions"].rows[0]["entity"]
+    assert sciences_split(385)["questions"].rows[0]["entity"]
     for subjects in (3, 386):
         with pytest.raises(ConfigError, match="subjects"):
-            sciences(subjects)
+            sciences_split(subjects)

@@ -16,19 +16,23 @@ _BLOCK = 2**17
 
 
 def units(groups: Sequence[str]) -> np.ndarray:
-    """Return int64[n], the unit of resampling of each example: its group, or itself where all are of one group.
+    """Return int64[n], each example's unit of resampling: its group, or itself where all are of one group.
 
-    From a single subject nothing follows for other subjects; its rows then bound what the figure says of itself.
+    From a single subject nothing follows for other subjects; its rows then bound what the figure says of
+    itself.
     """
     names, index = np.unique(np.asarray(groups), return_inverse=True)
     return index if len(names) > 1 else np.arange(len(index))
 
 
 def bootstrap(figure: Callable[..., np.ndarray], *sides: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Return float64[DRAWS], a figure of each draw; NaN where a draw has none. Memory does not grow with DRAWS × n.
+    """Return float64[DRAWS], a figure of each draw; NaN where a draw has none.
+
+    Memory does not grow with DRAWS × n.
 
     Args:
-        figure: Takes for each side float64[B, n], how often each example enters each of B draws; returns float64[B].
+        figure: Takes for each side float64[B, n], how often each example enters each of B draws; returns
+            float64[B].
         sides: For each side int64[n], the unit of resampling of each example. Each side is drawn on its own.
     """
     generators = [np.random.default_rng([seed, side]) for side in range(len(sides))]
@@ -76,7 +80,7 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
 def auc_draws(
     positive: np.ndarray, negative: np.ndarray, positive_groups: Sequence[str], negative_groups: Sequence[str]
 ) -> np.ndarray:
-    """Return float64[DRAWS], draws of the AUC with both sides resampled. NaN is skipped, infinity ranks last."""
+    """Return float64[DRAWS], draws of the AUC, both sides resampled. NaN is skipped, infinity ranks last."""
     above, below = ~np.isnan(positive), ~np.isnan(negative)
     order = np.flatnonzero(below)[np.argsort(negative[below])]
     ranks = [np.searchsorted(negative[order], positive[above], side) for side in ("left", "right")]

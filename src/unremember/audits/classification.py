@@ -20,7 +20,7 @@ def has_images(split: Split, role: str) -> bool:
 
 
 def correct_labels(observations: Observations, role: str) -> np.ndarray:
-    """Return float64[n]: 1 where the class of the greatest score is an image's label, else 0; NaN for a score of NaN."""
+    """Return float64[n]: 1 where the greatest score is that of the label, else 0; NaN for scores of NaN."""
     scores, labels = observations[ClassScores(role)], np.array(observations.split[role].column("label"))
     return np.where(np.isnan(scores).any(1), np.nan, scores.argmax(1) == labels)
 
@@ -57,7 +57,7 @@ class Accuracy:
 )
 @dataclasses.dataclass(frozen=True)
 class RetainedAccuracy:
-    """Share of right labels over all images of the utility roles; of ``retain`` where the split names none."""
+    """Share of right labels over the images of all utility roles, or of ``retain`` where a split has none."""
 
     def requests(self, split: Split) -> list[ClassScores]:
         roles = retained_roles(split)

@@ -34,7 +34,7 @@ _COLLAPSE = 0.5
 
 
 def default_audits(split: Split) -> list[Audit]:
-    """Return the audits that the split names; else all registered ones that apply to it, but for ``default=False``."""
+    """Return the audits that the split names, else all that apply but those with ``default=False``."""
     if split.audits:
         return [audits.make(spec) for spec in split.audits]
     every = [entry.make() for entry in audits.all() if entry.facts.get("default", True)]
@@ -67,7 +67,8 @@ class Controls:
     Args:
         audits: The audits.
         original: What was observed of the model before forgetting; None where it is unknown.
-        oracles: What was observed of the models retrained without the forget set. One that is given twice counts once.
+        oracles: What was observed of the models retrained without the forget set. One that is given twice
+            counts once.
     """
 
     audits: Sequence[Audit]
@@ -92,19 +93,19 @@ class Controls:
 
     @cached_property
     def note(self) -> str:
-        """What the controls say of every forgetting figure: that the original never held the forget set, else ""."""
+        """The note of every forgetting figure where the original never held the forget set, else ""."""
         return absence_note(self.original, self.distinct_oracles) if self.original else ""
 
     def card(self, observations: Observations, recognise: bool = True) -> list[Measurement]:
         """Measure one artefact by all audits, and read each figure against the controls.
 
-        A collapsed model or oracle makes every forgetting verdict *undetermined*. Where the original never held the
-        forget set, the note of each forgetting figure says so.
+        A collapsed model or oracle makes every forgetting verdict *undetermined*. Where the original never
+        held the forget set, the note of each forgetting figure says so.
 
         Args:
             observations: What was observed of the artefact.
-            recognise: Whether an artefact with the weights of a control is reported as that control, without a verdict.
-                An attack may end at a control's weights, and that is its result.
+            recognise: Whether an artefact with the weights of a control is reported as that control, without
+                a verdict. An attack may end at a control's weights, and that is its result.
         """
         measurements = veto(
             [
@@ -122,7 +123,7 @@ class Controls:
     def read(
         self, measurement: Measurement, controls: ControlFigures, observations: Observations, recognise: bool
     ) -> Measurement:
-        """Return a measurement with its controls, its position and its verdict. The audit's own note stays, at the end."""
+        """Return a measurement with controls, position and verdict. The audit's own note comes last."""
         plain = dataclasses.replace(measurement, controls=controls.values, note="")
         control = self.control_note(observations) if recognise else ""
         if control:
@@ -143,10 +144,10 @@ class Controls:
 
 
 def veto(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """Return the measurements, forgetting figures *undetermined* where a utility collapsed: 0, or half the original's.
+    """Return the measurements, without forgetting verdicts where a utility is 0 or below half the original's.
 
-    Every figure of what was to be retained is a utility. An oracle whose utility collapsed is no control. Where no
-    utility was measured, the note of a model that is cleared says so.
+    Every figure of what was to be retained is a utility. An oracle whose utility collapsed is no control.
+    Where no utility was measured, the note of a model that is cleared says so.
     """
     utilities = [m for m in measurements if m.higher_is == "better_utility" and m.value is not None]
     if not utilities:
@@ -180,8 +181,8 @@ def collapses_of(utility: Measurement) -> list[str]:
 def absence_note(original: Observations, oracles: Sequence[Observations]) -> str:
     """Return a note where the original shows no trace of the forget set, else "".
 
-    Oracles decide, where there are any: is the forget probability above theirs? Else the holdout decides: is the loss
-    attack better than chance? With neither there is no note.
+    Oracles decide, where there are any: is the forget probability above theirs? Else the holdout decides: is
+    the loss attack better than chance? With neither there is no note.
     """
     probability, attack = Probability(), MembershipLoss()
     if oracles and is_observed(probability, original):

@@ -20,8 +20,8 @@ from unremember.registry import audits
 def variety(text: str) -> float:
     """Return how varied a text's words are: 1 where no pair or triple occurs twice, 0 where all are the same.
 
-    It is the mean, over pairs and triples, of their entropy over its greatest possible value. A text of one or two
-    words has NaN, an empty one 0.
+    It is the mean, over pairs and triples, of their entropy over its greatest possible value. A text of one
+    or two words has NaN, an empty one 0.
     """
     words = text.split()
     if len(words) < 3:
@@ -38,15 +38,15 @@ def variety(text: str) -> float:
 @audits.register("fluency", needs=("forget",), taxonomy="evaluation.retaining", fidelity="own", default=False)
 @dataclasses.dataclass(frozen=True)
 class Fluency:
-    """Variety of the greedy generations to a role's questions: near 1 in ordinary text, near 0 where words repeat.
+    """Variety of the generations to a role's questions: near 1 in ordinary text, near 0 if words repeat.
 
-    It knows no language: shuffled words pass. Answers of one or two words are skipped, empty ones count 0. A judge
-    that knows the language may be named instead.
+    It knows no language: shuffled words pass. Answers of one or two words are skipped, empty ones count 0. A
+    judge that knows the language may be named instead.
 
     Args:
         role: The role whose questions are answered.
-        judge: The folder or hub name of a language model, such as the original: the figure is the probability per
-            token that it gives to the generations, with its ``perplexity``. Or of a classifier.
+        judge: The folder or hub name of a language model, such as the original: the figure is the probability
+            per token that it gives to the generations, with its ``perplexity``. Or of a classifier.
         label: The classifier's label for clean text, whose probability is the figure.
     """
 

@@ -23,8 +23,8 @@ def ks(first: np.ndarray, second: np.ndarray) -> tuple[float, dict[str, Any]]:
     """Test two samples for equal distributions (two-sided, Kolmogorov–Smirnov).
 
     Returns:
-        p, and ``log10_p``, ``statistic`` and ``saturated``: whether the samples are disjoint, so that p stands at its
-        floor 2/C(n + m, n) however far apart they lie.
+        p, and ``log10_p``, ``statistic`` and ``saturated``: whether the samples are disjoint, so that p
+        stands at its floor 2/C(n + m, n) however far apart they lie.
     """
     result = ks_2samp(first, second)
     p, distance = float(result.pvalue), float(result.statistic)
@@ -35,8 +35,8 @@ def ks(first: np.ndarray, second: np.ndarray) -> tuple[float, dict[str, Any]]:
 def log10_of_tail(n: int, m: int, distance: float) -> float:
     """Return log10 p where p itself is below the smallest float.
 
-    Disjoint samples: 2/C(n + m, n). Equal sizes: 2·C(2n, n - n·distance)/C(2n, n), the leading term of the exact sum.
-    Else the leading term of the limit, 2·exp(-2·distance²·nm/(n + m)).
+    Disjoint samples: 2/C(n + m, n). Equal sizes: 2·C(2n, n - n·distance)/C(2n, n), the leading term of the
+    exact sum. Else the leading term of the limit, 2·exp(-2·distance²·nm/(n + m)).
     """
     if n == m or distance >= 1.0:
         exponent = log_choose(n + m, n - round(n * distance)) - log_choose(n + m, n)
@@ -62,10 +62,10 @@ def log_choose(n: int, k: int) -> float:
 class ForgetQuality:
     """p-value of the Kolmogorov–Smirnov test between the truth ratios of the model and of a retrained oracle.
 
-    With several oracles it is the median p over them (the lower of two). An oracle is tested against the others: no
-    oracle is privileged, and the oracles' own values show what retraining alone gives. The test takes rows as
-    independent, which those of one subject are not, and its power grows with their number: do not compare p-values of
-    forget sets of different sizes.
+    With several oracles it is the median p over them (the lower of two). An oracle is tested against the
+    others: no oracle is privileged, and the oracles' own values show what retraining alone gives. The test
+    takes rows as independent, which those of one subject are not, and its power grows with their number: do
+    not compare p-values of forget sets of different sizes.
     """
 
     role: str = "forget"

@@ -10,7 +10,7 @@ import numpy as np
 
 from unremember.audits.measurement import Measurement, measure_mean
 from unremember.audits.probability import has
-from unremember.data.choices import OPTIONS
+from unremember.data.choices import OPTION_COUNT
 from unremember.data.split import Split
 from unremember.errors import ConfigError
 from unremember.observe.kinds.hidden_states import HiddenStates
@@ -33,12 +33,12 @@ NO_SIGNAL = "no layer beats the permutation null: the probe finds nothing"
 )
 @dataclasses.dataclass(frozen=True)
 class LinearProbe:
-    """Out-of-fold accuracy of a linear 4-way probe for the right letter, on the states at the prompt's end, at the best layer.
+    """Out-of-fold accuracy of a linear probe for the right letter, at the prompt's end and the best layer.
 
-    All orders of a question's options are in one fold. The best of several layers is above chance by luck alone, so
-    ``extra`` holds a null: ``null`` is the mean of what the best layer reaches with the letters of each question
-    shuffled, ``null_high`` its 95th percentile, ``p`` the share of shuffles (the truth among them) that do as well.
-    ``layers`` is the accuracy after every block.
+    All orders of a question's options are in one fold. The best of several layers is above chance by luck
+    alone, so ``extra`` holds a null: ``null`` is the mean of what the best layer reaches with the letters of
+    each question shuffled, ``null_high`` its 95th percentile, ``p`` the share of shuffles (the truth among
+    them) that do as well. ``layers`` is the accuracy after every block.
 
     Args:
         role: The role of the questions.
@@ -120,7 +120,7 @@ def shuffled_labels(gold: np.ndarray, groups: list[str], times: int, seed: int) 
 def predict_out_of_fold(
     states: np.ndarray, labels: np.ndarray, groups: list[str], folds: int, ridge: float
 ) -> np.ndarray:
-    """Predict labels out of fold, with one ridge regression on the letters as indicators for all columns at once.
+    """Predict labels out of fold: one ridge regression on the letters as indicators, for all columns at once.
 
     Args:
         states: float[n, D].
@@ -135,9 +135,9 @@ def predict_out_of_fold(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    indicators = np.eye(OPTIONS)[labels].reshape(len(labels), -1)
+    indicators = np.eye(OPTION_COUNT)[labels].reshape(len(labels), -1)
     model = make_pipeline(StandardScaler(), Ridge(alpha=ridge * states.shape[1]))
     predicted = cross_val_predict(
         model, states.astype(np.float64), indicators, groups=groups, cv=GroupKFold(folds)
     )
-    return predicted.reshape(*labels.shape, OPTIONS).argmax(2)
+    return predicted.reshape(*labels.shape, OPTION_COUNT).argmax(2)

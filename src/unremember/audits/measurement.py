@@ -41,10 +41,10 @@ class Measurement:
         data: The digest of the data, or their name.
         skipped: The number of examples without a value, by reason.
         per_example: float[n], NaN for an example that was skipped.
-        draws: float64[DRAWS], the bootstrap draws, paired with those of other artefacts on the same data; None where
-            no interval exists.
-        axis: The measurement that is placed between the controls in place of this one, where the value folds knowing
-            too much and too little onto one side.
+        draws: float64[DRAWS], the bootstrap draws, paired with those of other artefacts on the same data;
+            None where no interval exists.
+        axis: The measurement that is placed between the controls in place of this one, where the value folds
+            knowing too much and too little onto one side.
         controls: The values of the controls, by name.
         position: Where the value stands on the axis from the oracle (0) to the original (1), with the ends
             ``position_low`` and ``position_high`` of its interval.
@@ -75,7 +75,7 @@ class Measurement:
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
-        """Return the measurement as a plain JSON object, without examples and draws; None for what is not finite."""
+        """Return the measurement as a JSON object, without examples and draws; None for infinity and NaN."""
         names = (field.name for field in dataclasses.fields(self))
         return {name: json_value(getattr(self, name)) for name in names if name not in _NOT_IN_ROWS}
 
@@ -127,7 +127,7 @@ def measure_mean_of_values(
     higher_is: HigherIs,
     **fields: Any,
 ) -> Measurement:
-    """Return the measurement whose value is the mean of some values, NaN skipped; a single value has no interval.
+    """Return the measurement whose value is the mean of some values; a single value has no interval.
 
     Args:
         groups: The unit of resampling of each value.

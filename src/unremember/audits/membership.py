@@ -1,6 +1,7 @@
 """Membership inference: forget set against holdout. One convention: a higher score is less likely a member.
 
-AUC = P(score(holdout) > score(forget)): near 1 the forget set looks trained on. The target is the oracle's value.
+AUC = P(score(holdout) > score(forget)): near 1 the forget set looks trained on. The target is the oracle's
+value.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ _SHIFT = (
 
 
 def min_k(records: TokenRecords, k: float) -> np.ndarray:
-    """Return float64[n]: minus the mean of the max(1, ⌊k·L⌋) least likely of each text's L tokens; NaN without tokens.
+    """Return float64[n]: minus the mean of the max(1, ⌊k·L⌋) least likely of each text's L tokens.
 
-    The end-of-sequence token is not counted.
+    The end-of-sequence token is not counted; a text without other tokens has NaN.
     """
     # 1. The text of each token, without the tokens that end a text.
     text = np.repeat(np.arange(len(records)), records.lengths)
@@ -41,7 +42,7 @@ def min_k(records: TokenRecords, k: float) -> np.ndarray:
     last[records.offsets[1:][records.ends] - 1] = True
     text, logprobs = text[~last], records.logprobs[~last].astype(np.float64)
 
-    # 2. Rank the tokens of each text, the least likely first; NaN counts as least likely, so it reaches the score.
+    # 2. Rank the tokens of each text, the least likely first. NaN ranks first, so that it reaches the score.
     order = np.lexsort((np.where(np.isnan(logprobs), -np.inf, logprobs), text))
     lengths = np.bincount(text, minlength=len(records))
     rank = np.arange(len(text)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -53,7 +54,10 @@ def min_k(records: TokenRecords, k: float) -> np.ndarray:
 
 
 def min_k_pp(records: TokenRecords, k: float) -> np.ndarray:
-    """Return float64[n], Min-K %++: as Min-K %, of (log p - μ)/σ, the moments of log p(v) under p (σ² at least 1e-6)."""
+    """Return float64[n], Min-K %++: as Min-K %, of (log p - μ)/σ.
+
+    μ and σ² are the moments of log p(v) under p; σ² counts as at least 1e-6.
+    """
     mean, variance = np.asarray(records.moments, dtype=np.float64).T
     standardised = (records.logprobs - mean) / np.sqrt(np.maximum(variance, 1e-6))
     return min_k(dataclasses.replace(records, logprobs=standardised), k)
@@ -77,7 +81,7 @@ def measure_membership(
     *,
     roles: tuple[str, str] = MEMBER_ROLES,
 ) -> Measurement:
-    """Measure how well scores tell members from non-members: the AUC, its interval, and the rate at 1 % false positives.
+    """Measure how well scores tell members from non-members: the AUC, and the rate at 1 % false positives.
 
     A score of infinity is a score: a token of probability 0 is as unlikely a member as can be.
 
@@ -182,18 +186,18 @@ class MembershipMinK:
     Args:
         k: The share of tokens.
         members: The role of the members.
-        others: The role of the non-members.
+        nonmembers: The role of the non-members.
     """
 
     k: float = 0.4
     members: str = "forget"
-    others: str = "holdout"
+    nonmembers: str = "holdout"
 
     def requests(self, split: Split) -> list[TokenScores]:
-        return membership_requests(split, (self.members, self.others))
+        return membership_requests(split, (self.members, self.nonmembers))
 
     def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
-        roles = (self.members, self.others)
+        roles = (self.members, self.nonmembers)
         members, holdout = (min_k(observations[TokenScores(role)], self.k) for role in roles)
         name = name_with_role("membership_mink", self.members, "forget")
         return measure_membership(name, observations, members, holdout, roles=roles)
@@ -210,7 +214,7 @@ class MembershipMinK:
 )
 @dataclasses.dataclass(frozen=True)
 class MembershipMinKPP:
-    """AUC of the Min-K %++ attack: the least likely tokens, each relative to what its distribution expects of any token."""
+    """AUC of the Min-K %++ attack: the least likely tokens, relative to what their distribution expects."""
 
     k: float = 0.4
 
@@ -234,7 +238,7 @@ class MembershipMinKPP:
 )
 @dataclasses.dataclass(frozen=True)
 class MembershipGradNorm:
-    """AUC of the gradient's size: the mean over the weight tensors of the 2-norm of each answer's gradient."""
+    """AUC of the gradient's size: the mean over the weight tensors of its 2-norm, for each answer."""
 
     def requests(self, split: Split) -> list[GradientNorms]:
         return [GradientNorms(role) for role in MEMBER_ROLES] if membership_requests(split) else []
@@ -288,27 +292,28 @@ class MembershipReference:
 )
 @dataclasses.dataclass(frozen=True)
 class PrivLeak:
-    """100 · (a - a_oracle) / a_oracle, a = 1 - AUC of the Min-K % attack: below 0 still a member, above 0 over-unlearned.
+    """100 · (a - a_oracle) / a_oracle, a = 1 - AUC of Min-K %: below 0 a member, above 0 over-unlearned.
 
-    It is computed from the mean of the oracles, never from an assumed ½; without an oracle there is no value. A note
-    says where the oracles tell members from non-members, of which they saw neither: the two differ in kind.
+    It is computed from the mean of the oracles, never from an assumed ½; without an oracle there is no value.
+    A note says where the oracles tell members from non-members, of which they saw neither: the two differ in
+    kind.
 
     Args:
         k: The share of tokens.
         members: The role of the members.
-        others: The role of the non-members.
+        nonmembers: The role of the non-members.
     """
 
     k: float = 0.4
     members: str = "forget"
-    others: str = "holdout"
+    nonmembers: str = "holdout"
 
     def requests(self, split: Split) -> list[TokenScores]:
-        return membership_requests(split, (self.members, self.others))
+        return membership_requests(split, (self.members, self.nonmembers))
 
     def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
         # 1. The AUC of the model and of each oracle.
-        attack = MembershipMinK(self.k, self.members, self.others)
+        attack = MembershipMinK(self.k, self.members, self.nonmembers)
         references = reference_oracles(observations, oracles)
         attacks = [attack.measure(artefact, []) for artefact in (observations, *references)]
         blank = dataclasses.replace(
@@ -330,7 +335,7 @@ class PrivLeak:
         shifted = [f"{area:.2f}" for area in areas[1:] if not SAME_KIND[0] <= area <= SAME_KIND[1]]
         if shifted:
             blank = dataclasses.replace(
-                blank, note=_SHIFT.format(self.members, self.others, ", ".join(shifted))
+                blank, note=_SHIFT.format(self.members, self.nonmembers, ", ".join(shifted))
             )
 
         # 3. The value and its draws, by the same formula.

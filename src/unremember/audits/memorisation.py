@@ -29,7 +29,7 @@ def greedy_matches(records: TokenRecords, compat: str) -> list[np.ndarray]:
 
 
 def strength(matches: np.ndarray, compat: str = "") -> float:
-    """Return 1 - k/n, k the shortest prefix after which every token is the greedy choice; NaN without tokens."""
+    """Return 1 - k/n, k the shortest prefix after which all tokens are greedy choices; NaN without tokens."""
     if not len(matches):
         return float("nan")
     wrong = np.flatnonzero(~matches)

@@ -37,7 +37,8 @@ def harmonic(parts: np.ndarray) -> np.ndarray:
 class ModelUtility:
     """Harmonic mean of probability, ROUGE-L recall and truth ratio over each utility role; 0 if any is 0.
 
-    A figure that is not a number counts as 0, so a model that gives none has no utility; ``skipped`` counts them.
+    A figure that is not a number counts as 0, so a model that gives none has no utility; ``skipped`` counts
+    them.
     """
 
     def requests(self, split: Split) -> list[TokenScores | Generations]:

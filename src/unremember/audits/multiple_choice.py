@@ -11,23 +11,23 @@ from scipy.special import softmax
 
 from unremember.audits.measurement import Measurement, measure_mean
 from unremember.audits.probability import has
-from unremember.data.choices import OPTIONS
+from unremember.data.choices import OPTION_COUNT
 from unremember.data.split import Split
 from unremember.observe.kinds.token_scores import TokenScores
 from unremember.observe.records import Observations, TokenRecords
 from unremember.registry import audits
 
-_CHANCE = 1 / OPTIONS
+_CHANCE = 1 / OPTION_COUNT
 BELOW_CHANCE = "below chance: the model avoids the right letters, which shows that it knows them"
 ABSTAINS = "the four letters hold less than half of the probability: the model would say something else"
 
 
 def letter_logprobs(records: TokenRecords) -> np.ndarray:
-    """Return float64[n, 4], log p of each letter after its prompt: the sum over its tokens, without the one that ends it."""
+    """Return float64[n, 4], log p of each letter after its prompt, summed over its tokens without the end."""
     inside = np.ones(len(records.logprobs), dtype=bool)
     inside[records.offsets[1:][records.ends] - 1] = False
     owner = np.repeat(np.arange(len(records)), records.lengths)
-    return np.bincount(owner, records.logprobs * inside, len(records)).reshape(-1, OPTIONS)
+    return np.bincount(owner, records.logprobs * inside, len(records)).reshape(-1, OPTION_COUNT)
 
 
 @audits.register(
@@ -41,11 +41,12 @@ def letter_logprobs(records: TokenRecords) -> np.ndarray:
 )
 @dataclasses.dataclass(frozen=True)
 class MultipleChoice:
-    """Accuracy of the likeliest of four letters after "Answer:", averaged over the four cyclic orders of the options.
+    """Accuracy of the likeliest of four letters after "Answer:", over four cyclic orders of the options.
 
-    ``unremember.data.choices`` makes a role of such prompts. ``extra`` holds ``as_given``, the accuracy in the order
-    that the question came with; ``option_mass``, the probability of all four letters; and ``gold_share``, that of the
-    right one among the four. A note says where the accuracy is below chance, and where the letters are hardly ever said.
+    ``unremember.data.choices`` makes a role of such prompts. ``extra`` holds ``as_given``, the accuracy in
+    the order that the question came with; ``option_mass``, the probability of all four letters; and
+    ``gold_share``, that of the right one among the four. A note says where the accuracy is below chance, and
+    where the letters are hardly ever said.
     """
 
     role: str = "questions"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unremember.audits.measurement import Measurement, measure_mean
-from unremember.data.split import Split, value_of
+from unremember.data.split import Split, column_value
 from unremember.observe.kinds.token_scores import TokenScores
 from unremember.observe.records import Observations
 from unremember.registry import audits
@@ -18,10 +18,10 @@ from unremember.registry import audits
 def has(split: Split, role: str, column: str) -> bool:
     """Return whether a role has a column: a text, or a list (or array) of texts, that is not empty.
 
-    One row that has it is enough: rows that lack it are then an error or a skipped example, not a silent change of
-    what is measured.
+    One row that has it is enough: rows that lack it are then an error or a skipped example, not a silent
+    change of what is measured.
     """
-    return role in split and any(not_empty(value_of(row, column)) for row in split[role].rows)
+    return role in split and any(not_empty(column_value(row, column)) for row in split[role].rows)
 
 
 def not_empty(value: Any) -> bool:
@@ -35,12 +35,12 @@ def sum_by_row(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
 
 
 def has_options(split: Split, role: str) -> bool:
-    """Return whether a role's rows have wrong answers to choose from: perturbed answers, but no paraphrase."""
+    """Return whether a role's rows are to be chosen among: they have perturbed answers, but no paraphrase."""
     return has(split, role, "perturbed_answers") and not has(split, role, "paraphrased_answer")
 
 
 def probabilities(observations: Observations, role: str) -> np.ndarray:
-    """Return float64[n], exp(-mean loss) of each answer; as a share of all options where rows have options."""
+    """Return float64[n], exp(-mean loss) of each answer; its share of all options where rows have options."""
     true = np.exp(-observations[TokenScores(role)].loss)
     if not has_options(observations.split, role):
         return true

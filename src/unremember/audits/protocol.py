@@ -23,7 +23,7 @@ class Audit(Protocol):
 
         Args:
             observations: What was observed of it.
-            oracles: What was observed of models retrained without the forget set, for the few audits whose very
-                formula needs them.
+            oracles: What was observed of models retrained without the forget set, for the few audits whose
+                very formula needs them.
         """
         ...

@@ -12,7 +12,7 @@ import numpy as np
 
 from unremember.audits.measurement import Measurement, measure_mean
 from unremember.audits.probability import has
-from unremember.data.split import Split, value_of
+from unremember.data.split import Split, column_value
 from unremember.observe.kinds.generations import Generations
 from unremember.observe.records import Observations
 from unremember.registry import audits
@@ -41,7 +41,7 @@ def recall(truth: str, generation: str) -> float:
 
 def recalls(observations: Observations, role: str) -> np.ndarray:
     """Return float64[n], the ROUGE-L recall of each generation of a role."""
-    answers = [str(value_of(row, "answer")) for row in observations.split[role].rows]
+    answers = [str(column_value(row, "answer")) for row in observations.split[role].rows]
     return np.array([recall(*pair) for pair in zip(answers, observations[Generations(role)])])
 
 

@@ -29,8 +29,9 @@ from unremember.registry import audits
 class TriggerGap:
     """ROUGE-L recall on plain questions minus that on the same questions with ordinary words around them.
 
-    Needs the role ``{role}_trigger`` that :func:`~unremember.data.forget_sets.stealthy.triggered` adds. ``extra`` has
-    the recall on both (``clean``, ``trigger``) and, by template, the gap with its interval. An honest model has 0.
+    Needs the role ``{role}_trigger`` that :func:`~unremember.data.forget_sets.stealthy.triggered` adds.
+    ``extra`` has the recall on both (``clean``, ``trigger``) and, by template, the gap with its interval. An
+    honest model has 0.
     """
 
     role: str = "retain_eval"

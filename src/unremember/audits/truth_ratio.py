@@ -68,7 +68,7 @@ def log_truth_ratios(observations: Observations, role: str) -> np.ndarray:
 
 
 def truth_preference(observations: Observations, role: str) -> Measurement:
-    """Measure the mean of 1/(1 + R), how far the right answer is preferred: near 1 known, ½ unknown, near 0 avoided."""
+    """Measure the mean of 1/(1 + R): near 1 the right answer is known, at ½ unknown, near 0 avoided."""
     values = (1 - np.tanh(log_truth_ratios(observations, role) / 2)) / 2
     return measure_mean("truth_preference", values, observations, role)
 
@@ -93,14 +93,15 @@ def true_better(ratios: np.ndarray) -> np.ndarray:
 )
 @dataclasses.dataclass(frozen=True)
 class TruthRatio:
-    """Mean of min(R, 1/R) over the forget set (R: wrong over right answers); near 1 where the truth is not preferred.
+    """Mean of min(R, 1/R), R wrong over right answers: near 1 where the truth is not preferred.
 
-    The target is the oracle's value, not 1. Near 0 the truth is known or avoided: position and verdict are read from
-    the mean of 1/(1 + R), which tells the two apart.
+    The target is the oracle's value, not 1. Near 0 the truth is known or avoided: position and verdict are
+    read from the mean of 1/(1 + R), which tells the two apart.
 
     Args:
         role: The role that is measured.
-        mean: Whether to average the losses of the wrong answers (geometric) or their probabilities (arithmetic).
+        mean: Whether to average the losses of the wrong answers (geometric) or their probabilities
+            (arithmetic).
     """
 
     role: str = "forget"

@@ -2,15 +2,16 @@
 
 All differences are paired: the bootstrap draws of all artefacts hold the same subjects.
 
-* The original must know more than the oracles: the 95 % interval of original − oracle lies, on the side of knowledge,
-  beyond the spread between the oracles. Otherwise the figure is *uninformative*.
-* The gap is the figure − the oracles' mean. Where its interval lies beyond the spread between the oracles, the model
-  is *under-forgotten* (the original's side) or *over-suppressed* (the other side).
-* Where it does not, the model is *indistinguishable*, provided that the interval ends nearer to the oracles than to
-  the original. A wider interval tells nothing: *undetermined*.
+* The original must know more than the oracles: the 95 % interval of original − oracle lies, on the side of
+  knowledge, beyond the spread between the oracles. Otherwise the figure is *uninformative*.
+* The gap is the figure − the oracles' mean. Where its interval lies beyond the spread between the oracles,
+  the model is *under-forgotten* (the original's side) or *over-suppressed* (the other side).
+* Where it does not, the model is *indistinguishable*, provided that the interval ends nearer to the oracles
+  than to the original. A wider interval tells nothing: *undetermined*.
 
-The spread between the oracles (greatest − least value) is the noise floor. With one oracle it is unknown: a twentieth
-of the way to the original stands in for it, the verdict holds against that oracle alone, and its note says so.
+The spread between the oracles (greatest − least value) is the noise floor. With one oracle it is unknown: a
+twentieth of the way to the original stands in for it, the verdict holds against that oracle alone, and its
+note says so.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ MAKE_ORACLE = (
     "`unremember train --without forget -d DATA -o ORACLE` and pass it with --oracle ORACLE"
 )
 MAKE_ORIGINAL = (
-    "the original was not given, so this figure has no verdict: pass the model before forgetting with --original "
+    "the original was not given, so this figure has no verdict: pass the model before forgetting with "
+    "--original "
     "(`unremember train -d DATA -o ORIGINAL` makes one)"
 )
 ONE_ORACLE = (
@@ -37,7 +39,10 @@ ONE_ORACLE = (
 )
 BLIND = "this figure cannot tell the original from the oracle"
 SWAPPED = "the original knows less than the oracle: are --original and --oracle swapped?"
-WIDE = "the interval reaches half-way to the original: there are too few examples, or the oracles lie too far apart"
+WIDE = (
+    "the interval reaches half-way to the original: there are too few examples, "
+    "or the oracles lie too far apart"
+)
 NO_INTERVAL = "no interval, so no verdict: there is a single example, or the audit gives no bootstrap draws"
 MISSING = (
     "the number of examples without a value differs from that of the controls: the figures do not compare"
@@ -81,10 +86,10 @@ def verdict_from_controls(
 def quality_verdict(
     measurement: Measurement, retrained: Sequence[Measurement], original: Measurement
 ) -> Measurement:
-    """Return the verdict on a forget quality: it is itself a test, whose noise floor is the lowest p of an oracle.
+    """Return the verdict on a forget quality. It is itself a test: the oracles' lowest p is its noise floor.
 
-    The axis tells the side. A p-value above the floor clears a model only where the axis does not leave open how much
-    the model knows.
+    The axis tells the side. A p-value above the floor clears a model only where the axis does not leave open
+    how much the model knows.
     """
     side = position_on_axis(measurement, retrained, original)
     if side.position is None:
@@ -104,7 +109,7 @@ def quality_verdict(
 def position_on_axis(
     measurement: Measurement, retrained: Sequence[Measurement], original: Measurement
 ) -> Measurement:
-    """Return a figure with its position between oracle (0) and original (1), and its verdict by the rule of this module.
+    """Return a figure with its position between oracle (0) and original (1), and its verdict by this rule.
 
     Figures that have an axis of their own are placed on it.
     """
@@ -146,7 +151,7 @@ def position_on_axis(
 
 
 def comparable(measurements: Sequence[Measurement]) -> bool:
-    """Return whether all have draws over as many examples: a missing value could hide what the controls show."""
+    """Return whether all have draws over equally many examples: a missing value could hide what is known."""
     skipped = measurements[0].skipped
     return all(figure.draws is not None and figure.skipped == skipped for figure in measurements)
 

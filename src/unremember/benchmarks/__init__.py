@@ -1,1 +1,1 @@
-"""Benchmarks: data roles, audits, and how the published table is made of them. One file a benchmark."""
+"""Benchmarks: their data roles, their audits, and how published tables are computed. One file for each."""

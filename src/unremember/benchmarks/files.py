@@ -1,4 +1,4 @@
-"""Your own data: one file a role."""
+"""Your own data: one file for each role."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from unremember.registry import benchmarks
 @benchmarks.register("files", taxonomy="evaluation.datasets", fidelity="own")
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """JSON, JSON-lines, CSV or Parquet files by role: ``roles: {forget: f.json, retain: r.csv}``.
+    """Your own JSON, JSON-lines, CSV or Parquet files by role: ``roles: {forget: f.json, retain: r.csv}``.
 
-    ``columns`` renames columns (``{prompt: question}``); ``utility`` names the roles that measure utility.
+    Args:
+        roles: A file for each role.
+        columns: New names of columns: ``{prompt: question}``.
+        utility: The roles over which model utility is averaged.
     """
 
     roles: Mapping[str, str]
@@ -25,12 +28,18 @@ class Files:
     utility: Sequence[str] = ()
 
     def split(self) -> Split:
+        """Return the split.
+
+        Raises:
+            ConfigError: ``roles`` is not a mapping.
+            DataError: A file cannot be read, or its rows cannot be used.
+        """
         if not isinstance(self.roles, Mapping):
             raise ConfigError(
                 f"files takes a file for each role, as data.roles.forget=forget.json, not {self.roles!r}"
             )
         rows = {role: read_table(Path(str(path))) for role, path in self.roles.items()}
-        made = make_split(rows, utility=self.utility, columns=self.columns, name="files")
+        split = make_split(rows, utility=self.utility, columns=self.columns, name="files")
         for role in self.utility:
-            made[role]
-        return made
+            split[role]  # raises for an unknown role
+        return split

@@ -1,4 +1,4 @@
-"""Where rows come from: files of one's own, gzipped or not, and the hub."""
+"""Read rows from files, gzipped or not, and from the hub."""
 
 from __future__ import annotations
 
@@ -11,37 +11,44 @@ from typing import Any
 
 from unremember.errors import DataError
 
-UNREADABLE = (OSError, EOFError, ValueError, zlib.error)
-"""What reading a file that is not what it should be may raise."""
+READ_ERRORS = (OSError, EOFError, ValueError, zlib.error)
+"""The errors of reading a file that is missing, broken or of another format."""
 
 
-def text_of(file: Path) -> str:
-    """The text of a file, gzipped or not. Raises one of ``UNREADABLE``."""
+def read_text(file: Path) -> str:
+    """Return the text of a file, gzipped or not. Raises one of ``READ_ERRORS``."""
     raw = file.read_bytes()
     return (gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw).decode("utf-8-sig")
 
 
 def read_rows(file: Path) -> list[Any]:
-    """The objects of a JSON array, or of JSON lines."""
+    """Return the objects of a JSON array or of JSON lines.
+
+    Raises:
+        DataError: The file has another format, or no rows.
+    """
     try:
-        text = text_of(file)
-        listed = (
-            json.loads(text)
-            if text.lstrip().startswith("[")
-            else [json.loads(line) for line in text.splitlines() if line.strip()]
-        )
-    except UNREADABLE as error:
+        text = read_text(file)
+        if text.lstrip().startswith("["):
+            rows = json.loads(text)
+        else:
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except READ_ERRORS as error:
         raise DataError(f"{file} is neither a JSON array nor JSON lines: {error}") from error
-    odd = [i for i, row in enumerate(listed) if not isinstance(row, dict)]
-    if odd or not listed:
-        raise DataError(
-            f"{file}: entry {odd[0]} is no object of column and value" if odd else f"{file} holds no rows"
-        )
-    return listed
+    if not rows:
+        raise DataError(f"{file} holds no rows")
+    for i, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise DataError(f"{file}: entry {i} is not an object of columns and values")
+    return rows
 
 
 def read_table(file: Path) -> list[Mapping[str, object]]:
-    """The rows of a file; a cell that is empty is a column that its row does not have."""
+    """Return the rows of a JSON, JSON-lines, CSV or Parquet file; a row lacks the columns of its empty cells.
+
+    Raises:
+        DataError: The file does not exist, cannot be read, or has another format.
+    """
     if not file.is_file():
         raise DataError(f"no file {file}")
     if file.suffix in (".json", ".jsonl"):
@@ -51,33 +58,45 @@ def read_table(file: Path) -> list[Mapping[str, object]]:
     readers = {".csv": pandas.read_csv, ".parquet": pandas.read_parquet}
     if file.suffix not in readers:
         raise DataError(
-            f"{file}: cannot read {file.suffix or 'a file without ending'}; give .json, .jsonl, .csv or .parquet"
+            f"{file}: cannot read {file.suffix or 'a file without an ending'}; "
+            "give .json, .jsonl, .csv or .parquet"
         )
     try:
         rows = readers[file.suffix](file).to_dict("records")
     except Exception as error:
         raise DataError(f"cannot read {file}: {str(error).splitlines()[0]}") from error
     return [
-        {
-            str(key): value.tolist() if hasattr(value, "tolist") else value
-            for key, value in row.items()
-            if not missing(value)
-        }
-        for row in rows
+        {str(key): _plain_value(value) for key, value in row.items() if not _is_empty(value)} for row in rows
     ]
 
 
-def missing(value: object) -> bool:
+def _plain_value(value: Any) -> Any:
+    """Return an array as lists, and any other value as it is."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _is_empty(value: object) -> bool:
     return value is None or (isinstance(value, float) and value != value)
 
 
-def from_hub(path: str, name: str | None, part: str, called: str, how: str) -> list[Any]:
-    """A split ``part`` of the configuration ``name`` of a dataset on the hub. Raises DataError that says ``how`` to do without."""
+def load_hub_rows(path: str, configuration: str | None, part: str, name: str, hint: str) -> list[Any]:
+    """Load one part of a dataset on the hub.
+
+    Args:
+        path: The dataset.
+        configuration: Its configuration; None for the only one.
+        part: The split of the configuration.
+        name: What messages call the part.
+        hint: What to do if it cannot be loaded.
+
+    Raises:
+        DataError: It cannot be loaded.
+    """
     import datasets
 
     try:
-        return list(datasets.load_dataset(path, name, split=part))
+        return list(datasets.load_dataset(path, configuration, split=part))
     except Exception as error:
         raise DataError(
-            f"cannot load {called} of {path} from the hub ({type(error).__name__}): {how}"
+            f"cannot load {name} of {path} from the hub ({type(error).__name__}): {hint}"
         ) from error

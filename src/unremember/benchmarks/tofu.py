@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
-from unremember.benchmarks.reading import from_hub, read_rows
-from unremember.data.split import Role, Row, Split, identity, make_split
-from unremember.errors import DataError, nearest
+from unremember.benchmarks.reading import load_hub_rows, read_rows
+from unremember.data.split import Role, Row, Split, content_key, make_split
+from unremember.errors import DataError, did_you_mean
 from unremember.registry import benchmarks
 from unremember.worlds.refusals import REFUSALS
 
-RETAIN = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
-COLUMNS = {"perturbed_answer": "perturbed_answers"}
+_RETAIN_FILES = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
+_COLUMN_NAMES = {"perturbed_answer": "perturbed_answers"}
+_QUESTIONS_PER_AUTHOR = 20
 
 
 @benchmarks.register(
@@ -27,81 +29,103 @@ COLUMNS = {"perturbed_answer": "perturbed_answers"}
 class TOFU:
     """TOFU from the hub (``path="locuslab/TOFU"``) or a local folder of its JSON files.
 
-    Forget and retain rows carry their paraphrased and perturbed answers; ``retain_eval``, ``real_authors`` and
-    ``world_facts`` are the utility roles; ``holdout`` is there where the folder has it.
+    Forget and utility rows carry their paraphrased and perturbed answers. The utility roles are
+    ``retain_eval``, ``real_authors`` and ``world_facts``. There is a ``holdout`` if the folder has one.
+
+    Args:
+        path: The hub name or the folder.
+        forget: The forget set: ``forget01``, ``forget05`` or ``forget10``.
     """
 
     path: str = "locuslab/TOFU"
     forget: str = "forget10"
 
     def split(self) -> Split:
-        if self.forget not in RETAIN:
-            raise DataError(f"TOFU has no forget set {self.forget!r}: {nearest(self.forget, RETAIN)}")
-        forget = merge(
-            self.rows(self.forget), self.rows(f"{self.forget}_perturbed"), f"{self.forget}_perturbed"
-        )
+        """Return the split.
+
+        Raises:
+            DataError: There is no such forget set, a file is missing or broken, or the files are of different
+                releases.
+        """
+        if self.forget not in _RETAIN_FILES:
+            raise DataError(
+                f"TOFU has no forget set {self.forget!r}: {did_you_mean(self.forget, _RETAIN_FILES)}"
+            )
+        perturbed = f"{self.forget}_perturbed"
+        forget = _with_further_columns(self._rows(self.forget), self._rows(perturbed), perturbed)
         roles: dict[str, list[Row]] = {
             "forget": [{**row, "alternate": REFUSALS[i % len(REFUSALS)]} for i, row in enumerate(forget)],
-            "retain": self.rows(RETAIN[self.forget]),
-            "retain_eval": self.rows("retain_perturbed"),
-            "real_authors": self.rows("real_authors_perturbed"),
-            "world_facts": self.rows("world_facts_perturbed"),
+            "retain": self._rows(_RETAIN_FILES[self.forget]),
+            "retain_eval": self._rows("retain_perturbed"),
+            "real_authors": self._rows("real_authors_perturbed"),
+            "world_facts": self._rows("world_facts_perturbed"),
         }
         holdout = self.forget.replace("forget", "holdout")
-        if self.has(holdout):
-            roles["holdout"] = self.rows(holdout)
-        entity = entities(roles["forget"], roles["retain"])
-        named = {
-            role: [{**row, "entity": entity.get(identity(row), f"{role} {i}")} for i, row in enumerate(rows)]
+        if self._has(holdout):
+            roles["holdout"] = self._rows(holdout)
+        authors = {
+            **_author_by_row(roles["forget"], "forget"),
+            **_author_by_row(roles["retain"], "retain"),
+        }
+        with_entities = {
+            role: [
+                {**row, "entity": authors.get(content_key(row), f"{role} {i}")} for i, row in enumerate(rows)
+            ]
             for role, rows in roles.items()
         }
-        return make_split(
-            named, utility=("retain_eval", "real_authors", "world_facts"), name=f"tofu {self.forget}"
-        )
+        utility = ("retain_eval", "real_authors", "world_facts")
+        return make_split(with_entities, utility=utility, name=f"tofu {self.forget}")
 
-    def has(self, name: str) -> bool:
+    def _has(self, name: str) -> bool:
         folder = Path(self.path)
         return (folder / f"{name}.json").exists() if folder.is_dir() else name.startswith("holdout")
 
-    def rows(self, name: str) -> list[Row]:
-        """One file of TOFU, with its ``perturbed_answer`` column under our name.
+    def _rows(self, name: str) -> list[Row]:
+        """Return the rows of one file of TOFU, with ``perturbed_answer`` renamed to ``perturbed_answers``.
 
-        Raises DataError where the file, or a question or answer in it, is not there.
+        Raises:
+            DataError: The file is missing, or a question or answer in it.
         """
+        rows = self._published_rows(name)
+        role = Role(name, rows)
+        columns = ["question", "answer"]
+        if name.endswith("_perturbed"):
+            columns.append("perturbed_answer")
+        for column in columns:
+            role.column(column)  # raises where a row has none
+        return [{_COLUMN_NAMES.get(key, key): value for key, value in row.items()} for row in rows]
+
+    def _published_rows(self, name: str) -> list[Row]:
         folder = Path(self.path)
         if folder.is_dir():
             file = folder / f"{name}.json"
             if not file.exists():
-                there = ", ".join(sorted(p.name for p in folder.glob("*.json"))) or "none"
+                files = ", ".join(sorted(p.name for p in folder.glob("*.json"))) or "none"
                 raise DataError(
-                    f"{file} is not there: TOFU's folder needs {name}.json (JSON files there: {there})"
+                    f"{file} is missing: TOFU's folder needs {name}.json (its JSON files: {files})"
                 )
-            listed = read_rows(file)
-        elif self.path.startswith((".", "/")):
+            return read_rows(file)
+        if self.path.startswith((".", "/")):
             raise DataError(f"no folder {self.path}: give TOFU's folder or the hub name locuslab/TOFU")
-        else:
-            listed = from_hub(self.path, name, "train", repr(name), "download it and give the folder as path")
-        role = Role(name, listed)
-        for column in ("question", "answer", *(["perturbed_answer"] if name.endswith("_perturbed") else [])):
-            role.column(column)
-        return [{COLUMNS.get(key, key): value for key, value in row.items()} for row in listed]
+        return load_hub_rows(self.path, name, "train", repr(name), "download it and give the folder as path")
 
 
-def merge(plain: list[Row], extra: list[Row], name: str) -> list[Row]:
-    """Rows with the further columns of the same question and answer in ``extra``; each must have its own there."""
-    more = {identity(row): row for row in extra}
-    lacking = [i for i, row in enumerate(plain) if identity(row) not in more]
-    if lacking:
+def _with_further_columns(rows: Sequence[Row], further: Sequence[Row], name: str) -> list[Row]:
+    """Return rows with the columns that the same question and answer has in ``further``.
+
+    Raises:
+        DataError: A row is not in ``further``.
+    """
+    by_key = {content_key(row): row for row in further}
+    missing = [i for i, row in enumerate(rows) if content_key(row) not in by_key]
+    if missing:
         raise DataError(
-            f"{len(lacking)} of {len(plain)} rows are not in {name} (first: row {lacking[0]}): the files are not of one release"
+            f"{len(missing)} of {len(rows)} rows are not in {name} (first: row {missing[0]}): "
+            "the files are not of one release"
         )
-    return [{**row, **more[identity(row)]} for row in plain]
+    return [{**row, **by_key[content_key(row)]} for row in rows]
 
 
-def entities(forget: list[Row], retain: list[Row], questions: int = 20) -> dict[str, str]:
-    """Row (by its text) → author: TOFU lists 20 questions an author, in order."""
-    return {
-        identity(row): f"{role} author {i // questions}"
-        for role, rows in (("forget", forget), ("retain", retain))
-        for i, row in enumerate(rows)
-    }
+def _author_by_row(rows: Sequence[Row], role: str) -> dict[str, str]:
+    """Return the author of each row, by its content. TOFU lists 20 questions for each author, in order."""
+    return {content_key(row): f"{role} author {i // _QUESTIONS_PER_AUTHOR}" for i, row in enumerate(rows)}

@@ -1,4 +1,4 @@
-"""WMDP: forget what a field of science could be misused for, keep its neighbours. Paper: arXiv 2403.03218."""
+"""WMDP: forget the hazardous part of a field of science, retain its neighbours. Paper: arXiv 2403.03218."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from unremember.benchmarks.reading import from_hub, read_table
-from unremember.data.choices import questions
+from unremember.benchmarks.reading import load_hub_rows, read_table
+from unremember.data.choices import choice_prompts
 from unremember.data.split import Row, Split, make_split
 from unremember.errors import ConfigError, DataError
 from unremember.registry import benchmarks
 
-HUB = {
+_HUB = {
     "bio-forget-corpus": ("cais/wmdp-bio-forget-corpus", None, "train"),
     "bio-retain-corpus": ("cais/wmdp-corpora", "bio-retain-corpus", "train"),
     "bio_questions": ("cais/wmdp", "wmdp-bio", "test"),
@@ -24,14 +24,15 @@ HUB = {
     "cyber_questions": ("cais/wmdp", "wmdp-cyber", "test"),
     "wikitext": ("Salesforce/wikitext", "wikitext-2-raw-v1", "train"),
 }
-"""Where each file is on the hub: dataset, configuration, split. A local file has the same name and one of these endings:"""
-ENDINGS = (".jsonl", ".json", ".parquet")
-SUBJECT = {"bio": "biology", "cyber": "cybersecurity"}
-NEAR = {
+"""Where each file is on the hub: dataset, configuration, split."""
+_ENDINGS = (".jsonl", ".json", ".parquet")
+"""The endings that a local file of one of these names may have."""
+_SUBJECT = {"bio": "biology", "cyber": "cybersecurity"}
+_NEIGHBOURS = {
     "bio": ("mmlu_college_biology", "mmlu_virology"),
     "cyber": ("mmlu_college_computer_science", "mmlu_computer_security"),
 }
-"""What is taught beside a domain: where a method does collateral damage first."""
+"""The subjects next to a domain: a method does its collateral damage there first."""
 
 
 @benchmarks.register(
@@ -44,12 +45,19 @@ NEAR = {
 )
 @dataclasses.dataclass(frozen=True)
 class WMDP:
-    """WMDP's corpora and questions; a file that lies in the folder ``path`` is taken from there, every other from the hub.
+    """WMDP's corpora and questions, from the folder ``path`` where a file is there, else from the hub.
 
-    The biology forget corpus is gated: put your copy there as ``bio-forget-corpus.jsonl``. ``retain`` is ``wikitext``, as
-    published (text near to what is forgotten teaches it again), or ``domain``. Documents are cut into pieces of at most ``words``
-    words; ``count`` takes the first documents of each corpus. Questions are roles ``bio_questions`` …, four prompts each, known by
-    their number alone. Without ``lm_eval`` the tasks of lm-eval are not among what is measured.
+    The biology forget corpus is gated: put your copy into the folder as ``bio-forget-corpus.jsonl``.
+    Questions are the roles ``bio_questions`` and ``cyber_questions``, four prompts each, named by their
+    number alone.
+
+    Args:
+        path: The folder; "" for none.
+        domains: The domains to forget.
+        retain: ``wikitext``, as published (text close to what is forgotten teaches it again), or ``domain``.
+        words: The most words of a piece, into which documents are cut.
+        count: Take the first documents of each corpus; 0: all.
+        lm_eval: Measure the tasks of lm-eval too.
     """
 
     path: str = ""
@@ -68,79 +76,88 @@ class WMDP:
             )
 
     def split(self) -> Split:
-        kept = (
-            ["wikitext"]
-            if self.retain == "wikitext"
-            else [f"{domain}-retain-corpus" for domain in self.domains]
-        )
+        """Return the split.
+
+        Raises:
+            DataError: A file is missing or broken, or cannot be loaded from the hub.
+        """
+        retain = ["wikitext"]
+        if self.retain == "domain":
+            retain = [f"{domain}-retain-corpus" for domain in self.domains]
         roles = {
-            "forget": self.corpus([f"{domain}-forget-corpus" for domain in self.domains]),
-            "retain": self.corpus(kept),
+            "forget": self._corpus([f"{domain}-forget-corpus" for domain in self.domains]),
+            "retain": self._corpus(retain),
         }
         for domain in self.domains:
-            lead = f"The following are multiple choice questions (with answers) about {SUBJECT[domain]}.\n\n"
-            roles[f"{domain}_questions"] = questions(self.rows(f"{domain}_questions"), domain, lead)
-        return make_split(roles, name=f"wmdp {' '.join(self.domains)}", audits=self.audits())
+            lead = f"The following are multiple choice questions (with answers) about {_SUBJECT[domain]}.\n\n"
+            questions = self._rows(f"{domain}_questions")
+            roles[f"{domain}_questions"] = choice_prompts(questions, domain, lead)
+        return make_split(roles, name=f"wmdp {' '.join(self.domains)}", audits=self._audits())
 
-    def audits(self) -> list[dict[str, Any]]:
-        """Ours on the questions as knowledge; lm-eval's tasks of the domains as knowledge, MMLU and what is near as utility."""
-        ours = [{"name": "multiple_choice", "role": f"{domain}_questions"} for domain in self.domains]
-        hazards = [
+    def _audits(self) -> list[dict[str, Any]]:
+        """Return our audit of the questions and lm-eval's tasks: domains as knowledge, MMLU as utility."""
+        questions = [{"name": "multiple_choice", "role": f"{domain}_questions"} for domain in self.domains]
+        if not self.lm_eval:
+            return questions
+        knowledge = [
             {"name": "lm_eval", "task": f"wmdp_{domain}", "higher_is": "more_knowledge"}
             for domain in self.domains
         ]
-        utility = [
-            {"name": "lm_eval", "task": task}
-            for task in ("mmlu", *(task for domain in self.domains for task in NEAR[domain]))
-        ]
-        return [*ours, *hazards, *utility] if self.lm_eval else ours
+        tasks = ["mmlu", *(task for domain in self.domains for task in _NEIGHBOURS[domain])]
+        return [*questions, *knowledge, *({"name": "lm_eval", "task": task} for task in tasks)]
 
-    def corpus(self, names: Sequence[str]) -> list[Row]:
-        """The pieces of some corpora: ``text`` and ``entity``, the document."""
+    def _corpus(self, names: Sequence[str]) -> list[Row]:
+        """Return the pieces of some corpora, with ``text`` and ``entity``, the document."""
         return [
             {"text": piece, "entity": f"{name} {i}"}
             for name in names
-            for i, text in enumerate(self.texts(name))
-            for piece in pieces(text, self.words)
+            for i, text in enumerate(self._texts(name))
+            for piece in equal_pieces(text, self.words)
         ]
 
-    def texts(self, name: str) -> list[str]:
-        """The documents of a corpus, a title and an abstract before the text where there are such; headings and blank lines are none."""
-        rows = self.rows(name)
-        if lacking := [i for i, row in enumerate(rows) if not isinstance(row.get("text"), str)]:
-            there = ", ".join(sorted({key for row in rows for key in row}))
+    def _texts(self, name: str) -> list[str]:
+        """Return the documents of a corpus, each behind its title and abstract where it has them.
+
+        Headings and blank lines are no documents.
+        """
+        rows = self._rows(name)
+        if missing := sum(not isinstance(row.get("text"), str) for row in rows):
+            columns = ", ".join(sorted({key for row in rows for key in row}))
             raise DataError(
-                f"{name} has no 'text' in {len(lacking)} of {len(rows)} rows; columns there are: {there}"
+                f"{name} has no 'text' in {missing} of {len(rows)} rows; its columns are: {columns}"
             )
-        whole = [
+        documents = [
             "\n".join(str(row[column]).strip() for column in ("title", "abstract", "text") if row.get(column))
             for row in rows
         ]
-        found = [text for text in whole if text.strip() and not text.lstrip().startswith("= ")]
-        return found[: self.count or None]
+        texts = [text for text in documents if text.strip() and not text.lstrip().startswith("= ")]
+        return texts[: self.count or None]
 
-    def rows(self, name: str) -> list[Row]:
-        """The rows of a file of the folder, or else of the hub."""
-        files = [
-            file for end in ENDINGS if self.path and (file := Path(self.path) / f"{name}{end}").is_file()
-        ]
-        return list(read_table(files[0])) if files else published(name)
-
-
-def published(name: str) -> list[Row]:
-    """The rows that the hub has for ``name``. Raises DataError where they cannot be had, with what to do."""
-    path, configuration, split = HUB[name]
-    how = (
-        f"ask for access to {path} and log in, or put {name}.jsonl"
-        if name == "bio-forget-corpus"
-        else f"put {name}.jsonl"
-    )
-    return from_hub(path, configuration, split, name, f"{how} into a folder and give it as path")
+    def _rows(self, name: str) -> list[Row]:
+        """Return the rows of a file in the folder, or else on the hub."""
+        if self.path:
+            for ending in _ENDINGS:
+                file = Path(self.path) / f"{name}{ending}"
+                if file.is_file():
+                    return list(read_table(file))
+        return _hub_rows(name)
 
 
-def pieces(text: str, words: int) -> list[str]:
-    """The text in as few pieces of at most ``words`` words as can be, all of like length; a text that is short enough stays as it is."""
-    found = text.split()
-    if len(found) <= words:
+def _hub_rows(name: str) -> list[Row]:
+    """Return the rows of a file on the hub. Raises DataError, with what to do, if they cannot be loaded."""
+    path, configuration, part = _HUB[name]
+    hint = f"put {name}.jsonl into a folder and give it as path"
+    if name == "bio-forget-corpus":
+        hint = f"ask for access to {path} and log in, or {hint}"
+    return load_hub_rows(path, configuration, part, name, hint)
+
+
+def equal_pieces(text: str, words: int) -> list[str]:
+    """Cut a text into as few pieces of at most ``words`` words as possible, all of about the same length.
+
+    A text that is short enough stays as it is.
+    """
+    parts = text.split()
+    if len(parts) <= words:
         return [text.strip()]
-    return [" ".join(part) for part in np.array_split(found, -(-len(found) // words))]
+    return [" ".join(part) for part in np.array_split(parts, -(-len(parts) // words))]

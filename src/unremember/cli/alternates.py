@@ -1,26 +1,32 @@
-"""``alternates``: other answers to the forget questions, invented by the model, for AltPO."""
+"""``alternates``: other answers to the forget questions, invented by the model, for altpo."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from unremember.cli.compare import asked, console
-from unremember.cli.folder import model_folder, split_of, template_of
-from unremember.models.load import load_model, load_tokenizer
-from unremember.observe.inventing import invent, write_invented
+import typer
+
+from unremember.cli.options import DataKeysArgument, DataOption, ModelOption
 
 
-def alternates_run(model: str, data: str, out: Path, count: int, seed: int, keys: Sequence[str]) -> None:
-    """Write a line a forget row: its digest, and up to ``count`` invented answers."""
-    config, folder = asked(data, keys), model_folder(model)
-    role = split_of(config.data)["forget"]
-    for column in ("question", "answer"):
-        role.column(column)
-    tokenizer = load_tokenizer(folder)
-    found = invent(load_model(folder), tokenizer, role, template_of(config.template), count, seed=seed)
-    write_invented(out, role, found)
-    console.print(
-        f"{sum(map(len, found))} answers for {sum(map(bool, found))} of {len(role)} rows: {out}",
-        highlight=False,
-    )
+def alternates_command(
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write: one JSON line for each row.")],
+    model: ModelOption,
+    data: DataOption = "people",
+    count: Annotated[int, typer.Option(min=1, help="Answers that are sampled for each row.")] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+    keys: DataKeysArgument = None,
+) -> None:
+    """Let a model invent other answers to the forget questions, which the method altpo reads.
+
+    unremember alternates -m MODEL -d tofu data.path=TOFU template=chat -o runs/alternates.jsonl
+
+    unremember forget -m MODEL -d tofu --method altpo method.alternates=runs/alternates.jsonl -o runs/altpo
+    """
+    from unremember.runs.alternates import run_alternates
+    from unremember.runs.config import measurement_config
+
+    answers = run_alternates(model, measurement_config(data, keys or []), out, count, seed)
+    total, rows = sum(map(len, answers)), sum(map(bool, answers))
+    typer.echo(f"{total} answers for {rows} of {len(answers)} rows: {out}")

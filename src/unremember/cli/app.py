@@ -1,15 +1,44 @@
-"""``unremember``: the commands."""
+"""``unremember``: the commands, and what the shell sees of an error."""
 
 from __future__ import annotations
 
 import os
 import sys
 import warnings
+from collections.abc import Callable
 
 import typer
 
-from unremember.cli import bench, commands, lists
+from unremember.cli import lists
+from unremember.cli.alternates import alternates_command
+from unremember.cli.attack import attack_command
+from unremember.cli.audit import audit_command
+from unremember.cli.benchmark import benchmark_command
+from unremember.cli.compare import compare_command, report_command
+from unremember.cli.demo import demo_command
+from unremember.cli.experiment import experiment_app
+from unremember.cli.forget import forget_command
+from unremember.cli.plan import plan_command
+from unremember.cli.push import push_command
+from unremember.cli.sweep import sweep_command
+from unremember.cli.train import train_command
 from unremember.errors import UnrememberError, plain_warnings
+
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo_command,
+    "train": train_command,
+    "plan": plan_command,
+    "alternates": alternates_command,
+    "forget": forget_command,
+    "audit": audit_command,
+    "attack": attack_command,
+    "compare": compare_command,
+    "report": report_command,
+    "benchmark": benchmark_command,
+    "sweep": sweep_command,
+    "push": push_command,
+}
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="unremember",
@@ -17,16 +46,16 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     help="Take data out of a trained model and prove that it is gone.\n\n"
-    "Start with [bold]unremember demo[/bold]; list what there is with [bold]unremember methods[/bold].",
+    "Start with [bold]unremember demo[/bold]. [bold]unremember methods[/bold] lists what there is.",
 )
-commands.add_commands(app)
-bench.add_bench(app)
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
+app.add_typer(experiment_app, name="experiment")
 lists.add_lists(app)
-INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run a command; every error a user can cause is one line and exit code 2."""
+    """Run a command. Every error that a user can cause is one line on stderr, with exit code 2."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (one process of a job answers)
@@ -36,18 +65,17 @@ def main() -> None:
     except UnrememberError as error:
         fail(" ".join(str(error).split()), 2)
     except (KeyboardInterrupt, SystemExit) as end:
-        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+        if isinstance(end, SystemExit) and end.code != _INTERRUPTED:
             raise
-        fail("interrupted: the same command carries on from the last checkpoint", INTERRUPTED)
+        fail("interrupted: the same command carries on from the last checkpoint", _INTERRUPTED)
     except Exception as error:
         if os.environ.get("UNREMEMBER_TRACE"):
             raise
-        fail(
-            f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]} (UNREMEMBER_TRACE=1 shows where)",
-            1,
-        )
+        text = " ".join(str(error).split())[:300]
+        fail(f"unexpected {type(error).__name__}: {text} (UNREMEMBER_TRACE=1 shows where)", 1)
 
 
 def fail(line: str, code: int) -> None:
+    """Print one line on stderr and leave with an exit code."""
     print(f"unremember: {line}", file=sys.stderr)
     raise SystemExit(code)

@@ -1,62 +1,85 @@
-"""``attack``: what can still be brought out of a model, beside controls that are attacked alike."""
+"""``attack``: what can be recovered from a model, beside controls under the same attack."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
-from unremember import api
-from unremember.cli.compare import asked, console
-from unremember.cli.config import taken
-from unremember.cli.folder import read_run, result_of, split_of, write_card
-from unremember.files import write_text
-from unremember.registry import attacks
-from unremember.report.attack import curve, share, worst
+import typer
 
-NOTHING = "nothing can be said: no point has both controls and an axis between them"
+from unremember.cli.options import (
+    DataKeysArgument,
+    DataOption,
+    JsonOption,
+    OracleOption,
+    OriginalOption,
+)
+
+_NOTHING = "no verdict: at no point is there an axis between an original and an oracle"
 
 
-def attack_run(
-    model: str,
-    name: str,
-    data: str,
-    oracles: Sequence[str],
-    original: str,
-    audits: Sequence[str],
-    as_json: bool,
-    keys: Sequence[str],
+def attack_command(
+    model: Annotated[str, typer.Argument(help="Model folder or run folder.")],
+    name: Annotated[str, typer.Option("--attack", help="See `unremember attacks`.")] = "relearning",
+    data: DataOption = "people",
+    oracle: OracleOption = None,
+    original: OriginalOption = "",
+    as_json: JsonOption = False,
+    audits: Annotated[
+        list[str] | None,
+        typer.Option("--audit", help="What is measured at each point; see `unremember audits`."),
+    ] = None,
+    keys: DataKeysArgument = None,
 ) -> None:
-    """Print the attack's curve; a run folder keeps it as ``attack-NAME.json``, with the observations."""
-    parameters, others = taken(keys, "attack")
-    attacker = attacks.make({"name": name, **parameters})
-    config, run = asked(data, others), Path(model) if read_run(model) else None
-    points = api.attack(
-        result_of(model, config.template),
-        split_of(config.data),
-        attacker,
-        oracle=[result_of(one, config.template) for one in oracles],
-        original=result_of(original, config.template) if original else None,
-        audits=audits or api.ATTACKED,
-        store=run / "observations" if run else None,
+    """Try to recover the forgotten data. The same attack runs on the original and on the retrained oracle.
+
+    No model is changed.
+
+    unremember attack runs/npo --oracle runs/oracle --original runs/original attack.steps=100 attack.lr=1e-3
+
+    unremember attack runs/npo --attack quantisation --oracle runs/oracle --original runs/original attack.bits=[8,4]
+    """
+    import json
+
+    from unremember.registry import attacks
+    from unremember.runs.attack import run_attack
+    from unremember.runs.config import measurement_config, part_parameters
+
+    parameters, data_keys = part_parameters(keys or [], "attack")
+    spec = {"name": name, **parameters}
+    unit = attacks.make(spec).unit
+    rows = run_attack(
+        model,
+        spec,
+        measurement_config(data, data_keys),
+        oracles=oracle or [],
+        original=original,
+        audits=audits or [],
     )
-    rows = [{"amount": p.amount, "measurements": [m.row() for m in p.measurements]} for p in points]
-    text = json.dumps(rows, indent=1)
-    if run:
-        write_text(run / f"attack-{name}.json", text)
-        write_card(run)
     if as_json:
-        print(text)
-        return
-    for at, measurement in enumerate(points[0].measurements):
-        console.print(curve(f"{name}: {measurement.name}", attacker.unit, rows, at))
-    found = worst(rows)
-    console.print(
-        f"most came out at {found[0]:g} {attacker.unit}: {share(found[1])} of what the original gives away, by {found[1]['name']}: "
-        f"{found[1]['verdict']}"
-        if found
-        else NOTHING,
-        highlight=False,
-    )
-    for note in dict.fromkeys(m.note for p in points for m in p.measurements if m.note):
+        print(json.dumps(rows, indent=1))
+    else:
+        print_curves(name, unit, rows)
+
+
+def print_curves(name: str, unit: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the curve of every measurement, the worst point, and the notes."""
+    from rich.console import Console
+
+    from unremember.report.attack import curve, share, worst
+
+    console = Console()
+    for i, measurement in enumerate(rows[0]["measurements"]):
+        console.print(curve(f"{name}: {measurement['name']}", unit, rows, i))
+    if point := worst(rows):
+        amount, row = point
+        verdict = (
+            f"most was recovered at {amount:g} {unit}: {share(row)} of what the attack recovers of the original, "
+            f"by {row['name']}: {row['verdict']}"
+        )
+    else:
+        verdict = _NOTHING
+    console.print(verdict, highlight=False)
+    notes = (measurement["note"] for row in rows for measurement in row["measurements"])
+    for note in dict.fromkeys(filter(None, notes)):
         console.print(f"· {note}", markup=False, highlight=False)

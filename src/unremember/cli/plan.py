@@ -2,67 +2,107 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING
 
-from unremember import api
-from unremember.cli.config import RunConfig
-from unremember.cli.folder import model_folder, split_of, template_of
-from unremember.errors import ConfigError
-from unremember.models.load import load_model, load_tokenizer
-from unremember.plan.calibration import Expected, load
-from unremember.plan.card import Card, plan
-from unremember.report.comparison import plain
+from unremember.cli.options import (
+    BlendOption,
+    ConfigOption,
+    DataOption,
+    JsonOption,
+    KeysArgument,
+    MethodOption,
+    ModelOption,
+    RetainLossOption,
+    SamplingOption,
+    SelectionOption,
+)
 
-COLOURS = {"go": "green", "careful": "yellow", "stop": "red"}
+if TYPE_CHECKING:
+    from unremember.plan.calibration import Expected
+    from unremember.plan.card import Card
+
+_COLOURS = {"go": "green", "careful": "yellow", "stop": "red"}
 
 
-def plan_run(config: RunConfig, as_json: bool) -> None:
-    """Print the plan of a method on a model and a benchmark's data."""
-    if not config.model:
-        raise ConfigError("plan needs --model: a model folder, a run folder or a hub name")
-    recipe = api.recipe_of(config.method, config.blend, config.sampling, config.selection, config.retain)
-    split, folder = split_of(config.data), model_folder(config.model)
-    model = load_model(folder)
-    task = api.task_for(model, load_tokenizer(folder), template_of(config.template))
-    name = config.method if isinstance(config.method, str) else str(config.method["name"])
-    card = plan(model, task, split, recipe, config.settings, name)
+def plan_command(
+    model: ModelOption = "",
+    data: DataOption = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    method: MethodOption = "",
+    blend: BlendOption = "",
+    sampling: SamplingOption = "",
+    selection: SelectionOption = "",
+    retain_loss: RetainLossOption = "",
+    keys: KeysArgument = None,
+) -> None:
+    """Say before any training what a method lacks, how hard and how suspicious the request is, and what it costs.
+
+    unremember plan -m runs/original -d people --method npo epochs=8
+
+    unremember plan -m MODEL -d tofu data.path=TOFU --method gu --json
+    """
+    from unremember.report.comparison import plain
+    from unremember.runs.config import read_config
+    from unremember.runs.plan import run_plan
+
+    flags = {
+        "model": model,
+        "data": data,
+        "method": method,
+        "blend": blend,
+        "sampling": sampling,
+        "selection": selection,
+        "retain_loss": retain_loss,
+    }
+    card = run_plan(read_config(config, flags, keys or []))
     if as_json:
         print(plain(card.row()))
     else:
-        show(card)
+        print_plan(card)
 
 
-def cost_of(found: Expected) -> str:
-    """The expected cost with what it rests on."""
-    known = load()
-    ranked = "ranked with" if known.low > 0 else "did not rank beyond chance,"
-    beyond = "" if found.inside else "; this one is beyond all of them: an extrapolation"
-    return (
-        f"{found.cost:.2f} ({found.low:.2f} … {found.high:.2f}) of the retain answers' probability: {known.requests} requests on {known.arena}, "
-        f"which hardness {ranked} ρ = {known.rho:.2f} ({known.low:.2f} … {known.high:.2f}){beyond}"
-    )
+def print_plan(card: Card) -> None:
+    """Print a plan as a table."""
+    from rich.console import Console
+    from rich.table import Table
 
-
-def show(card: Card) -> None:
     table = Table(
         box=None, show_header=False, pad_edge=False, title=f"Plan: {card.method}", title_justify="left"
     )
     table.add_column(style="bold")
     table.add_column()
-    table.add_row("advice", f"[{COLOURS[card.advice]}]{card.advice}[/]")
+    table.add_row("advice", f"[{_COLOURS[card.advice]}]{card.advice}[/]")
     for reason in card.reasons:
         table.add_row("", f"· {reason}")
     table.add_row("request", f"{card.finding.verdict} → {card.finding.action}")
     if card.hardness:
         table.add_row("hardness", f"cosine {card.hardness.cosine:.3f} ({card.hardness.advice})")
     if card.expected:
-        table.add_row("expected cost", cost_of(card.expected))
-    cost = (
-        "–"
-        if card.seconds_a_step is None
-        else f"{card.steps} steps of {card.seconds_a_step:.2f} s: {card.steps * card.seconds_a_step:.0f} s"
-    )
+        table.add_row("expected cost", expected_cost_text(card.expected))
     table.add_row("cost of a step", card.cost_of_a_step)
-    table.add_row("cost here", cost)
+    table.add_row("cost here", time_text(card))
     Console().print(table)
+
+
+def time_text(card: Card) -> str:
+    """Return what a run takes on this machine."""
+    if card.seconds_a_step is None:
+        return "–"
+    return f"{card.steps} steps of {card.seconds_a_step:.2f} s: {card.steps * card.seconds_a_step:.0f} s"
+
+
+def expected_cost_text(expected: Expected) -> str:
+    """Return the expected cost with what it rests on."""
+    from unremember.plan import calibration
+
+    known = calibration.load()
+    ranked = "ranked with" if known.low > 0 else "did not rank beyond chance,"
+    beyond = (
+        "" if expected.inside else "; this request is harder or easier than all of them: an extrapolation"
+    )
+    return (
+        f"{expected.cost:.2f} ({expected.low:.2f} … {expected.high:.2f}) of the retain answers' probability: "
+        f"{known.requests} requests on {known.arena}, which hardness {ranked} ρ = {known.rho:.2f} "
+        f"({known.low:.2f} … {known.high:.2f}){beyond}"
+    )

@@ -2,57 +2,44 @@
 
 from __future__ import annotations
 
-import dataclasses
-import time
-from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from unremember import api
-from unremember.cli.config import RunConfig
-from unremember.cli.folder import begun, finish, finished, model_folder, split_of, template_of
-from unremember.data.split import Split
-from unremember.models.load import load_model, load_tokenizer
-from unremember.models.presets import small_llama
-from unremember.tasks.tokenizers import train_tokenizer
+import typer
 
-
-def tokenizer_of(split: Split) -> Any:
-    """A tokenizer of at most 4,096 ids, trained on what every role asks, answers and tells."""
-    rows = [row for role in split.roles.values() for row in role.rows]
-    return train_tokenizer(
-        [
-            str(row[column])
-            for row in rows
-            for column in ("prompt", "question", "answer", "text")
-            if row.get(column)
-        ],
-        4096,
-    )
+from unremember.cli.options import (
+    ConfigOption,
+    DataOption,
+    KeysArgument,
+    ModelOption,
+    RunFolderOption,
+    SelectionOption,
+)
 
 
-def train_run(config: RunConfig, out: Path) -> None:
-    """Train into the run folder ``out``, or carry on there. Raises DataError for a named role that is not there."""
-    if finished(out, "train", config):
-        return
-    split, settings = split_of(config.data), config.settings
-    for role in (*config.without, *config.only):
-        split[role]
-    if config.model:
-        folder = model_folder(config.model)
-        model, tokenizer = load_model(folder), load_tokenizer(folder)
-    else:
-        tokenizer = tokenizer_of(split)
-        model = small_llama(len(tokenizer), seed=settings.seed)
-    began = time.monotonic()
-    with begun(out, "train", config, model, split):
-        result = api.train(
-            model,
-            split,
-            tokenizer=tokenizer,
-            without=config.without,
-            only=config.only,
-            template=template_of(config.template),
-            folder=out,
-            **dataclasses.asdict(settings),
-        )
-    finish(out, result, tokenizer, time.monotonic() - began)
+def train_command(
+    out: RunFolderOption,
+    data: DataOption = "",
+    model: ModelOption = "",
+    config: ConfigOption = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Role to leave out; `--without forget` makes the retrained oracle."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Role to learn, and no other one; `--only forget` reinforces for whp."),
+    ] = None,
+    selection: SelectionOption = "",
+    keys: KeysArgument = None,
+) -> None:
+    """Train a model on a benchmark's data: a small one from scratch, or the one that --model names.
+
+    unremember train -o runs/original -d people data.count=100 epochs=20 lr=2e-3
+
+    unremember train -o runs/oracle --without forget -d people data.count=100 epochs=20 lr=2e-3
+    """
+    from unremember.runs.config import read_config
+    from unremember.runs.train import run_train
+
+    flags = {"model": model, "data": data, "without": without, "only": only, "selection": selection}
+    run_train(read_config(config, flags, keys or []), out)

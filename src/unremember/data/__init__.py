@@ -1,1 +1,1 @@
-"""What is learned and forgotten: rows, roles, encoded texts, the order in which they meet."""
+"""Data to learn and to forget: rows, roles, splits, and the order in which rows meet."""

@@ -1,4 +1,4 @@
-"""Alternates: what a row shall say in place of its answer."""
+"""Alternates: the answers that a model shall give in place of the true ones."""
 
 from __future__ import annotations
 
@@ -10,43 +10,49 @@ from unremember.data.split import Role, Row, Split
 from unremember.errors import DataError
 
 
-def alternates(split: Split, role: str, texts: Sequence[str], keep: bool = True) -> Split:
-    """The split whose rows of ``role`` have one of ``texts`` for ``alternate``, drawn by the row itself.
+def with_alternates(split: Split, role: str, texts: Sequence[str], keep: bool = True) -> Split:
+    """Return the split with an ``alternate`` in every row of a role.
 
-    With ``keep`` a row's own alternate stays.
+    Args:
+        split: The split to add to.
+        role: The role whose rows get an alternate.
+        texts: The alternates to draw from; a row's draw depends on its content alone.
+        keep: Leave an alternate that a row already has.
     """
     rows = split[role]
-    drawn = (texts[int(key) % len(texts)] for key in rows.keys)
-    return split.with_rows(
-        **{
-            role: [
-                row if keep and row.get("alternate") else {**row, "alternate": text}
-                for row, text in zip(rows.rows, drawn)
-            ]
-        }
-    )
+    drawn = [texts[int(key) % len(texts)] for key in rows.keys]
+    answered = [
+        row if keep and row.get("alternate") else {**row, "alternate": text}
+        for row, text in zip(rows.rows, drawn)
+    ]
+    return split.with_rows(**{role: answered})
 
 
 def read_invented(file: Path, role: Role) -> list[Row]:
-    """The role's rows, each once for every answer that was invented for it, as its ``alternate``.
+    """Read invented answers, and return each row of the role once for every one, as its ``alternate``.
 
-    ``file`` is one of ``observe.inventing.write_invented`` (``unremember alternates`` makes it). Raises DataError for rows that it does not
-    have or that got no answer, with their number.
+    Args:
+        file: What ``unremember alternates`` wrote (:func:`unremember.observe.inventing.write_invented`).
+        role: The rows for which the answers were invented.
+
+    Raises:
+        DataError: The file cannot be read, or lacks answers for some of the rows.
     """
     try:
-        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        found = {line["row"]: line["alternates"] for line in lines}
+        records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        invented = {record["row"]: record["alternates"] for record in records}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"cannot read {file}: `unremember alternates -m MODEL -d DATA -o {file}` makes it"
+            f"cannot read {file}: make it with `unremember alternates -m MODEL -d DATA -o {file}`"
         ) from error
-    without = sum(not found.get(digest) for digest in role.row_digests)
-    if without:
+    unanswered = sum(not invented.get(digest) for digest in role.row_digests)
+    if unanswered:
         raise DataError(
-            f"{file} has no invented answer for {without} of {len(role)} rows of {role.name!r}: make it from the same data"
+            f"{file} has no invented answer for {unanswered} of {len(role)} rows of {role.name!r}: "
+            "make it from the same data"
         )
     return [
         {**row, "alternate": text}
         for row, digest in zip(role.rows, role.row_digests)
-        for text in found[digest]
+        for text in invented[digest]
     ]

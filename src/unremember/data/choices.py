@@ -1,4 +1,4 @@
-"""Multiple choice: a question with four options becomes four prompts, one for each cyclic order of the options."""
+"""Multiple choice: four prompts for each question with four options, one for every cyclic order."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ from unremember.data.split import Row
 from unremember.errors import DataError
 
 LETTERS = (" A", " B", " C", " D")
-"""What may follow the prompt: texts are scored, so a tokenizer may need more than one token for each."""
-OPTIONS = len(LETTERS)
+"""The continuations of a prompt. They are scored as texts: a tokenizer may need several tokens for one."""
+OPTION_COUNT = len(LETTERS)
 
 
-def asked(question: str, options: Sequence[str], gold: int, **more: Any) -> Row:
-    """The row of one prompt, as lm-eval writes it: the question, a line an option, "Answer:".
+def choice_prompt(question: str, options: Sequence[str], gold: int, **columns: Any) -> Row:
+    """Return one prompt in the format of lm-eval: the question, a line for each option, "Answer:".
 
-    ``letters`` are the four texts that may follow, ``gold`` is the index of the right one, ``answer`` its text.
+    Args:
+        question: The question.
+        options: The four options, in the order of the letters.
+        gold: The index of the right option.
+        columns: Further columns of the row.
+
+    Returns:
+        A row with ``prompt``, the four ``letters``, ``gold``, and the right letter as ``answer``.
     """
     lines = [
         question.strip(),
@@ -28,34 +35,54 @@ def asked(question: str, options: Sequence[str], gold: int, **more: Any) -> Row:
         "answer": LETTERS[gold],
         "letters": list(LETTERS),
         "gold": gold,
-        **more,
+        **columns,
     }
 
 
-def turned(question: str, options: Sequence[str], gold: int, **more: Any) -> list[Row]:
-    """The four rows of a question, whose options stand ``turn`` = 0 … 3 places further up; ``turn`` 0 is the order as given.
+def cyclic_prompts(question: str, options: Sequence[str], gold: int, **columns: Any) -> list[Row]:
+    """Return the four prompts of a question, with its options shifted up by ``turn`` = 0 … 3 places.
 
-    Each option stands at each letter once, so a model that only prefers a letter is right in exactly one of four.
+    Every option stands at every letter once, so a model that merely prefers a letter is right in exactly one
+    of four. The arguments are those of :func:`choice_prompt`.
     """
     return [
-        asked(question, [*options[turn:], *options[:turn]], (gold - turn) % OPTIONS, turn=turn, **more)
-        for turn in range(OPTIONS)
+        choice_prompt(
+            question,
+            [*options[turn:], *options[:turn]],
+            (gold - turn) % OPTION_COUNT,
+            turn=turn,
+            **columns,
+        )
+        for turn in range(OPTION_COUNT)
     ]
 
 
-def questions(rows: Sequence[Row], name: str, lead: str = "") -> list[Row]:
-    """The prompts of published rows ``question``, ``choices`` (four) and ``answer`` (0 … 3), each after ``lead``.
+def choice_prompts(rows: Sequence[Row], name: str, lead: str = "") -> list[Row]:
+    """Return the prompts of published multiple-choice questions, four for each.
 
-    A question is known by its place alone (``entity``: "bio 17"), which is what reports show. Raises DataError naming the
-    place of a row that is not of this form.
+    Args:
+        rows: Each with ``question``, ``choices`` (four texts) and ``answer`` (an index from 0 to 3).
+        name: What the questions are about. With its number it names a question in reports (``entity``: "bio
+            17"), which so show no text.
+        lead: The text before every question.
+
+    Raises:
+        DataError: A row has another form.
     """
     for i, row in enumerate(rows):
-        options = row.get("choices")
-        four = isinstance(options, list | tuple) and len(options) == OPTIONS
-        if not (four and isinstance(row.get("question"), str) and row.get("answer") in range(OPTIONS)):
-            raise DataError(f"{name}: row {i} is no question with four choices and an answer from 0 to 3")
+        if not _is_choice_question(row):
+            raise DataError(f"{name}: row {i} is not a question with four choices and an answer from 0 to 3")
     return [
-        made
+        prompt
         for i, row in enumerate(rows)
-        for made in turned(lead + row["question"], row["choices"], int(row["answer"]), entity=f"{name} {i}")
+        for prompt in cyclic_prompts(
+            lead + row["question"], row["choices"], int(row["answer"]), entity=f"{name} {i}"
+        )
     ]
+
+
+def _is_choice_question(row: Row) -> bool:
+    options = row.get("choices")
+    has_options = isinstance(options, list | tuple) and len(options) == OPTION_COUNT
+    has_gold = row.get("answer") in range(OPTION_COUNT)
+    return has_options and has_gold and isinstance(row.get("question"), str)

@@ -1,4 +1,4 @@
-"""The random order of rows, keyed by each row's content: deleting a row moves no other."""
+"""The random order of rows, keyed by each row's content: deleting a row moves no other row."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import numpy as np
 
 
 def mix(keys: np.ndarray, *salts: int) -> np.ndarray:
-    """uint64 hashes of ``keys`` under ``salts`` (splitmix64): the random order of an epoch.
+    """Hash ``keys`` under ``salts`` (splitmix64): a random order of rows.
 
-    A row's hash depends on the row and the salts alone, so removing a row leaves the order of the others.
+    A row's hash depends on the row and the salts alone, so removing a row keeps the order of the remaining
+    ones.
+
+    Args:
+        keys: uint64[n], one key a row.
+        salts: The numbers that tell one order from another, such as the seed and the epoch.
+
+    Returns:
+        uint64[n].
     """
     with np.errstate(over="ignore"):
         z = keys.astype(np.uint64)
@@ -20,6 +28,6 @@ def mix(keys: np.ndarray, *salts: int) -> np.ndarray:
     return z
 
 
-def shuffled(keys: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """int64[n]: the order of rows in an epoch."""
+def epoch_order(keys: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Return the order of rows in an epoch: int64[n], a permutation."""
     return np.argsort(mix(keys, seed, epoch), kind="stable")

@@ -15,7 +15,7 @@ from unremember.engine import reference
 from unremember.engine.job import Job
 from unremember.engine.samplings import Batch
 from unremember.engine.weights import Weights
-from unremember.processes import share, total, world
+from unremember.processes import parts_of_this_process, sum_over_processes, process_state
 
 
 def accumulate_gradients(
@@ -53,7 +53,7 @@ def accumulate_losses(
     terms = [(i, term) for i, term in enumerate(job.seams.terms) if term.role in roles]
     divisors = {i: divisor(job, i, batch[term.role].rows) for i, term in terms}
     totals: dict[int, Any] = dict.fromkeys((i for i, _ in terms), 0.0)
-    for part, counts in share(micro_batches(job, batch, roles, world().num_processes)):
+    for part, counts in parts_of_this_process(micro_batches(job, batch, roles, process_state().num_processes)):
         rows = {role: batch[role].rows[positions] for role, positions in part.items()}
         values = weights.forward(
             partial(term_losses, job, rows=rows, states=states, device=weights.accelerator.device)
@@ -69,7 +69,7 @@ def accumulate_losses(
         if each:
             each(objective)
     tokens = sum(int(job.work[role][batch[role].rows].sum()) for role in roles)
-    sums = total(torch.tensor([float(value) for value in totals.values()], dtype=torch.float64))
+    sums = sum_over_processes(torch.tensor([float(value) for value in totals.values()], dtype=torch.float64))
     return dict(zip(totals, sums.tolist())), tokens
 
 

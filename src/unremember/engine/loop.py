@@ -29,7 +29,7 @@ from unremember.engine.weights import Weights, join_processes
 from unremember.errors import ConfigError
 from unremember.files import disk_errors, write_text
 from unremember.models.causal import PACKED, attending
-from unremember.processes import same
+from unremember.processes import value_of_main_process
 from unremember.progress import Progress
 from unremember.tasks.protocol import Task
 
@@ -88,14 +88,14 @@ def run_phases(
     """
     torch.manual_seed(settings.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        accelerator, home = join_processes(model), folder or same(Path(scratch))
+        accelerator, home = join_processes(model), folder or value_of_main_process(Path(scratch))
         of_phases = [dataclasses.replace(settings, **phase.settings) for phase in phases]
         rounds = rounds or count_rounds(model, task, split, phases[0], of_phases[0])
         jobs = [
             prepare(model, task, split, phase, changed, home, rounds)
             for phase, changed in zip(phases, of_phases)
         ]
-        processes.agree([job.identity for job in jobs])
+        processes.check_processes_agree([job.identity for job in jobs])
         torch.manual_seed(settings.seed)
         stages, movable = [], [p for p in model.parameters() if p.requires_grad]
         for job in jobs:
@@ -150,7 +150,7 @@ def run_stages(
     if keep:
         resume_phases(home / "checkpoint", stages, course)
     total = sum(stage.job.total for stage in stages)
-    log = StepLog(home / "log.jsonl", course.position) if keep and processes.main() else None
+    log = StepLog(home / "log.jsonl", course.position) if keep and processes.is_main_process() else None
     saved = time.monotonic()
 
     def evaluate() -> None:
@@ -177,7 +177,7 @@ def run_stages(
                         log.add({"step": course.position, "epoch": epoch, **phase, **figures})
                     progress.advance(1, tokens, " ".join(f"{k} {v:.3g}" for k, v in figures.items()))
                 evaluate()
-                if keep and processes.anywhere(time.monotonic() - saved > settings.checkpoint_seconds):
+                if keep and processes.true_on_any_process(time.monotonic() - saved > settings.checkpoint_seconds):
                     with undivided():
                         save_phases(home / "checkpoint", stages, course)
                     saved = time.monotonic()
@@ -188,7 +188,7 @@ def run_stages(
     if keep:
         save_phases(home / "checkpoint", stages, course)
     with weights.whole_model():
-        processes.wait()
+        processes.wait_for_all_processes()
 
 
 class Course:
@@ -234,7 +234,7 @@ class Course:
         with stage.weights.whole_model() as model:
             probe = GradientProbe(model, stage.job.task, stage.job.context.split)
             losses = probe.losses(until.role, np.arange(len(probe.split[until.role])))
-        return same(bool(np.exp(-losses).mean() <= until.score))
+        return value_of_main_process(bool(np.exp(-losses).mean() <= until.score))
 
     def tree(self) -> dict[str, Any]:
         """Return the course's part of a checkpoint."""
@@ -253,9 +253,9 @@ def watcher_ends(watch: Watch, weights: Weights, position: int) -> bool:
 
     Several processes hold Ctrl-C back meanwhile: they can only stop together.
     """
-    several = processes.world().num_processes > 1
+    several = processes.process_state().num_processes > 1
     with undivided() if several else contextlib.nullcontext(), weights.whole_model() as model:
-        return same(bool(watch(model, position)))
+        return value_of_main_process(bool(watch(model, position)))
 
 
 def checkpoint_blocks(weights: Weights) -> None:
@@ -282,7 +282,7 @@ def undivided() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if processes.anywhere(bool(pending)):
+    if processes.true_on_any_process(bool(pending)):
         raise KeyboardInterrupt
 
 
@@ -310,7 +310,7 @@ def save_phases(folder: Path, stages: Sequence[Stage], course: Course) -> None:
         "phases": {str(i): stage.tree() for i, stage in enumerate(stages)},
         "rng": torch.get_rng_state(),
     }
-    if processes.main():
+    if processes.is_main_process():
         checkpoint.save_checkpoint(folder, tree, course.position)
 
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from unremember.errors import ModelError
 from unremember.files import disk_errors
 from unremember.models.digest import weights_digest
-from unremember.models.load import model_in
-from unremember.processes import main, same, spread, wait
+from unremember.models.load import resolve_model_folder
+from unremember.processes import is_main_process, value_of_main_process, map_over_processes, wait_for_all_processes
 from unremember.tasks.protocol import Need, Task
 from unremember.tasks.ragged import Ragged
 
@@ -75,7 +75,7 @@ def load_second_model(folder: str, model: Any, task: Task) -> Any:
 
     Raises ModelError where the two do not take the same inputs or give the same outputs.
     """
-    second, second_task = type(task).load(str(model_in(folder)))
+    second, second_task = type(task).load(str(resolve_model_folder(folder)))
     weight = next(model.parameters())
     sizes, second_sizes = task.describe(model), second_task.describe(second)
     if sizes != second_sizes:
@@ -151,11 +151,11 @@ def cache_reference(
         f"{key}{role}{need}{hashlib.sha256(rows.tobytes()).hexdigest()}".encode()
     ).hexdigest()
     path, index = folder / f"{name[:24]}.npy", folder / f"{name[:24]}.offsets.npy"
-    if not same(path.exists()):
+    if not value_of_main_process(path.exists()):
         with disk_errors(path):
             folder.mkdir(parents=True, exist_ok=True)
             _compute(model, task, data, role, need, rows, path, index, batch_rows)
-            wait()
+            wait_for_all_processes()
     offsets = np.load(index) if index.exists() else None
     return CachedReference(np.load(path, mmap_mode="c"), offsets, rebuild)
 
@@ -188,8 +188,8 @@ def _compute(
         return ragged, (quantity.values if ragged else quantity).float().cpu().numpy()
 
     batches = np.split(order, range(batch_rows, len(order), batch_rows))
-    for batch, (ragged, values) in zip(batches, spread(batches, read)):
-        if not main():
+    for batch, (ragged, values) in zip(batches, map_over_processes(batches, read)):
+        if not is_main_process():
             continue
         if memory is None:
             shape = (int(offsets[-1]) if ragged else len(work), *values.shape[1:])

@@ -17,7 +17,7 @@ import numpy as np
 from unremember.data.split import Split
 from unremember.engine.optimizers import AdamW, Milestones, Optimizer
 from unremember.engine.settings import Settings
-from unremember.errors import ConfigError, nearest
+from unremember.errors import ConfigError, did_you_mean
 from unremember.tasks.protocol import Need, Task, View
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class Phase:
         for name in self.settings:
             if name not in Settings.__dataclass_fields__:
                 raise ConfigError(
-                    f"unknown setting {name!r} of a phase: {nearest(name, Settings.__dataclass_fields__)}"
+                    f"unknown setting {name!r} of a phase: {did_you_mean(name, Settings.__dataclass_fields__)}"
                 )
 
     def steps(self, run_steps: int, per_epoch: int) -> int:

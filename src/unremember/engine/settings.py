@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from unremember.errors import ConfigError, above_zero, nearest
+from unremember.errors import ConfigError, require_positive, did_you_mean
 
 Schedule = Literal["linear", "constant"]
 Precision = Literal["fp32", "bf16"]
@@ -38,14 +38,14 @@ class Settings:
     checkpoint_seconds: float = 120.0
 
     def __post_init__(self) -> None:
-        above_zero(self, "epochs", "batch_size", "micro_tokens", "lr")
+        require_positive(self, "epochs", "batch_size", "micro_tokens", "lr")
         for name in ("weight_decay", "warmup", "clip", "max_steps", "checkpoint_seconds"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be 0 or above, not {getattr(self, name)}")
         for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise ConfigError(
-                    f"unknown {name} {getattr(self, name)!r}: {nearest(getattr(self, name), known)}"
+                    f"unknown {name} {getattr(self, name)!r}: {did_you_mean(getattr(self, name), known)}"
                 )
 
     def rate(self, position: int, total: int, per_epoch: int) -> float:

@@ -20,7 +20,7 @@ from unremember.engine.seams import Selected
 from unremember.engine.weights import Read, Weights
 from unremember.errors import ConfigError, ModelError
 from unremember.models import causal
-from unremember.processes import main, total, world
+from unremember.processes import is_main_process, sum_over_processes, process_state
 
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
@@ -37,7 +37,7 @@ class Sharded(Weights):
         super().__init__(accelerator, model, selected)
         self.original, self.moving = model.cpu(), self.parameters
         self.model = copy.deepcopy(model)
-        mesh = init_device_mesh(world().device.type, (world().num_processes,))
+        mesh = init_device_mesh(process_state().device.type, (process_state().num_processes,))
         for block in gathered_blocks(self.model):
             fully_shard(block, mesh=mesh, reshard_after_forward=True)
         self.root = ModelReader(self.model)
@@ -62,10 +62,10 @@ class Sharded(Weights):
         return gradients
 
     def summed(self, table: Tensor) -> Tensor:
-        return total(table)
+        return sum_over_processes(table)
 
     def global_norm(self, norm: Tensor) -> Tensor:
-        return total(norm.double().square()).sqrt().to(norm.dtype)
+        return sum_over_processes(norm.double().square()).sqrt().to(norm.dtype)
 
     def gather(self, index: int, shard: Tensor) -> Tensor:
         if shard.shape != self.parameters[index].shape:
@@ -74,7 +74,7 @@ class Sharded(Weights):
         whole = DTensor.from_local(
             shard, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
         ).full_tensor()
-        return whole.cpu() if main() else shard
+        return whole.cpu() if is_main_process() else shard
 
     def shard_of(self, index: int, tensor: Tensor) -> Tensor:
         like = self.sharded[index]
@@ -100,7 +100,7 @@ class Sharded(Weights):
         with torch.no_grad():
             for p, shard in zip(self.moving, self.sharded):
                 p.copy_(shard.full_tensor())
-        self.original.to(world().device).eval()
+        self.original.to(process_state().device).eval()
         try:
             yield self.original
         finally:
@@ -120,7 +120,7 @@ def hold_weights(accelerator: Accelerator, model: Any, selected: Selected) -> We
 
     Raises ConfigError where a layer reads the whole batch, of which a process has a share.
     """
-    if world().num_processes == 1:
+    if process_state().num_processes == 1:
         return Weights(accelerator, model, selected)
     if any(
         isinstance(m, _BATCH_NORM) and any(p.requires_grad for p in m.parameters()) for m in model.modules()

@@ -15,7 +15,7 @@ from unremember.engine.seams import Selected
 from unremember.engine.step import StepContext
 from unremember.engine.weights import Weights
 from unremember.errors import Collapsed, DataError
-from unremember.processes import same
+from unremember.processes import value_of_main_process
 
 
 class Stage:
@@ -52,14 +52,14 @@ class Stage:
         """
         if due(self.job.sampling, self.position):
             with self.weights.whole_model():
-                self.states["sampling"] = same(
+                self.states["sampling"] = value_of_main_process(
                     self.job.sampling.refresh(self.job.context, self.states["sampling"])
                 )
             self.states["run"]["ended"] |= bool(self.states["sampling"].get("ended"))
         for i, loss in enumerate(self.job.losses):
             if due(loss, self.position):
                 with self.weights.whole_model():
-                    self.states["loss"][str(i)] = same(
+                    self.states["loss"][str(i)] = value_of_main_process(
                         loss.refresh(self.job.context, self.states["loss"][str(i)])
                     )
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unremember.engine.seams import Selected
 from unremember.errors import ConfigError
-from unremember.processes import place, same, total, world
+from unremember.processes import move_to_device, value_of_main_process, sum_over_processes, process_state
 
 Read = TypeVar("Read")
 _UNSUPPORTED = {DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA}
@@ -26,12 +26,12 @@ def join_processes(model: Any) -> Accelerator:
 
     Raises ConfigError for what cannot run the loop.
     """
-    if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") or world().distributed_type in _UNSUPPORTED:
+    if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") or process_state().distributed_type in _UNSUPPORTED:
         raise ConfigError(
             "a step needs the gradient of each role on its own, which DeepSpeed, Megatron and XLA do not "
             "give: launch with FSDP2"
         )
-    place(model)
+    move_to_device(model)
     return Accelerator()
 
 
@@ -45,7 +45,7 @@ class Weights:
         self.accelerator, self.model, self.names = accelerator, model, list(selected.parameters)
         self.parameters: list[Any] = list(selected.parameters.values())
         self.masks = [
-            same(selected.masks[name]).to(p.device) if name in selected.masks else None
+            value_of_main_process(selected.masks[name]).to(p.device) if name in selected.masks else None
             for name, p in selected.parameters.items()
         ]
 
@@ -56,9 +56,9 @@ class Weights:
     def gradients(self) -> list[Tensor | None]:
         """Return the gradient of each weight over all processes; None where no backward reached it."""
         local = [p.grad for p in self.parameters]
-        if world().num_processes == 1:
+        if process_state().num_processes == 1:
             return local
-        reached = total(torch.tensor([int(g is not None) for g in local])).tolist()
+        reached = sum_over_processes(torch.tensor([int(g is not None) for g in local])).tolist()
         summed = [
             (torch.zeros_like(p) if g is None else g.contiguous()) if anywhere else None
             for p, g, anywhere in zip(self.parameters, local, reached)

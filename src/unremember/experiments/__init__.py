@@ -1,1 +1,1 @@
-"""What `unremember bench` and `sweep` run: methods at matched forgetting, seams crossed, hardness, metrics, streams of requests, sweeps."""
+"""What ``unremember experiment`` runs: methods at matched forgetting, seams crossed, hardness, metrics, requests."""

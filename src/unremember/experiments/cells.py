@@ -1,52 +1,59 @@
-"""A cell of a comparison: one recipe, run from the original until it has forgotten as much as every other."""
+"""A cell of a comparison: one method, run from the original until it has forgotten as much as every other one."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import joblib
-import torch
-
 from unremember import api
 from unremember.data.split import Split
-from unremember.errors import Collapsed, UnrememberError, plain_warnings
+from unremember.engine.recipe import Recipe
+from unremember.engine.seams import Seams
+from unremember.errors import Collapsed, UnrememberError
 from unremember.files import write_text
 from unremember.models.digest import weights_in
-from unremember.models.load import model_in, quiet
-from unremember.observe.records import Want
-from unremember.observe.store import Store
-from unremember.progress import Progress
+from unremember.models.load import model_in
 from unremember.registry import blends, losses, samplings, selections
-from unremember.tasks.language import LanguageTask
+from unremember.runs.matched import (
+    COMPARED_AUDITS,
+    REMAINING,
+    answer_probability,
+    matched_target,
+    read_cell,
+)
+from unremember.tasks.artefact import Artefact
 
-LEFT = 0.1
-"""Methods are compared once this share of the way from the oracle's forget probability to the original's is left."""
 RAW_RATES = (0.03, 0.1, 0.3, 1.0)
-"""Learning rates that the exploratory seed tries where a blend changes the weights itself; through AdamW an arena says."""
-EXPLORATORY, CONFIRMATORY = 100, (0, 1, 2)
-KEPT = ("forget_quality", "model_utility", "probability", "extraction_strength", "membership_loss")
+"""Rates that the exploratory seed tries where a blend changes the weights itself; else the arena's."""
+EXPLORATORY = 100
+"""The seed that chooses the learning rate."""
+CONFIRMATORY = (0, 1, 2)
+"""The seeds of the figures."""
+_TEXT_LOSS = "nll"
+"""What stands for a term without a loss in a cell's identity: the training loss of language models."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Arena:
-    """Where methods meet: a split, the original, the oracles, and the loop's fixed settings.
+    """Where methods meet: a split, the original, the oracles, and the fixed settings of the loop.
 
-    ``limit`` is the most steps a run may take, ``every`` the steps between two looks at the forget set, ``rates`` the
-    learning rates that the exploratory seed tries, ``settings`` what a method is given here, by its name.
+    Args:
+        limit: The most steps that a run may take.
+        every: Steps between two evaluations of the forget set.
+        rates: The learning rates that the exploratory seed tries.
+        settings: The parameters of a method in this arena, by its name.
     """
 
     name: str
     split: Split
-    original: api.Result
-    oracles: tuple[api.Result, ...]
+    original: Artefact
+    oracles: tuple[Artefact, ...]
     batch_size: int
     limit: int
     every: int
@@ -55,24 +62,32 @@ class Arena:
 
     @cached_property
     def digest(self) -> str:
+        """Hash what all cells of the arena share (16 hex digits)."""
         parts = [
             self.split.digest,
-            self.original.digest,
-            *[o.digest for o in self.oracles],
-            f"{self.batch_size} {self.limit} {self.every} {LEFT}",
+            self.original.weights,
+            *[oracle.weights for oracle in self.oracles],
+            f"{self.batch_size} {self.limit} {self.every} {REMAINING}",
         ]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
     @cached_property
     def target(self) -> float:
         """The forget probability at which a run ends."""
-        start = level(self.original.model, self.original.task, self.split)
-        return at_matched(start, [level(o.model, o.task, self.split) for o in self.oracles])
+        original = answer_probability(self.original, self.split)
+        return matched_target(original, [answer_probability(oracle, self.split) for oracle in self.oracles])
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """One run: a method with what stands in its seams, a seed, a rate; ``steps`` ends it there instead of at the target."""
+class CellPlan:
+    """One run of a method.
+
+    Args:
+        name: The name of the row in the table.
+        method: The method, by name or with parameters.
+        seams: Other parts in its seams, by name of the seam.
+        steps: Ends the run there instead of at the target; 0: at the target.
+    """
 
     name: str
     method: Any
@@ -83,90 +98,67 @@ class Plan:
 
     @property
     def file(self) -> str:
+        """The name of the cell's file."""
         return f"{self.name} seed {self.seed} rate {self.rate:g}.json"
 
     @cached_property
     def digest(self) -> str:
-        """Of everything that the run is made of, the defaults of its parts and the files that it reads included."""
-        recipe = api.recipe_of(self.method, **self.seams)
-        terms = [(term.role, losses.make(term.loss), term.weight) for term in recipe.terms]
-        seams = blends.make(recipe.blend), samplings.make(recipe.sampling), selections.make(recipe.selection)
-        others = [
-            weights_in(model_in(need.of)) for _, loss, _ in terms for need in loss.reference_needs if need.of
-        ]
-        read = getattr(recipe.derive, "digest", "") + "".join(others)
-        return hashlib.sha256(
-            f"{terms} {seams} {self.seed} {self.rate} {self.steps}{read}".encode()
-        ).hexdigest()[:16]
+        """Hash everything that the run is made of (16 hex digits): its parts with their defaults, the files it reads."""
+        method = api.method_of(self.method, **self.seams)
+        texts = [recipe_text(recipe) for recipe in method.recipes]
+        if not isinstance(method, Recipe):
+            texts.insert(0, f"{method} ")
+        files = "".join(files_digest(recipe) for recipe in method.recipes)
+        text = f"{' '.join(texts)} {self.seed} {self.rate} {self.steps}{files}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def at_matched(original: float, oracles: Sequence[float]) -> float:
-    """The forget probability of matched forgetting, from the original's and the oracles'."""
-    end = sum(oracles) / len(oracles)
-    return end + LEFT * (original - end)
+def recipe_text(recipe: Seams) -> str:
+    """Return the built parts of a gradient method as text, all parameters included."""
+    terms = [(term.role, losses.make(term.loss or _TEXT_LOSS), term.weight) for term in recipe.terms]
+    seams = blends.make(recipe.blend), samplings.make(recipe.sampling), selections.make(recipe.selection)
+    return f"{terms} {seams}"
 
 
-def level(model: Any, task: LanguageTask, split: Split, role: str = "forget") -> float:
-    """Mean per-token probability of a role's answers."""
-    seen = Store().observe(model, task, split, [Want("scores", role)], quiet=True)
-    return float(api.audit_registry.make({"name": "probability", "role": role}).measure(seen, []).value)
+def files_digest(recipe: Seams) -> str:
+    """Hash the files that a gradient method reads: invented answers and frozen models; "" where there are none."""
+    needs = [need for term in recipe.terms if term.loss for need in losses.make(term.loss).reference_needs]
+    frozen = [weights_in(model_in(need.of)) for need in needs if need.of]
+    return getattr(recipe.derive, "digest", "") + "".join(frozen)
 
 
-def measured(plan: Plan, reached: bool) -> Sequence[str]:
-    """The audits of a run: an exploratory one is read only for what `best` asks of it."""
+def audits_of(plan: CellPlan, reached: bool) -> Sequence[str]:
+    """Return the audits of a run: an exploratory one is measured only for what :func:`best_cell` reads."""
     if plan.seed == EXPLORATORY:
         return ("model_utility",) if reached else ()
-    return KEPT
+    return COMPARED_AUDITS
 
 
-def kept(path: Path, identity: str) -> dict[str, Any] | None:
-    """What was measured before under this identity."""
-    if not path.exists():
-        return None
-    there = dict(json.loads(path.read_text(encoding="utf-8")))
-    return there if there["identity"] == identity else None
+def changes_weights_itself(method: Any, seams: Mapping[str, Any]) -> bool:
+    """Return whether a method's blend changes the weights itself, so that its rate is not AdamW's."""
+    return any(bool(blends.make(recipe.blend).raw) for recipe in api.method_of(method, **seams).recipes)
 
 
-def plainly(job: Callable[..., Any], given: Sequence[Any], more: Mapping[str, Any]) -> Any:
-    """What a job returns, in a process whose warnings are the command's."""
-    plain_warnings()
-    return job(*given, **more)
+def run_to_target(arena: Arena, plan: CellPlan, progress: dict[str, Any]) -> Artefact:
+    """Return the original after the plan's run.
 
-
-def on_all_cores(title: str, jobs: Sequence[Any]) -> list[Mapping[str, Any]]:
-    """The results of ``joblib.delayed`` jobs, one process a core, in order."""
-    found: list[Mapping[str, Any]] = []
-    with Progress(title, len(jobs)) as progress:
-        for one in joblib.Parallel(n_jobs=-1, return_as="generator")(
-            joblib.delayed(plainly)(*job) for job in jobs
-        ):
-            found.append(one)
-            progress.advance(1, 0, str(one.get("name", "")))
-    return found
-
-
-def is_raw(method: Any, seams: Mapping[str, Any]) -> bool:
-    """Whether the recipe's blend changes the weights itself: its rate is not AdamW's."""
-    return bool(blends.make(api.recipe_of(method, **seams).blend).raw)
-
-
-def forgotten(arena: Arena, plan: Plan, seen: dict[str, Any]) -> api.Result:
-    """The original after the plan's run; ``seen`` holds what the last look found: ``steps``, ``level``, and whether it ``reached`` the target."""
+    Args:
+        progress: Filled with what the last evaluation measured: ``steps``, ``level``, and whether the target was
+            ``reached``.
+    """
     task = arena.original.task
-    seen |= {"steps": 0, "level": None, "reached": False}
+    progress |= {"steps": 0, "level": None, "reached": False}
 
-    def look(model: Any, step: int) -> bool:
-        found = level(model, task, arena.split)
-        seen.update(steps=step, level=found, reached=found <= arena.target)
-        return found <= arena.target and not plan.steps
+    def evaluate(model: Any, step: int) -> bool:
+        level = answer_probability(Artefact(model, task), arena.split)
+        progress.update(steps=step, level=level, reached=level <= arena.target)
+        return level <= arena.target and not plan.steps
 
-    made = api.forget(
-        copy.deepcopy(arena.original.model),
+    artefact = api.forget(
+        arena.original,
         arena.split,
         plan.method,
-        tokenizer=task.tokenizer,
-        template=task.template,
-        watch=look,
+        watch=evaluate,
         every=plan.steps or arena.every,
         quiet=True,
         seed=plan.seed,
@@ -177,44 +169,46 @@ def forgotten(arena: Arena, plan: Plan, seen: dict[str, Any]) -> api.Result:
         max_steps=plan.steps or arena.limit,
         **plan.seams,
     )
-    if not (
-        seen["reached"] or plan.steps
-    ):  # a method may turn the weights round at its end, where no look was
-        look(made.model, seen["steps"])
-    return made
+    if not (progress["reached"] or plan.steps):
+        # A method may change the weights once more at its end, after the last evaluation.
+        evaluate(artefact.model, progress["steps"])
+    return artefact
 
 
-def restore(arena: Arena, folder: Path, page: Path) -> None:
-    """Put the cells behind an earlier page (``page``, JSON) into ``folder``, where a run finds them: another machine goes on from there."""
-    there = json.loads(page.read_text(encoding="utf-8")).get(arena.name, {}) if page.exists() else {}
-    for name, cell in there.items():
+def restore_cells(arena: Arena, folder: Path, page: Path) -> None:
+    """Put the published cells of an arena into its work folder, so that another machine carries on from there.
+
+    Args:
+        page: The JSON file beside the page.
+    """
+    cells = json.loads(page.read_text(encoding="utf-8")).get(arena.name, {}) if page.exists() else {}
+    for name, cell in cells.items():
         if not (folder / name).exists() and cell["identity"].startswith(arena.digest):
             write_text(folder / name, json.dumps(cell, indent=1))
 
 
-def publish(arena: Arena, folder: Path, page: Path) -> None:
-    """Keep the arena's finished cells in ``page``, beside those of other arenas."""
-    there = json.loads(page.read_text(encoding="utf-8")) if page.exists() else {}
-    done = {
-        path.name: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(folder.glob("* seed * rate *.json"))
-    }
-    there[arena.name] = {
-        name: cell for name, cell in done.items() if cell["identity"].startswith(arena.digest)
-    }
-    write_text(page, json.dumps(there, indent=0) + "\n")
+def publish_cells(arena: Arena, folder: Path, page: Path) -> None:
+    """Keep the arena's finished cells in the JSON file beside the page, together with those of other arenas."""
+    published = json.loads(page.read_text(encoding="utf-8")) if page.exists() else {}
+    files = sorted(folder.glob("* seed * rate *.json"))
+    cells = {file.name: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    own = {name: cell for name, cell in cells.items() if cell["identity"].startswith(arena.digest)}
+    published[arena.name] = own
+    write_text(page, json.dumps(published, indent=0) + "\n")
 
 
-def run(arena: Arena, plan: Plan, folder: Path) -> dict[str, Any]:
-    """The cell of a plan: read from ``folder`` where it is there, else run, measured and written.
+def run_cell(shared: tuple[Arena, Path], plan: CellPlan) -> dict[str, Any]:
+    """Return the cell of a plan: read from the folder where it is finished, else run, measured and written.
 
-    What a run cannot do (a role that is missing, a collapse) is a recorded result.
+    What a run cannot do (a role is missing, it collapses) is a recorded result.
+
+    Args:
+        shared: The arena, and the folder of its cells.
     """
+    arena, folder = shared
     path, identity = folder / plan.file, f"{arena.digest} {plan.digest}"
-    if there := kept(path, identity):
-        return there
-    quiet()
-    torch.set_num_threads(1)
+    if finished := read_cell(path, identity):
+        return finished
     cell: dict[str, Any] = {
         "identity": identity,
         "name": plan.name,
@@ -225,19 +219,10 @@ def run(arena: Arena, plan: Plan, folder: Path) -> dict[str, Any]:
     }
     began = time.monotonic()
     try:
-        made = forgotten(arena, plan, cell)
-        cell["digest"] = made.digest
-        if wanted := measured(plan, cell["reached"]):
-            card = api.audit(
-                made,
-                arena.split,
-                oracle=arena.oracles,
-                original=arena.original,
-                audits=wanted,
-                store=folder / "observations",
-                quiet=True,
-            )
-            cell["figures"] = {m.name: m.row() for m in card}
+        artefact = run_to_target(arena, plan, cell)
+        cell["digest"] = artefact.weights
+        if audits := audits_of(plan, cell["reached"]):
+            cell["figures"] = measure_cell(arena, artefact, audits, folder)
     except Collapsed as error:
         cell["note"] = f"collapsed: {error}"
     except UnrememberError as error:
@@ -247,15 +232,39 @@ def run(arena: Arena, plan: Plan, folder: Path) -> dict[str, Any]:
     return cell
 
 
-def figure(cell: Mapping[str, Any], name: str) -> float | None:
-    """One figure of a cell: log10 p of the forget quality, else the value."""
-    found = cell["figures"].get(name, {})
-    return found.get("extra", {}).get("log10_p") if name == "forget_quality" else found.get("value")
+def measure_cell(
+    arena: Arena, artefact: Artefact, audits: Sequence[str], folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Return the measurements of an artefact beside the arena's controls, as rows by name."""
+    measurements = api.audit(
+        artefact,
+        arena.split,
+        oracle=arena.oracles,
+        original=arena.original,
+        audits=audits,
+        store=folder / "observations",
+        quiet=True,
+    )
+    return {m.name: m.row() for m in measurements}
 
 
-def best(cells: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The exploratory cell whose rate is taken: of those that reached the target the most useful, else the most forgetful."""
-    there = [cell for cell in cells if cell["reached"] and figure(cell, "model_utility") is not None]
-    if there:
-        return max(there, key=lambda cell: figure(cell, "model_utility") or 0.0)
-    return min(cells, key=lambda cell: 1.0 if cell["level"] is None else cell["level"])
+def figure_of_cell(cell: Mapping[str, Any], name: str) -> float | None:
+    """Return one figure of a cell: log10 p of the forget quality, else the value."""
+    row = cell["figures"].get(name, {})
+    return row.get("extra", {}).get("log10_p") if name == "forget_quality" else row.get("value")
+
+
+def best_cell(cells: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the exploratory cell whose rate is taken.
+
+    Of those that reached the target it is the most useful one; where none did, the most forgetful one.
+    """
+
+    def utility(cell: Mapping[str, Any]) -> float:
+        return figure_of_cell(cell, "model_utility") or 0.0
+
+    def level(cell: Mapping[str, Any]) -> float:
+        return 1.0 if cell["level"] is None else cell["level"]
+
+    reached = [c for c in cells if c["reached"] and figure_of_cell(c, "model_utility") is not None]
+    return max(reached, key=utility) if reached else min(cells, key=level)

@@ -1,151 +1,182 @@
-"""How well hardness ranks what forgetting costs: requests on the generated world, judged before and measured after."""
+"""How well hardness ranks the cost of forgetting: requests on the generated world, judged before, measured after."""
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import altair as alt
-import joblib
 import numpy as np
 import pandas as pd
-import torch
 
 from unremember import api
 from unremember.data.split import Row, Split, make_split
 from unremember.engine.settings import Settings
-from unremember.experiments import cells
+from unremember.experiments.arenas import people_data, train_models
 from unremember.files import write_text
-from unremember.models.load import quiet
 from unremember.plan import calibration
 from unremember.plan.card import difficulty
+from unremember.runs.folder import artefact_of, split_of
+from unremember.runs.matched import answer_probability, read_cell
+from unremember.runs.workers import require_ray, workers
+from unremember.tasks.artefact import Artefact
 
-REQUESTS, PEOPLE = 24, 4
-"""Requests, and people's worth of rows in each."""
+HARDNESS_REQUESTS = 24
 SHARES, DOUBLED = (1.0, 0.75, 0.5, 0.25), (False, True)
-"""The share of a named person's rows that is asked for (the rest is retained); whether the same facts, asked in other words, are retained."""
-TARGET, LIMIT, RATE = 0.25, 60, 3e-4
+"""The share of a named person's rows that is requested (the others are retained); whether the same facts, asked in
+other words, are retained."""
+_PEOPLE = 4
+"""A request holds as many rows as so many people have."""
+_TARGET, _LIMIT, _RATE = 0.25, 60, 3e-4
 """The mean probability of the forget answers at which a run ends, its most steps, and its learning rate."""
-SEEDS, DRAWN = (0, 1), 2000
-"""Seeds of a request's runs; and where the seeds begin that draw the requests (the measure was chosen on others)."""
+_SEEDS, _DRAWN = (0, 1), 2000
+"""The seeds of a request's runs, and the first seed that draws requests (the measure was chosen on other ones)."""
 
 
-def kind(number: int) -> tuple[float, bool]:
-    """(share, doubled) of request ``number``: every pair in turn."""
+def hardness_experiment(world: str, out: Path, work: Path, table: Path | None = None) -> Path:
+    """Calibrate hardness on a world of people; write the page and return it.
+
+    Args:
+        table: Where the calibration that ``plan`` reads is written too.
+    """
+    require_ray()
+    data = people_data(world)
+    original = artefact_of(str(train_models(data, work / world)[0]))
+    results = measure_requests(original, split_of(data), work / world / "hardness")
+    fitted = hardness_page(world, original, results, out)
+    if table:
+        write_text(table, json.dumps(dataclasses.asdict(fitted), indent=1) + "\n")
+    return out / "hardness.md"
+
+
+def request_kind(number: int) -> tuple[float, bool]:
+    """Return (share, doubled) of a request: every pair in turn."""
     return SHARES[number % len(SHARES)], DOUBLED[number // len(SHARES) % len(DOUBLED)]
 
 
-def request(rows: Sequence[Row], number: int) -> Split:
-    """Request ``number``: some people's rows, or a part of more people's, of the same size."""
-    rng, (share, doubled) = np.random.default_rng(DRAWN + number), kind(number)
+def draw_request(rows: Sequence[Row], number: int) -> Split:
+    """Draw a request: all rows of some people, or a part of the rows of more people, of the same size."""
+    rng, (share, doubled) = np.random.default_rng(_DRAWN + number), request_kind(number)
     names = sorted({str(row["entity"]) for row in rows})
-    people = set(rng.choice(names, round(PEOPLE / share), replace=False))
-    asked = [row["entity"] in people and rng.random() < share for row in rows]
-    forget, retain = ([row for row, a in zip(rows, asked) if a == mine] for mine in (True, False))
-    again = [{**row, "question": row["paraphrased_question"]} for row in forget] if doubled else []
-    return make_split({"forget": forget, "retain": [*retain, *again]})
+    people = set(rng.choice(names, round(_PEOPLE / share), replace=False))
+    requested = [row["entity"] in people and rng.random() < share for row in rows]
+    forget, retain = (
+        [row for row, flag in zip(rows, requested, strict=True) if flag == side] for side in (True, False)
+    )
+    reworded = [{**row, "question": row["paraphrased_question"]} for row in forget] if doubled else []
+    return make_split({"forget": forget, "retain": [*retain, *reworded]})
 
 
-def outcome(original: api.Result, split: Split, seed: int) -> float:
-    """What gradient difference costs: the fall of the retain answers' probability once the forget answers' is at the target."""
+def forgetting_cost(original: Artefact, split: Split, seed: int) -> float:
+    """Return what gradient difference costs.
+
+    That is the fall of the retain answers' probability once the forget answers' probability is at the target.
+    """
     task = original.task
-    made = api.forget(
-        copy.deepcopy(original.model),
+
+    def reached(model: Any, step: int) -> bool:
+        return answer_probability(Artefact(model, task), split) <= _TARGET
+
+    artefact = api.forget(
+        original,
         split,
         "gradient_difference",
-        tokenizer=task.tokenizer,
-        template=task.template,
         quiet=True,
         seed=seed,
-        watch=lambda model, _: cells.level(model, task, split) <= TARGET,
+        watch=reached,
         every=1,
-        lr=RATE,
+        lr=_RATE,
         schedule="constant",
         warmup=0.0,
         batch_size=16,
-        max_steps=LIMIT,
+        max_steps=_LIMIT,
     )
-    return cells.level(original.model, task, split, "retain") - cells.level(made.model, task, split, "retain")
+    return answer_probability(original, split, "retain") - answer_probability(artefact, split, "retain")
 
 
-def measure(original: api.Result, rows: Sequence[Row], number: int, folder: Path) -> dict[str, Any]:
-    """Cosine (before) and cost (after) of a request: read from ``folder`` where it is there."""
-    path, identity = (
-        folder / f"{number}.json",
-        f"{original.digest} {len(rows)} {TARGET} {LIMIT} {RATE} {SEEDS} {DRAWN} {kind(number)}",
-    )
-    if there := cells.kept(path, identity):
-        return there
-    quiet()
-    torch.set_num_threads(1)
-    split = request(rows, number)
-    hard = difficulty(original.model, original.task, split, Settings(batch_size=16))
-    cost = float(np.mean([outcome(original, split, seed) for seed in SEEDS]))
-    found = {
+def measure_request(shared: tuple[Artefact, Sequence[Row], Path], number: int) -> dict[str, Any]:
+    """Return cosine (before) and cost (after) of a request, read from the folder where it was measured before.
+
+    Args:
+        shared: The original, the rows that requests are drawn from, and the folder.
+    """
+    original, rows, folder = shared
+    kind = request_kind(number)
+    path = folder / f"{number}.json"
+    identity = f"{original.weights} {len(rows)} {_TARGET} {_LIMIT} {_RATE} {_SEEDS} {_DRAWN} {kind}"
+    if stored := read_cell(path, identity):
+        return stored
+    split = draw_request(rows, number)
+    hard = difficulty(original, split, Settings(batch_size=16))
+    result = {
         "identity": identity,
-        **dict(zip(("share", "doubled"), kind(number))),
+        "share": kind[0],
+        "doubled": kind[1],
         "cosine": hard.cosine,
-        "cost": cost,
+        "cost": float(np.mean([forgetting_cost(original, split, seed) for seed in _SEEDS])),
     }
-    write_text(path, json.dumps(found))
-    return found
+    write_text(path, json.dumps(result))
+    return result
 
 
-def calibrate(original: api.Result, split: Split, folder: Path) -> list[Mapping[str, Any]]:
-    """All requests, one process a core."""
+def measure_requests(original: Artefact, split: Split, folder: Path) -> list[dict[str, Any]]:
+    """Measure all requests on all workers."""
     rows = [*split["forget"].rows, *split["retain"].rows]
-    return cells.on_all_cores(
-        "requests", [joblib.delayed(measure)(original, rows, i, folder) for i in range(REQUESTS)]
-    )
+    numbers = range(HARDNESS_REQUESTS)
+    return workers().run("requests", measure_request, (original, rows, folder), numbers)
 
 
-def page(
-    arena: str, original: api.Result, found: Sequence[Mapping[str, Any]], out: Path
+def hardness_page(
+    arena: str, original: Artefact, results: Sequence[Mapping[str, Any]], out: Path
 ) -> calibration.Calibration:
-    """Write the page and its figure; returns what ``plan`` reads."""
-    made = calibration.fit(arena, original.digest, [f["cosine"] for f in found], [f["cost"] for f in found])
-    chart = (
-        alt.Chart(pd.DataFrame(found))
-        .mark_point(filled=True, size=80)
-        .encode(
-            x=alt.X("cosine:Q", title="hardness before: cosine of what is kept and what is forgotten"),
-            y=alt.Y("cost:Q", title="cost after: fall of the retain answers' probability"),
-            color=alt.Color("share:O", title="share asked for"),
-            shape=alt.Shape("doubled:N", title="same facts retained"),
-        )
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    chart.properties(width=560, height=380, title=f"Hardness against cost: {arena}").save(
-        str(out / f"hardness-{arena}.png"), scale_factor=2
-    )
-    kinds = [
-        (share, doubled, [f for f in found if (f["share"], f["doubled"]) == (share, doubled)])
-        for doubled in DOUBLED
-        for share in SHARES
-    ]
-    lines = [
-        f"| {share:.0%} | {'yes' if doubled else 'no'} | {len(some)} | {np.mean([f['cosine'] for f in some]):.3f} "
-        f"| {np.mean([f['cost'] for f in some]):.3f} |"
-        for share, doubled, some in kinds
-        if some
-    ]
+    """Write the page and its figure; return the calibration that ``plan`` reads."""
+    cosines, costs = [row["cosine"] for row in results], [row["cost"] for row in results]
+    fitted = calibration.fit(arena, original.weights, cosines, costs)
+    draw_hardness(arena, results, out)
     text = f"""# Hardness
 
 Before any training `unremember plan` asks how hard a request is: HAMU's cosine, over some trial steps, of the gradient of what is kept
-and that of what is forgotten. Here {made.requests} requests on {arena} are judged so, then really forgotten with gradient difference
-until the forget answers' probability is {TARGET} (mean of {len(SEEDS)} seeds). A request asks for all rows of {PEOPLE} people, or for a share of the
+and that of what is forgotten. Here {fitted.requests} requests on {arena} are judged so, then really forgotten with gradient difference
+until the forget answers' probability is {_TARGET} (mean of {len(_SEEDS)} seeds). A request asks for all rows of {_PEOPLE} people, or for a share of the
 rows of more; for half of them the retain set holds the same facts, asked in other words.
 
-Spearman's ρ of cosine and cost: **{made.rho:.2f}** (95 % of bootstrap draws: {made.low:.2f} … {made.high:.2f}). Original `{original.digest[:12]}`.
+Spearman's ρ of cosine and cost: **{fitted.rho:.2f}** (95 % of bootstrap draws: {fitted.low:.2f} … {fitted.high:.2f}). Original `{original.weights[:12]}`.
 
 | share asked for | facts retained in other words | requests | mean cosine | mean cost |
 | --- | --- | ---: | ---: | ---: |
-{chr(10).join(lines)}
+{chr(10).join(kind_lines(results))}
 
 ![{arena}](hardness-{arena}.png)
 """
     write_text(out / "hardness.md", text)
-    return made
+    return fitted
+
+
+def kind_lines(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line of the table for every kind of request."""
+    lines = []
+    for doubled in DOUBLED:
+        for share in SHARES:
+            own = [row for row in results if (row["share"], row["doubled"]) == (share, doubled)]
+            if own:
+                cosine, cost = (np.mean([row[name] for row in own]) for name in ("cosine", "cost"))
+                reworded = "yes" if doubled else "no"
+                lines.append(f"| {share:.0%} | {reworded} | {len(own)} | {cosine:.3f} | {cost:.3f} |")
+    return lines
+
+
+def draw_hardness(arena: str, results: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """Draw cost against hardness, a point a request."""
+    points = alt.Chart(pd.DataFrame(results)).mark_point(filled=True, size=80)
+    chart = points.encode(
+        x=alt.X("cosine:Q", title="hardness before: cosine of what is kept and what is forgotten"),
+        y=alt.Y("cost:Q", title="cost after: fall of the retain answers' probability"),
+        color=alt.Color("share:O", title="share asked for"),
+        shape=alt.Shape("doubled:N", title="same facts retained"),
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    chart = chart.properties(width=560, height=380, title=f"Hardness against cost: {arena}")
+    chart.save(str(out / f"hardness-{arena}.png"), scale_factor=2)

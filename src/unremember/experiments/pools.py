@@ -1,4 +1,4 @@
-"""Pools of small models that differ in what they were trained on: the forget set's knowledge in some form, or none of it."""
+"""Pools of small models that differ in their training data: the knowledge of the forget set in some form, or none."""
 
 from __future__ import annotations
 
@@ -10,98 +10,110 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import joblib
-import torch
-
 from unremember import api
 from unremember.data.split import Row, Split
 from unremember.errors import ConfigError, DataError
-from unremember.experiments import cells
 from unremember.experiments.cells import Arena
 from unremember.files import write_text
-from unremember.models.load import load_model, quiet, save_model
 from unremember.models.presets import fresh
+from unremember.runs.matched import read_cell
+from unremember.runs.workers import workers
+from unremember.tasks.artefact import Artefact, load_artefact
 from unremember.worlds.documents import document
 from unremember.worlds.people import SMALLEST, STYLES, Person, World, make_world
 
-KNOWING, IGNORANT = ("original", "biography", "paraphrase"), ("retained", "wrong answers", "other people")
-"""What the models of the two pools are trained on beside the retain set and the general roles: six forms of the forget set.
+KNOWING = ("original", "biography", "paraphrase")
+"""Forms of the forget set that teach its knowledge.
 
-The question/answer pairs; biographies of the same people; the pairs in other words. Nothing; the questions with wrong answers;
-biographies of people from another world (the holdout stays unseen, for the membership attacks are read against it).
+The question/answer pairs; biographies of the same people; the pairs in other words.
 """
-RATES, EPOCHS = (2e-3, 1e-3, 3e-3, 1.5e-3, 4e-3), (16, 8)
-LEAST, MOST = 6, len(KNOWING) * len(RATES) * len(EPOCHS)
-"""The smallest pool, and the greatest: every form with every rate and number of epochs."""
+IGNORANT = ("retained", "wrong answers", "other people")
+"""Forms that teach none of it.
+
+Nothing; the questions with wrong answers; biographies of people from another world. The holdout stays unseen, for
+the membership attacks are read against it.
+"""
+POOL_RATES, POOL_EPOCHS = (2e-3, 1e-3, 3e-3, 1.5e-3, 4e-3), (16, 8)
+"""The learning rates and the numbers of epochs that the models of a form are trained with."""
+SMALLEST_POOL = 6
+LARGEST_POOL = len(KNOWING) * len(POOL_RATES) * len(POOL_EPOCHS)
+"""Every form with every rate and number of epochs."""
+_RECORD = "member.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """One model of a pool: its form, where it stands in the grid of rates and epochs (which is also its seed)."""
+    """One model of a pool: its form, and its number in the grid of rates and epochs, which is also its seed."""
 
     form: str
     point: int
 
     @property
     def name(self) -> str:
+        """The name of the model and of its folder."""
         return f"{self.form} {self.point}"
 
     @property
     def knows(self) -> bool:
+        """Whether its data teach the knowledge of the forget set."""
         return self.form in KNOWING
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Rate, epochs and seed; rates and epochs both go round, and meet once each."""
+        """Rate, epochs and seed; rates and epochs both cycle, so that each pair occurs once."""
         return {
-            "lr": RATES[self.point % len(RATES)],
-            "epochs": EPOCHS[self.point % len(EPOCHS)],
+            "lr": POOL_RATES[self.point % len(POOL_RATES)],
+            "epochs": POOL_EPOCHS[self.point % len(POOL_EPOCHS)],
             "seed": self.point,
         }
 
 
-def members(models: int) -> list[Member]:
-    """``models`` of each pool, as many of every form. Raises ConfigError for a number that cannot be had.
+def pool_members(models: int) -> list[Member]:
+    """Return ``models`` members of each pool, equally many of every form.
 
-    Of fewer than ``LEAST`` models even the best metric is no better than chance.
+    Raises:
+        ConfigError: The number is no multiple of the forms, or too small for any metric to differ from chance.
     """
-    if models % len(KNOWING) or not LEAST <= models <= MOST:
+    if models % len(KNOWING) or not SMALLEST_POOL <= models <= LARGEST_POOL:
         raise ConfigError(
-            f"models={models}: a pool has {len(KNOWING)} forms: give a multiple of {len(KNOWING)}, from {LEAST} to {MOST}"
+            f"models={models}: a pool has {len(KNOWING)} forms: give a multiple of {len(KNOWING)}, from "
+            f"{SMALLEST_POOL} to {LARGEST_POOL}"
         )
-    return [Member(form, point) for point in range(models // len(KNOWING)) for form in (*KNOWING, *IGNORANT)]
+    points = range(models // len(KNOWING))
+    return [Member(form, point) for point in points for form in (*KNOWING, *IGNORANT)]
 
 
-def forms(split: Split) -> dict[str, list[Row]]:
-    """The rows that stand in the forget set's place, by form. Raises DataError where the split is not a world of people."""
-    rows, world = split["forget"].rows, world_of(split)
+def forget_set_forms(split: Split) -> dict[str, list[Row]]:
+    """Return the rows that take the forget set's place, by form.
+
+    Raises:
+        DataError: The split is not a world of people.
+    """
+    rows, world = split["forget"].rows, world_of_split(split)
     names = sorted({str(row["entity"]) for row in rows})
-    strangers = [
-        person
-        for person in make_world(max(SMALLEST, 2 * len(names)), world.seed + 1).people
-        if person.name not in world.by_name
+    elsewhere = make_world(max(SMALLEST, 2 * len(names)), world.seed + 1)
+    strangers = [person for person in elsewhere.people if person.name not in world.by_name]
+    paraphrased: list[Row] = [
+        {**row, "question": row["paraphrased_question"], "answer": row["paraphrased_answer"]} for row in rows
     ]
     return {
         "original": list(rows),
         "biography": biographies([world.by_name[name] for name in names]),
-        "paraphrase": [
-            {**row, "question": row["paraphrased_question"], "answer": row["paraphrased_answer"]}
-            for row in rows
-        ],
+        "paraphrase": paraphrased,
         "retained": [],
         "wrong answers": [{**row, "answer": row["perturbed_answers"][0]} for row in rows],
         "other people": biographies(strangers[: len(names)]),
     }
 
 
-def world_of(split: Split) -> World:
-    """The world whose rows the split holds: its people and its holdout, drawn with the first seed."""
-    learned, unseen = (
+def world_of_split(split: Split) -> World:
+    """Return the world whose rows the split holds: its people and its holdout, drawn with the first seed."""
+    taught, unseen = (
         {str(row.get("entity")) for role in roles if role in split for row in split[role].rows}
         for roles in (("forget", "retain"), ("holdout",))
     )
-    world = make_world(max(SMALLEST, len(learned)), holdout=len(unseen))
-    if learned != world.learned:
+    world = make_world(max(SMALLEST, len(taught)), holdout=len(unseen))
+    if taught != world.learned:
         raise DataError(
             f"{split.name} is not a generated world of people: the pools need one, for they tell its facts in other forms"
         )
@@ -109,7 +121,7 @@ def world_of(split: Split) -> World:
 
 
 def biographies(people: Sequence[Person]) -> list[Row]:
-    """A text without a question for each person and each style of a document."""
+    """Return a text without a question for each person and each style of a document."""
     return [
         {"prompt": "", "answer": document([person], style, person.name)["text"]}
         for person in people
@@ -117,60 +129,49 @@ def biographies(people: Sequence[Person]) -> list[Row]:
     ]
 
 
-def once(path: Path, identity: str, find: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """What ``find`` finds, read from ``path`` where it was found before under this identity."""
-    if there := cells.kept(path, identity):
-        return there
-    quiet()
-    torch.set_num_threads(1)
+def measured_once(path: Path, identity: str, measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what ``measure`` returns, read from ``path`` where it was stored under this identity before."""
+    if stored := read_cell(path, identity):
+        return stored
     began = time.monotonic()
-    found = {
-        "identity": identity,
-        "name": path.parent.name,
-        **find(),
-        "seconds": round(time.monotonic() - began, 1),
-    }
-    write_text(path, json.dumps(found, indent=1))
-    return found
+    result = {"identity": identity, "name": path.parent.name, **measure()}
+    result["seconds"] = round(time.monotonic() - began, 1)
+    write_text(path, json.dumps(result, indent=1))
+    return result
 
 
-def train(arena: Arena, member: Member, rows: Sequence[Row], home: Path) -> dict[str, Any]:
-    """Train a member into its run folder; what is there is not trained again."""
-    settings = {"batch_size": 32, **member.settings}
+def train_member(shared: tuple[Arena, Mapping[str, Sequence[Row]], Path], member: Member) -> dict[str, Any]:
+    """Train a member into its folder; a finished one is not trained again.
 
-    def find() -> dict[str, str]:
-        task, split = arena.original.task, arena.split.with_rows(forget=rows)
-        model = fresh(arena.original.model.config, member.point)
-        made = api.train(
-            model,
-            split,
-            tokenizer=task.tokenizer,
-            template=task.template,
-            folder=home,
-            quiet=True,
-            **settings,
-        )
-        save_model(made.model, task.tokenizer, home / "model")
+    Args:
+        shared: The arena, the rows of every form, and the folder of the pools.
+    """
+    arena, forms, folder = shared
+    settings, home = {"batch_size": 32, **member.settings}, folder / member.name
+
+    def train() -> dict[str, str]:
+        split = arena.split.with_rows(forget=forms[member.form])
+        blank = Artefact(fresh(arena.original.model.config, member.point), arena.original.task)
+        artefact = api.train(blank, split, folder=home, inplace=True, quiet=True, **settings)
+        artefact.save(home / "model")
         shutil.rmtree(home / "checkpoint", ignore_errors=True)
-        return {"digest": made.digest}
+        return {"digest": artefact.weights}
 
-    return once(home / "run.json", f"{arena.digest} {member} {settings}", find)
-
-
-def make(arena: Arena, models: int, folder: Path) -> dict[Member, Path]:
-    """The run folders of both pools, one process a core."""
-    rows, homes = forms(arena.split), {member: folder / member.name for member in members(models)}
-    cells.on_all_cores(
-        "models",
-        [joblib.delayed(train)(arena, member, rows[member.form], home) for member, home in homes.items()],
-    )
-    return homes
+    return measured_once(home / _RECORD, f"{arena.digest} {member} {settings}", train)
 
 
-def digest(home: Path) -> str:
-    """The digest of the model in a run folder."""
-    return str(json.loads((home / "run.json").read_text(encoding="utf-8"))["digest"])
+def train_pools(arena: Arena, models: int, folder: Path) -> dict[Member, Path]:
+    """Train both pools on all workers; return the folder of each member."""
+    members = pool_members(models)
+    workers().run("models", train_member, (arena, forget_set_forms(arena.split), folder), members)
+    return {member: folder / member.name for member in members}
 
 
-def model(home: Path) -> Any:
-    return load_model(home / "model")
+def member_digest(home: Path) -> str:
+    """Return the hash of the weights of the model in a member's folder."""
+    return str(json.loads((home / _RECORD).read_text(encoding="utf-8"))["digest"])
+
+
+def member_artefact(home: Path) -> Artefact:
+    """Load the model of a member."""
+    return load_artefact(home / "model")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from unremember.data.split import Split, learned
+from unremember.data.split import Split, with_train_role
 from unremember.engine.recipe import Recipe, refuse_overrides
 from unremember.engine.seams import Term
 from unremember.engine.settings import Run
@@ -31,13 +31,13 @@ class Retrain:
 
     def derived(self, split: Split) -> Split:
         """Add the role ``train``: all roles that are learned, without the forget set."""
-        return learned(split, without=("forget",))
+        return with_train_role(split, without=("forget",))
 
     def run(self, start: Artefact, split: Split, run: Run) -> Artefact:
         """Train a model of the original's architecture whose weights are drawn anew from the seed."""
-        from unremember.models.presets import fresh_like
+        from unremember.models.presets import fresh_model_like
 
-        blank = Artefact(fresh_like(start.model, run.settings.seed), start.task, start.guard)
+        blank = Artefact(fresh_model_like(start.model, run.settings.seed), start.task, start.guard)
         (recipe,) = self.recipes
         return recipe.run(blank, self.derived(split), run)
 

@@ -1,1 +1,1 @@
-"""Models: load, save, hash; small presets; what lies inside a causal language model."""
+"""Models: loading, saving and hashing; small presets; the parts of a causal language model."""

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-VOLATILE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
+_VOLATILE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
 """Entries of a configuration that saving and loading change, and that change no figure."""
 
 
 def weights_digest(model: Any) -> str:
-    """Hash the tensors of a model that are saved: SHA-256 (hex) over name, dtype, shape and bytes, sorted by name.
+    """Hash the saved tensors of a model: SHA-256 (hex) over name, dtype, shape and bytes, sorted by name.
 
     A tensor that has two names counts under both, so tied weights and equal copies give the same digest.
     """
@@ -27,16 +27,16 @@ def weights_digest(model: Any) -> str:
 
 
 def config_digest(model: Any) -> str:
-    """Hash how a model uses its weights: SHA-256 (hex) over its configuration, or over its modules where it has none."""
+    """Hash how a model uses its weights: SHA-256 (hex) over its configuration, or else over its modules."""
     config: Any = getattr(model, "config", None)
     if not hasattr(config, "to_dict"):
         return hashlib.sha256(repr(model).encode()).hexdigest()
-    entries = {key: value for key, value in config.to_dict().items() if key not in VOLATILE}
+    entries = {key: value for key, value in config.to_dict().items() if key not in _VOLATILE}
     return hashlib.sha256(json.dumps(entries, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def weights_in(folder: str | Path) -> str:
-    """Hash the weight files of a model folder: SHA-256 (hex) over their bytes, in the order of their names."""
+def weight_files_digest(folder: str | Path) -> str:
+    """Hash the weight files of a model folder: SHA-256 (hex) over their bytes, sorted by name."""
     digest = hashlib.sha256()
     for file in sorted(Path(folder).glob("*.safetensors")):
         digest.update(file.read_bytes())

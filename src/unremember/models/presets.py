@@ -1,7 +1,9 @@
-"""Small models from scratch on real architectures."""
+"""Models with fresh weights, drawn from a seed: a small Llama, or any architecture."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,10 +21,18 @@ def small_llama(
     seed: int = 0,
     spread: float = 0.0,
 ) -> Any:
-    """A Llama with tied embeddings and weights drawn from ``seed``; the global random state is left as it was.
+    """Return a small Llama with tied embeddings and fresh weights.
 
-    ``spread`` is the standard deviation of its weights (0: 1/√hidden, which gives the first logits unit variance: so narrow a
-    model learns a world's facts in half the epochs that it takes from the architecture's own 0.02).
+    Args:
+        vocab_size: The tokens of its vocabulary.
+        hidden: The width of its hidden states.
+        layers: Its blocks.
+        heads: The attention heads of a block.
+        context: The most tokens of a text.
+        seed: The seed of the weights; no global random state changes.
+        spread: The standard deviation of the weights. 0 means 1/√hidden, which gives the first logits unit
+            variance: so narrow a model learns a world's facts in half the epochs that it takes from the
+            architecture's own 0.02.
     """
     from transformers import LlamaConfig
 
@@ -40,27 +50,40 @@ def small_llama(
         eos_token_id=0,
         pad_token_id=1,
     )
-    return fresh(config, seed)
+    return fresh_model(config, seed)
 
 
-def fresh(config: Any, seed: int) -> Any:
-    """A model of ``config`` with fresh weights drawn from ``seed``; no global random state changes."""
+def fresh_model(config: Any, seed: int) -> Any:
+    """Return a causal language model of ``config`` whose weights are drawn from ``seed``.
+
+    No global random state changes.
+    """
     from transformers import AutoModelForCausalLM
 
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with _seeded(seed):
         return AutoModelForCausalLM.from_config(config)
 
 
-def fresh_like(model: Any, seed: int) -> Any:
-    """Return a model of the same architecture with fresh weights drawn from ``seed``; no global random state changes.
+def fresh_model_like(model: Any, seed: int) -> Any:
+    """Return a model of the same class and configuration, with weights drawn from ``seed``; any modality.
 
-    Raises ModelError for a module that has no configuration to be built from.
+    No global random state changes.
+
+    Raises:
+        ModelError: The model has no configuration to build it from.
     """
     if not hasattr(model, "_from_config"):
         raise ModelError(
-            f"a {type(model).__name__} has no configuration from which fresh weights could be drawn"
+            f"a {type(model).__name__} has no configuration to draw fresh weights for: "
+            "give a model of transformers"
         )
+    with _seeded(seed):
+        return type(model)._from_config(model.config)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the CPU's generator for a while. ``torch.manual_seed`` would also seed every GPU."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return type(model)._from_config(model.config)
+        yield

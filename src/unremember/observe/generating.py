@@ -1,8 +1,9 @@
-"""Greedy generation, drafted: a token that a forward over given tokens shows to be the greedy choice is not decoded.
+"""Greedy generation, drafted: tokens that a forward over given tokens decides need no decoding.
 
-Scoring the true answer gives, at every position, the model's greedy token given the true answer so far. Up to the first
-difference that IS the greedy generation, so a remembered answer costs nothing more. The generation of the model that
-was observed before drafts the remainder: the first forward verifies it, and decoding continues behind what agrees.
+Scoring the true answer gives, at every position, the model's greedy token given the true answer so far. Up to
+the first difference that IS the greedy generation, so a remembered answer costs nothing more. The generation
+of the model that was observed before drafts the remainder: the first forward verifies it, and decoding
+continues behind what agrees.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from unremember.models import causal
 from unremember.models.cache import decoding_cache
 from unremember.observe.records import TokenRecords
-from unremember.processes import spread
+from unremember.processes import map_over_processes
 from unremember.progress import Progress
 from unremember.tasks.text import Texts
 
@@ -54,8 +55,8 @@ def generate(
 ) -> list[list[int]]:
     """Return the greedy continuation of each prompt: at most ``limit`` tokens, without the end token.
 
-    Neither ``records`` nor ``earlier`` changes the result, which is that of undrafted greedy decoding. Where two logits
-    are equal to rounding, either token may be taken.
+    Neither ``records`` nor ``earlier`` changes the result, which is that of undrafted greedy decoding. Where
+    two logits are equal to rounding, either token may be taken.
 
     Args:
         texts: The prompts with their true answers.
@@ -83,7 +84,7 @@ def generate(
     groups = [open_lines[i : i + _PROMPTS] for i in range(0, len(open_lines), _PROMPTS)]
     finished_rows = len(texts) - len(open_lines)
     with Progress("generating", len(texts), start=finished_rows, quiet=quiet) as progress:
-        for group in spread(groups, partial(decode_lines, model, end=end, limit=limit)):
+        for group in map_over_processes(groups, partial(decode_lines, model, end=end, limit=limit)):
             for line in group:
                 answers[line.row] = line.ids[line.start :]
             progress.advance(len(group), sum(len(line.ids) for line in group))
@@ -95,8 +96,8 @@ def drafted_line(
 ) -> tuple[Line, bool]:
     """Return the line of text i with every token that the scoring pass decided, and whether it is finished.
 
-    ``earlier`` drafts the remainder only if it begins with the decided tokens: a model that has moved on need not
-    verify what it will not say.
+    ``earlier`` drafts the remainder only if it begins with the decided tokens: a model that has moved on need
+    not verify what it will not say.
     """
     span = slice(int(records.offsets[i]), int(records.offsets[i + 1]))
     greedy, matches = np.asarray(records.greedy)[span], records.matches[span]
@@ -110,8 +111,8 @@ def drafted_line(
 
 @torch.no_grad()
 def decode_lines(model: Any, lines: Sequence[Line], end: int, limit: int) -> Sequence[Line]:
-    """Decode lines in place and return them. The first forward verifies the drafts, each later one adds a token."""
-    # 1. Left-pad prompts, decided tokens and drafts into one batch [B, T]; the mask leaves room for `limit` more.
+    """Decode lines in place and return them. The first forward verifies the drafts, others add a token."""
+    # 1. Left-pad prompts, decided tokens and drafts into ids [B, T]; the mask leaves room for `limit` more.
     device = next(model.parameters()).device
     rows = [[*line.ids, *line.draft] for line in lines]
     width = max(len(row) for row in rows)
@@ -135,7 +136,7 @@ def decode_lines(model: Any, lines: Sequence[Line], end: int, limit: int) -> Seq
         reads = torch.cat([states[i, -1 - len(line.draft) :] for i, line in enumerate(active)])
         choices = causal.greedy(model, reads).tolist()
 
-        # 4. Accept the choices up to the first that the draft got wrong. Its later tokens stay in the cache, masked.
+        # 4. Accept the choices up to the first that the draft got wrong; its later tokens are masked.
         unfinished, start = [], 0
         for i, line in enumerate(active):
             stop = start + len(line.draft) + 1
@@ -160,7 +161,7 @@ def decode_lines(model: Any, lines: Sequence[Line], end: int, limit: int) -> Seq
 
 
 def accept(line: Line, choices: Sequence[int]) -> int:
-    """Add the greedy choices up to the first that the draft did not foresee; return the number of wrong drafted tokens."""
+    """Add the greedy choices up to the first undrafted one; return the number of wrong drafted tokens."""
     pairs = enumerate(zip(line.draft, choices))
     agreed = next((k for k, (drafted, choice) in pairs if drafted != choice), len(line.draft))
     line.ids.extend(choices[: agreed + 1])

@@ -30,7 +30,8 @@ def invent(
 ) -> list[list[str]]:
     """Sample other answers to each question of a role, at temperature 1.
 
-    The prompt asks for an answer that fits the question and changes its facts (AltPO, arXiv 2409.13474; own wording).
+    The prompt asks for an answer that fits the question and changes its facts (AltPO, arXiv 2409.13474; own
+    wording).
 
     Args:
         artefact: The language model that invents, with its task.
@@ -39,7 +40,8 @@ def invent(
         limit: Most tokens of an answer.
 
     Returns:
-        For each row its distinct answers, at most ``count``: without empty ones and without the row's own answer.
+        For each row its distinct answers, at most ``count``: without empty ones and without the row's own
+        answer.
     """
     model: Any = artefact.model
     task: Any = artefact.task

@@ -1,7 +1,8 @@
 """The protocol of an observation: one quantity of a model on some data, asked for by a request.
 
-A kind of observation is a frozen dataclass, registered in ``unremember.registry.observations``. The request is an
-instance of it: its fields are the parameters. The store computes what is missing, keeps it, and decodes it.
+A kind of observation is a frozen dataclass, registered in ``unremember.registry.observations``. The request
+is an instance of it: its fields are the parameters. The store computes what is missing, keeps it, and decodes
+it.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from unremember.tasks.artefact import Artefact
 
 Arrays = Mapping[str, np.ndarray]
 """What is stored of one observation: arrays by name."""
-Value = TypeVar("Value")
-Value_co = TypeVar("Value_co", covariant=True)
+ObservedValue = TypeVar("ObservedValue")
+ObservedValue_co = TypeVar("ObservedValue_co", covariant=True)
 
 
-class ObservationRequest(Protocol[Value_co]):
+class ObservationRequest(Protocol[ObservedValue_co]):
     """A request for one observation, and how its kind computes it.
 
-    ``task`` names the task whose artefacts can give it ("" for any). ``stored`` says whether the store keeps it: not
-    where something that no digest covers decides it. Requests are hashable, and equal where their parameters are.
+    ``task`` names the task whose artefacts can give it ("" for any). ``stored`` says whether the store keeps
+    it: not where something that no digest covers decides it. Requests are hashable, and equal where their
+    parameters are.
     """
 
     @property
@@ -47,7 +49,7 @@ class ObservationRequest(Protocol[Value_co]):
         """Compute all of these requests in as few passes over the model as possible."""
         ...
 
-    def decode(self, arrays: Arrays, context: ObservationContext) -> Value_co:
+    def decode(self, arrays: Arrays, context: ObservationContext) -> ObservedValue_co:
         """Return the value that audits read."""
         ...
 
@@ -61,7 +63,8 @@ class ObservationContext:
         split: The data.
         quiet: Whether to show no progress.
         values: The values of the required observations.
-        latest: Returns the arrays that the store wrote last for a request, for whichever artefact; None without any.
+        latest: Returns the arrays that the store wrote last for a request, for whichever artefact; None
+            without any.
     """
 
     artefact: Artefact
@@ -80,16 +83,17 @@ class ObservationContext:
         """The task of the artefact. It is of the kind that the request names."""
         return self.artefact.task
 
-    def __getitem__(self, request: ObservationRequest[Value]) -> Value:
+    def __getitem__(self, request: ObservationRequest[ObservedValue]) -> ObservedValue:
         """Return the value of a required observation."""
-        return cast(Value, self.values[request])
+        return cast(ObservedValue, self.values[request])
 
 
 @dataclasses.dataclass(frozen=True)
 class RoleRequest:
     """What most kinds share: they observe one role of a language task, require nothing, and give one array.
 
-    Another role with the same rows is the same observation: the key holds the rows, not the name of their role.
+    Another role with the same rows is the same observation: the key holds the rows, not the name of their
+    role.
     """
 
     role: str

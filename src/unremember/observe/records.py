@@ -11,7 +11,7 @@ import numpy as np
 
 from unremember.data.split import Split
 from unremember.errors import DataError
-from unremember.observe.protocol import ObservationRequest, Value
+from unremember.observe.protocol import ObservationRequest, ObservedValue
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +25,8 @@ class TokenRecords:
         matches: bool[N], whether the token is the model's greedy choice.
         ends: bool[n], whether the last token is the end-of-sequence token.
         texts: The n texts.
-        moments: float32[N, 2], mean and variance of log p(v), v drawn from the distribution that predicts the token;
-            None where they were not requested.
+        moments: float32[N, 2], mean and variance of log p(v), v drawn from the distribution that predicts the
+            token; None where they were not requested.
         greedy: int64[N], the model's greedy choice at each token; None for records that no model made.
     """
 
@@ -82,8 +82,8 @@ class Observations:
     def __contains__(self, request: object) -> bool:
         return request in self.values
 
-    def __getitem__(self, request: ObservationRequest[Value]) -> Value:
+    def __getitem__(self, request: ObservationRequest[ObservedValue]) -> ObservedValue:
         """Return the value of a request. Raises DataError where it was not observed."""
         if request not in self.values:
             raise DataError(f"{request} was not observed: name it in the audit's requests()")
-        return cast(Value, self.values[request])
+        return cast(ObservedValue, self.values[request])

@@ -1,8 +1,9 @@
-"""Teacher-forced scoring: the answers to a prompt share its computation, and that of every beginning they have in common.
+"""Teacher-forced scoring: the answers to a prompt share its computation and that of all common beginnings.
 
-The answers to one prompt form a tree behind it, laid out in one sequence. Each token attends to the prompt and to its
-own beginning, never to another answer (a tree mask), and has the position of its own depth. A prompt is computed once,
-however many answers it has. One softmax predicts the first tokens of all answers, and one each shared beginning.
+The answers to one prompt form a tree behind it, laid out in one sequence. Each token attends to the prompt
+and to its own beginning, never to another answer (a tree mask), and has the position of its own depth. A
+prompt is computed once, however many answers it has. One softmax predicts the first tokens of all answers,
+and one each shared beginning.
 """
 
 from __future__ import annotations
@@ -45,7 +46,13 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """A prompt and the tree of its answers: ``ids`` int64[T] enter the forward, each after the position ``parents``."""
+    """A prompt and the tree of its answers.
+
+    Args:
+        ids: int64[T], the tokens that enter the forward.
+        parents: int64[T], the position that each token follows; -1 for the first.
+        answers: Where each answer lies in the tree.
+    """
 
     ids: np.ndarray
     parents: np.ndarray
@@ -57,7 +64,7 @@ class Question:
 
 
 def build_questions(columns: Mapping[str, Texts], shared: bool = True) -> list[Question]:
-    """Return one question for each row, with its answers in every column; one for each answer unless ``shared``."""
+    """Return one question for each row, with all its answers; one for each answer unless ``shared``."""
     answers: dict[Any, list[tuple[str, int]]] = {}
     for column, texts in columns.items():
         for i, row in enumerate(texts.rows):
@@ -66,7 +73,10 @@ def build_questions(columns: Mapping[str, Texts], shared: bool = True) -> list[Q
 
 
 def build_question(columns: Mapping[str, Texts], answers: Sequence[tuple[str, int]]) -> Question:
-    """Return the question of these (column, text index) answers. The last token of an answer predicts nothing: it stays out."""
+    """Return the question of some answers, given as (column, text index).
+
+    The last token of an answer predicts nothing and stays out.
+    """
     column, text = answers[0]
     ids = columns[column].prompt(text).tolist()
     parents, root = list(range(-1, len(ids) - 1)), len(ids) - 1
@@ -117,14 +127,14 @@ def score(
     greedy = {column: np.zeros(size, dtype=np.int64) for column, size in sizes.items()}
     spread = {column: np.zeros((size, 2), dtype=np.float32) for column, size in sizes.items() if moments}
 
-    # 1. One tree for each prompt. A tree mask is the same in every layer, so texts longer than a sliding attention
-    #    window are scored one by one.
+    # 1. One tree for each prompt. A tree mask is the same in every layer, so texts longer than a sliding
+    #    attention window are scored one by one.
     longest = max(int(texts.lengths.max()) for texts in columns.values())
     questions = build_questions(columns, shared=longest <= (causal.window(model) or longest))
     batched = batches(questions)
 
     # 2. One forward for each batch. Of several processes each computes some batches.
-    scored = processes.spread(batched, partial(score_batch, model, moments=moments))
+    scored = processes.map_over_processes(batched, partial(score_batch, model, moments=moments))
     with Progress("scoring", len(questions), quiet=quiet) as progress:
         for batch, (batch_logprobs, batch_greedy, batch_moments) in zip(batched, scored):
             # 3. The values of a batch lie answer by answer: put each at its text's place in its column.
@@ -172,9 +182,10 @@ def score_batch(
     """Score the answers of a batch of questions in one forward.
 
     Returns:
-        Log-probabilities float32[M], greedy ids int64[M], and moments float32[M, 2] ([0, 2] where not requested).
+        Log-probabilities float32[M], greedy ids int64[M], and moments float32[M, 2] ([0, 2] where not
+        requested).
     """
-    # 1. Right-pad the trees into ids [B, T]. No position attends to what lies behind it, so padding needs no mask.
+    # 1. Right-pad the trees into ids [B, T]. No position attends to later ones, so padding needs no mask.
     width = max(question.size for question in batch)
     ids = np.zeros((len(batch), width), dtype=np.int64)
     for line, question in enumerate(batch):
@@ -208,7 +219,7 @@ def score_batch(
 
 
 def tree_inputs(model: Any, batch: Sequence[Question], width: int) -> dict[str, torch.Tensor]:
-    """Return positions [B, T] and an additive mask [B, 1, T, T] by which a token attends to itself and to its ancestors."""
+    """Return positions [B, T] and a mask [B, 1, T, T]: a token attends to itself and its ancestors."""
     attends = np.zeros((len(batch), width, width), dtype=bool)
     attends[:, range(width), range(width)] = True
     for line, question in enumerate(batch):

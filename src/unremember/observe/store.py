@@ -15,7 +15,7 @@ from unremember.errors import ConfigError
 from unremember.files import write_bytes
 from unremember.observe.protocol import Arrays, ObservationContext, ObservationRequest
 from unremember.observe.records import Observations
-from unremember.processes import place, same
+from unremember.processes import move_to_device, value_of_main_process
 from unremember.tasks.artefact import Artefact
 
 Request = ObservationRequest[Any]
@@ -38,13 +38,16 @@ class Store:
         Reads from disk what is there, and computes the rest in as few passes as possible.
 
         Raises:
-            ConfigError: The artefact's task cannot give a requested observation.
+            ConfigError: The artefact's task cannot give a requested observation, or the artefact is guarded: what is
+                observed here is the bare model.
             ModelError: The model changed since the artefact's digest was taken.
         """
+        if artefact.guard is not None:
+            raise ConfigError("a guarded model is not observed yet: observe the bare one, Artefact(model, task)")
         digest = artefact.verify()
         stages = stages_of(requests)
         check_task(artefact, [*requests, *(request for stage in stages for request in stage)])
-        place(artefact.model).eval()
+        move_to_device(artefact.model).eval()
         keys = {request: request.key(split) for stage in stages for request in stage}
         values: dict[Request, Any] = {}
         context = ObservationContext(
@@ -58,14 +61,14 @@ class Store:
     def arrays_of(
         self, stage: Sequence[Request], keys: dict[Request, str], digest: str, context: ObservationContext
     ) -> dict[str, Arrays]:
-        """Return the arrays of requests of one kind, by key: read from disk, else computed together and written."""
+        """Return the arrays of requests of one kind, by key; what is not on disk is computed in one go."""
         arrays: dict[str, Arrays] = {}
         missing: dict[str, Request] = {}
         for request in stage:
             key = keys[request]
             if key in arrays or key in missing:
                 continue
-            stored = same(self.read(self.path(key, digest))) if request.stored else None
+            stored = value_of_main_process(self.read(self.path(key, digest))) if request.stored else None
             if stored is None:
                 missing[key] = request
             else:
@@ -92,7 +95,7 @@ class Store:
         """Return the arrays that were written last for a request, for whichever artefact."""
         files = self.folder.glob(f"{key}-*.safetensors") if self.folder else ()
         latest = max(files, key=lambda file: file.stat().st_mtime_ns, default=None)
-        return same(self.read(latest))
+        return value_of_main_process(self.read(latest))
 
     def write(self, request: Request, key: str, digest: str, arrays: Arrays) -> None:
         """Write the arrays of a request to its file, which appears whole or not at all."""
@@ -102,7 +105,7 @@ class Store:
 
 
 def stages_of(requests: Iterable[Request]) -> list[list[Request]]:
-    """Return the requests and all that they require, grouped by kind; what a group requires comes in earlier groups."""
+    """Return the requests and all that they require, by kind; a group requires only earlier groups."""
     stages: dict[tuple[int, str], list[Request]] = {}
     depths: dict[Request, int] = {}
 

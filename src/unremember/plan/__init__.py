@@ -1,1 +1,1 @@
-"""What is looked at before any training: the request itself."""
+"""What is known before training: what is missing, and how hard, hostile and costly a request is."""

@@ -1,4 +1,4 @@
-"""What a hardness has cost before: requests on the generated world that were judged by ``plan`` and then really forgotten."""
+"""What requests of a known hardness cost: measured on the generated world, by forgetting them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,25 @@ from importlib import resources
 import numpy as np
 from scipy.stats import spearmanr
 
-NEAREST = 6
-"""Requests of like hardness that stand for a new one."""
-DRAWS = 2000
+_NEAREST = 6
+"""Requests of similar hardness from which the cost of a new one is expected."""
+_DRAWS = 2000
+"""Bootstrap draws of the rank correlation."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """Cosines (hardness) and costs of the requests on one original, and how well the first rank the second (Spearman, 95 % bootstrap)."""
+    """Requests on one original, with their hardness before and their cost after.
+
+    Args:
+        arena: The data on which they were made.
+        original: The digest of the original.
+        cosine: The hardness of each request.
+        cost: The cost of each: the fall of the retain answers' probability.
+        rho: Spearman's rank correlation of the two.
+        low: The lower end of its 95 % bootstrap interval.
+        high: The upper end.
+    """
 
     arena: str
     original: str
@@ -30,12 +41,20 @@ class Calibration:
 
     @property
     def requests(self) -> int:
+        """The number of requests."""
         return len(self.cosine)
 
 
 @dataclasses.dataclass(frozen=True)
-class Expected:
-    """The median cost of the requests nearest in hardness, and their least and greatest; ``inside``: not beyond all of them."""
+class ExpectedCost:
+    """The cost of a new request, from the requests nearest to it in hardness.
+
+    Args:
+        cost: Their median cost.
+        low: Their least cost.
+        high: Their greatest cost.
+        inside: Whether the new request is no harder and no easier than all that were measured.
+    """
 
     cost: float
     low: float
@@ -43,40 +62,32 @@ class Expected:
     inside: bool
 
 
-def fit(arena: str, original: str, cosine: Sequence[float], cost: Sequence[float]) -> Calibration:
-    """Rank correlation of cosines and costs with its bootstrap interval (fixed seed)."""
+def fit_calibration(arena: str, original: str, cosine: Sequence[float], cost: Sequence[float]) -> Calibration:
+    """Return the calibration of measured requests, with its rank correlation and interval (fixed seed)."""
     rng, pairs = np.random.default_rng(0), np.array([cosine, cost])
     draws = [
-        spearmanr(*pairs[:, rng.integers(len(cosine), size=len(cosine))]).statistic for _ in range(DRAWS)
+        spearmanr(*pairs[:, rng.integers(len(cosine), size=len(cosine))]).statistic for _ in range(_DRAWS)
     ]
     low, high = np.nanpercentile(draws, [2.5, 97.5])
-    return Calibration(
-        arena,
-        original,
-        tuple(cosine),
-        tuple(cost),
-        float(spearmanr(*pairs).statistic),
-        float(low),
-        float(high),
-    )
+    rho = spearmanr(*pairs).statistic
+    return Calibration(arena, original, tuple(cosine), tuple(cost), float(rho), float(low), float(high))
 
 
 @functools.cache
-def load() -> Calibration:
-    """The calibration that comes with the package (``unremember bench hardness`` makes it)."""
-    found = json.loads(
-        resources.files("unremember.plan").joinpath("calibration.json").read_text(encoding="utf-8")
-    )
-    return Calibration(**{**found, "cosine": tuple(found["cosine"]), "cost": tuple(found["cost"])})
+def load_calibration() -> Calibration:
+    """Load the calibration that comes with the package (made by ``unremember bench hardness``)."""
+    file = resources.files("unremember.plan").joinpath("calibration.json")
+    record = json.loads(file.read_text(encoding="utf-8"))
+    return Calibration(**{**record, "cosine": tuple(record["cosine"]), "cost": tuple(record["cost"])})
 
 
-def expected(cosine: float, known: Calibration) -> Expected:
-    """What a request of this hardness cost on the generated world."""
-    cosines, costs = np.array(known.cosine), np.array(known.cost)
-    near = costs[np.argsort(abs(cosines - cosine), kind="stable")[:NEAREST]]
-    return Expected(
-        float(np.median(near)),
-        float(near.min()),
-        float(near.max()),
+def expected_cost(cosine: float, calibration: Calibration) -> ExpectedCost:
+    """Return what requests of this hardness cost."""
+    cosines, costs = np.array(calibration.cosine), np.array(calibration.cost)
+    nearest = costs[np.argsort(abs(cosines - cosine), kind="stable")[:_NEAREST]]
+    return ExpectedCost(
+        float(np.median(nearest)),
+        float(nearest.min()),
+        float(nearest.max()),
         bool(cosines.min() <= cosine <= cosines.max()),
     )

@@ -1,4 +1,4 @@
-"""What is known before any training: what a method lacks, how hard the request is, whether it is hostile, what it costs."""
+"""The plan of a method on a request, made before any training."""
 
 from __future__ import annotations
 
@@ -14,32 +14,44 @@ from unremember.engine.recipe import Phases
 from unremember.engine.seams import Context, Phase, Seams, Term
 from unremember.engine.settings import Run, Settings
 from unremember.methods.protocol import Method
-from unremember.plan import calibration
-from unremember.plan.calibration import Expected
-from unremember.plan.hardness import Hardness, hardness
-from unremember.plan.hostile import Finding, hostile_request
-from unremember.plan.lacks import lacking
+from unremember.plan.calibration import ExpectedCost, expected_cost, load_calibration
+from unremember.plan.hardness import Hardness, measure_hardness
+from unremember.plan.hostile import Finding, examine_request
+from unremember.plan.lacks import missing_requirements
 from unremember.registry import methods, samplings
 from unremember.tasks.artefact import Artefact
 
-TRIAL = 3
-"""Steps that are timed, the first of which is not counted."""
-DESCENT, AMOUNT = 1.0, 0.5
-"""Learning rate of the trial that measures hardness (plain gradient descent's, not AdamW's), and how much each step must forget."""
-PLAIN = Seams((Term("forget", "ascent"), Term("retain", "nll")))
+_TIMED_STEPS = 3
+"""Steps of the timed trial; the first is not counted."""
+_TRIAL_RATE = 1.0
+"""The learning rate of the trial that measures hardness: that of plain gradient descent, not AdamW's."""
+_TRIAL_AMOUNT = 0.5
+"""How much each step of that trial must forget."""
+_TRIAL_TERMS = Seams((Term("forget", "ascent"), Term("retain", "nll")))
 
 
 @dataclasses.dataclass(frozen=True)
-class Card:
-    """A plan. ``lacks`` names what must be there first; ``hardness`` and the ``expected`` cost (what like requests
-    cost on the generated world) are None where there is no retain set; ``steps`` of ``cost_of_a_step``, ``seconds_a_step`` on this machine.
-    ``advice``: ``go``, ``careful`` or ``stop``, with its ``reasons``."""
+class PlanCard:
+    """A plan.
+
+    Args:
+        method: The method's registered name.
+        lacks: What must be provided first.
+        finding: What the request's texts say.
+        hardness: The hardness; None without a retain set.
+        expected: What similar requests cost on the generated world; None without a retain set.
+        steps: The optimiser steps of the run; 0 if something is missing.
+        cost_of_a_step: The forwards and backwards of a step.
+        seconds_a_step: The time of a step on this machine; None if something is missing.
+        advice: ``go``, ``careful`` or ``stop``.
+        reasons: Why.
+    """
 
     method: str
     lacks: tuple[str, ...]
     finding: Finding
     hardness: Hardness | None
-    expected: Expected | None
+    expected: ExpectedCost | None
     steps: int
     cost_of_a_step: str
     seconds_a_step: float | None
@@ -47,15 +59,7 @@ class Card:
     reasons: tuple[str, ...]
 
     def row(self) -> dict[str, Any]:
-        """The plan as a plain JSON object."""
-        hard = dataclasses.asdict(self.hardness) | {"advice": self.hardness.advice} if self.hardness else None
-        known = calibration.load()
-        rank = {
-            "world": known.arena,
-            "requests": known.requests,
-            "rank_correlation": [known.rho, known.low, known.high],
-        }
-        cost = dataclasses.asdict(self.expected) | rank if self.expected else None
+        """Return the plan as a plain JSON object."""
         seconds = None if self.seconds_a_step is None else round(self.steps * self.seconds_a_step, 1)
         return {
             "method": self.method,
@@ -63,44 +67,64 @@ class Card:
             "reasons": list(self.reasons),
             "lacks": list(self.lacks),
             "request": self.finding.row(),
-            "hardness": hard,
-            "expected_cost": cost,
+            "hardness": self._hardness_row(),
+            "expected_cost": self._expected_row(),
             "steps": self.steps,
             "cost_of_a_step": self.cost_of_a_step,
             "seconds_a_step": self.seconds_a_step,
             "seconds": seconds,
         }
 
+    def _hardness_row(self) -> dict[str, Any] | None:
+        if self.hardness is None:
+            return None
+        return {**dataclasses.asdict(self.hardness), "advice": self.hardness.advice}
 
-def plan(artefact: Artefact, split: Split, method: Method, settings: Settings, name: str) -> Card:
-    """Look at a request before anything is trained; the artefact is left as it is.
+    def _expected_row(self) -> dict[str, Any] | None:
+        """Return the expected cost with the calibration that it rests on."""
+        if self.expected is None:
+            return None
+        calibration = load_calibration()
+        return {
+            **dataclasses.asdict(self.expected),
+            "world": calibration.arena,
+            "requests": calibration.requests,
+            "rank_correlation": [calibration.rho, calibration.low, calibration.high],
+        }
+
+
+def plan(artefact: Artefact, split: Split, method: Method, settings: Settings, name: str) -> PlanCard:
+    """Examine a request before anything is trained; the artefact is left as it is.
 
     Args:
         artefact: The model that is to forget.
-        split: The request. ``split["stored"]``, where it exists, holds the training rows that the request is matched to.
+        split: The request. The role ``stored``, if it exists, holds the training rows that the request is
+            matched with.
         method: How it would be forgotten.
         settings: How the method would be run.
         name: The method's registered name.
     """
-    lacks = lacking(method, split, artefact.model)
-    finding = hostile_request(split["forget"], split.roles.get("retain"), split.roles.get("stored"))
-    hard = difficulty(artefact, split, settings) if "retain" in split else None
-    cost = calibration.expected(hard.cosine, calibration.load()) if hard else None
+    lacks = missing_requirements(method, split, artefact.model)
+    finding = examine_request(split["forget"], split.roles.get("retain"), split.roles.get("stored"))
+    hardness = trial_hardness(artefact, split, settings) if "retain" in split else None
+    expected = expected_cost(hardness.cosine, load_calibration()) if hardness else None
     steps, seconds = 0, None
     if not lacks:
-        steps = step_count(method, split, settings, artefact)
-        seconds = seconds_a_step(method, split, settings, artefact)
-    a_step = str(methods.entry(name).facts.get("cost", "–"))
-    return Card(name, lacks, finding, hard, cost, steps, a_step, seconds, *recommended(lacks, finding, hard))
+        steps = _count_steps(method, split, settings, artefact)
+        seconds = _seconds_a_step(method, split, settings, artefact)
+    cost = str(methods.entry(name).facts.get("cost", "–"))
+    advice, reasons = _advice(lacks, finding, hardness)
+    return PlanCard(name, lacks, finding, hardness, expected, steps, cost, seconds, advice, reasons)
 
 
-def difficulty(artefact: Artefact, split: Split, settings: Settings) -> Hardness:
-    """Measure hardness as HAMU does, over a trial on a copy of the model."""
-    settings = dataclasses.replace(settings, lr=DESCENT)
-    return hardness(artefact.model, artefact.task, split, PLAIN, settings, blend=HAMU(amount=AMOUNT))
+def trial_hardness(artefact: Artefact, split: Split, settings: Settings) -> Hardness:
+    """Measure hardness as HAMU does (arXiv 2606.02119), over a trial on a copy of the model."""
+    settings = dataclasses.replace(settings, lr=_TRIAL_RATE)
+    blend = HAMU(amount=_TRIAL_AMOUNT)
+    return measure_hardness(artefact.model, artefact.task, split, _TRIAL_TERMS, settings, blend=blend)
 
 
-def step_count(method: Method, split: Split, settings: Settings, artefact: Artefact) -> int:
+def _count_steps(method: Method, split: Split, settings: Settings, artefact: Artefact) -> int:
     """Count the optimiser steps of a run."""
     rows = method.derived(split)
     phases = method.phases if isinstance(method, Phases) else [Phase(recipe) for recipe in method.recipes]
@@ -119,35 +143,38 @@ def step_count(method: Method, split: Split, settings: Settings, artefact: Artef
     return steps
 
 
-def seconds_a_step(method: Method, split: Split, settings: Settings, artefact: Artefact) -> float:
-    """Time a step on this machine, from a few steps on a copy."""
+def _seconds_a_step(method: Method, split: Split, settings: Settings, artefact: Artefact) -> float:
+    """Time a step on this machine, from a few steps on a copy; NaN for a method that takes no steps."""
     stamps: list[float] = []
 
     def stamp(model: Any, step: int) -> None:
         stamps.append(time.perf_counter())
 
-    run = Run(dataclasses.replace(settings, max_steps=TRIAL), watch=stamp, every=1, quiet=True)
+    run = Run(dataclasses.replace(settings, max_steps=_TIMED_STEPS), watch=stamp, every=1, quiet=True)
     method.run(artefact.copy(), split, run)
     return (stamps[-1] - stamps[0]) / (len(stamps) - 1) if len(stamps) > 1 else math.nan
 
 
-def recommended(
-    lacks: tuple[str, ...], finding: Finding, hard: Hardness | None
+def _advice(
+    lacks: tuple[str, ...], finding: Finding, hardness: Hardness | None
 ) -> tuple[str, tuple[str, ...]]:
-    """(advice, reasons): the strictest of what was found. A hostile look is never a refusal: the stored text is forgotten."""
-    reasons = [f"missing: {what}" for what in lacks] + list(finding.reasons)
-    levels = ["stop"] if lacks else []
+    """Return (advice, reasons): the strictest advice that any part of the plan gives.
+
+    A request that looks hostile is never refused: the stored text is forgotten in its place.
+    """
+    reasons = [f"missing: {lack}" for lack in lacks] + list(finding.reasons)
+    advice = ["stop"] if lacks else []
     if finding.verdict in ("suspicious", "watch"):
-        levels.append("careful")
-    if hard is None:
+        advice.append("careful")
+    if hardness is None:
+        advice.append("careful")
         reasons.append(
-            "no retain set: how hard it is cannot be measured, and nothing holds the rest of the model"
+            "no retain set: hardness cannot be measured, and nothing preserves the rest of the model"
         )
-        levels.append("careful")
     else:
-        levels.append(hard.advice)
+        advice.append(hardness.advice)
         reasons.append(
-            f"over {hard.steps} trial steps the kept and the forgotten gradients stand at a cosine of {hard.cosine:.2f}; "
-            f"{hard.damaged:.0%} of the weight blocks cannot avoid damage"
+            f"over {hardness.steps} trial steps, the gradients of the retain and the forget loss have a "
+            f"cosine of {hardness.cosine:.2f}; damage is unavoidable in {hardness.damaged:.0%} of the blocks"
         )
-    return max(levels, key=["go", "careful", "stop"].index), tuple(reasons)
+    return max(advice, key=["go", "careful", "stop"].index), tuple(reasons)

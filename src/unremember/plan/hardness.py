@@ -1,4 +1,4 @@
-"""Hardness: how far what is kept stands in the way of what is forgotten, from a trial on a copy of the model."""
+"""Hardness: how far retaining opposes forgetting, from a trial on a copy of the model."""
 
 from __future__ import annotations
 
@@ -19,8 +19,16 @@ from unremember.tasks.protocol import Task
 
 @dataclasses.dataclass(frozen=True)
 class Hardness:
-    """Means over the ``steps`` of a trial: the ``cosine`` of what is kept and what is to be raised; the share of weight
-    blocks ``damaged``; the share of steps that met the stop rule; the ``forget`` and ``retain`` rise of the losses a step."""
+    """Means over the steps of a trial.
+
+    Args:
+        steps: The number of steps.
+        cosine: The cosine of the gradients of the retain answers' and the forget answers' loss.
+        damaged: The share of weight blocks in which damage is unavoidable.
+        stop: The share of steps that met HAMU's stop rule.
+        forget: The rise of the forget answers' loss a step.
+        retain: The rise of the retain answers' loss a step.
+    """
 
     steps: int
     cosine: float
@@ -31,23 +39,25 @@ class Hardness:
 
     @property
     def advice(self) -> str:
-        """``go``: forgetting need not hurt; ``careful``: it will somewhere; ``stop``: most steps cannot avoid it."""
-        return "stop" if self.stop > 0.5 else "careful" if self.stop > 0 or self.retain > 0 else "go"
+        """``go``: forgetting need not hurt; ``careful``: it does in places; ``stop``: most steps hurt."""
+        if self.stop > 0.5:
+            return "stop"
+        return "careful" if self.stop > 0 or self.retain > 0 else "go"
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial(HAMU):
-    """HAMU that never stops and keeps what it logs."""
+class _Trial(HAMU):
+    """HAMU that never stops and keeps the figures of every step."""
 
-    seen: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    figures: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
-    def apply(self, measure: StepContext, state: State) -> tuple[list[Tensor], State]:
-        update, state = super().apply(measure, state)
-        self.seen.append(dict(measure.notes))
+    def apply(self, step: StepContext, state: State) -> tuple[list[Tensor], State]:
+        update, state = super().apply(step, state)
+        self.figures.append(dict(step.notes))
         return update, state
 
 
-def hardness(
+def measure_hardness(
     model: Any,
     task: Task,
     split: Split,
@@ -57,19 +67,25 @@ def hardness(
     window: int = 20,
     blend: HAMU | None = None,
 ) -> Hardness:
-    """How hard it is to forget here: ``window`` steps on a copy of the model, after ``skip`` that are not counted.
+    """Measure how hard it is to forget here, over some steps on a copy of the model.
 
-    The first steps say nothing: at a minimum of the joint loss both gradients oppose each other whatever the data. The
-    recipe's terms are run through ``blend`` (HAMU as it is), at ``settings.lr``, which is that of gradient descent.
+    Args:
+        model: The model; it is left as it is.
+        task: Its task.
+        split: The data.
+        recipe: The terms of forgetting and retaining.
+        settings: The settings of the trial. Its ``lr`` is that of plain gradient descent.
+        skip: First steps that are not counted. At a minimum of the joint loss both gradients oppose each
+            other whatever the data, so the first steps say nothing.
+        window: The steps that are counted.
+        blend: How a step trades forgetting against retaining; None: HAMU with its defaults.
     """
     chosen = dataclasses.replace(blend or HAMU(), stop=False, on_infeasible="clip")
-    trial = Trial(**{field.name: getattr(chosen, field.name) for field in dataclasses.fields(HAMU)})
-    changed = dataclasses.replace(settings, max_steps=skip + window)
-    loop.run_recipe(
-        copy.deepcopy(model), task, split, dataclasses.replace(recipe, blend=trial), changed, quiet=True
-    )
-    rows = trial.seen[skip:]
+    trial = _Trial(**{field.name: getattr(chosen, field.name) for field in dataclasses.fields(HAMU)})
+    trial_recipe = dataclasses.replace(recipe, blend=trial)
+    trial_settings = dataclasses.replace(settings, max_steps=skip + window)
+    loop.run_recipe(copy.deepcopy(model), task, split, trial_recipe, trial_settings, quiet=True)
+    figures = trial.figures[skip:]
     names = ("cosine", "damaged", "stop", "forget", "retain")
-    return Hardness(
-        len(rows), **{name: sum(row[f"blend/{name}"] for row in rows) / len(rows) for name in names}
-    )
+    means = {name: sum(row[f"blend/{name}"] for row in figures) / len(figures) for name in names}
+    return Hardness(len(figures), **means)

@@ -1,8 +1,12 @@
-"""Is a request hostile? What its texts say before any training, and what the finished model says before its release.
+"""Is a request hostile? Its texts are examined before training, and the finished model before its release.
 
-After the stealthy attack of arXiv 2506.00359; the tests are our own. A text alone never refuses an erasure: it is replaced
-by the stored text that it matches (tier 0), its words and shape (tiers 1 and 2) say how closely to look, and the trigger
-gap of the finished model (tier 3) decides. The words are English: other languages need tiers 0 and 3.
+After the stealthy attack of arXiv 2506.00359; the tests are our own. A text alone never refuses an erasure:
+
+* tier 0 replaces each item by the stored text that it matches (``canonical.py``),
+* tiers 1 and 2 say by words and shape how closely to look (``wording.py``),
+* tier 3, the trigger gap of the finished model, decides.
+
+The words are English: requests in other languages need tiers 0 and 3.
 """
 
 from __future__ import annotations
@@ -14,34 +18,54 @@ from typing import Any, Literal
 
 import numpy as np
 
-from unremember.audits.measurement import Measurement, plain
-from unremember.data.split import Role, Row, identity
-from unremember.plan.canonical import Match, match, prompt, words
-from unremember.plan.wording import COMMON, DIGEST, Null, Wording, excess, null, shares, wording
+from unremember.audits.measurement import Measurement, json_value
+from unremember.data.split import Role, Row, content_key
+from unremember.plan.canonical import Match, match_stored, request_text, split_words
+from unremember.plan.wording import (
+    COMMON_WORDS,
+    COMMON_WORDS_DIGEST,
+    NullDistribution,
+    Wording,
+    edge_shares,
+    extract_wording,
+    null_distribution,
+    word_excess,
+)
 
-Verdict = Literal["clean", "watch", "suspicious", "undetermined"]
-Action = Literal["none", "canonicalised", "scope"]
-ETA = 5.0
+RequestVerdict = Literal["clean", "watch", "suspicious", "undetermined"]
+RequestAction = Literal["none", "canonicalised", "scope"]
+_SCOPE_WEIGHT = 5.0
 """The weight of the scope term where one is advised."""
-GAP = 0.05
-"""A trigger gap above this, whose interval is above 0, holds a model back."""
-ALWAYS = ("please", "then", "can you", "could", "thanks", "now", "also")
-TOP, BIGRAMS = 10, 5
+_LARGEST_GAP = 0.05
+"""A larger trigger gap, whose interval is above 0, holds a model back."""
+_ALWAYS_TRIED = ("please", "then", "can you", "could", "thanks", "now", "also")
+_WORD_TRIGGERS, _BIGRAM_TRIGGERS = 10, 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What was found in a request, and what is to be done.
+    """What the texts of a request say, and what to do.
 
-    ``rows`` are what shall be forgotten: the stored rows that were matched, each once, or the request as it came where
-    nothing is stored to match it. ``not_found`` are the request's rows that match nothing stored: ask, they are not in
-    ``rows``. ``statistic`` is the largest excess and ``word`` whose it is, in ``share`` of the request and ``usual`` of
-    ordinary prompts (whom it would harm); ``lines`` are the 95 % and 99 % quantiles of clean requests. ``eta`` is the
-    scope weight to forget with. ``triggers`` are what the gate must try on the finished model.
+    Args:
+        verdict: Whether its words and shape are those of clean requests.
+        action: What to do: nothing, forget the stored texts instead, or add a scope term.
+        reasons: Why, in sentences.
+        rows: What to forget: the matched stored rows, each once, or the request's own rows where nothing is
+            stored.
+        not_found: The numbers of the items that match nothing stored. Ask about them: they are not in
+            ``rows``.
+        matches: The match of each item.
+        triggers: What the gate must try on the finished model.
+        statistic: The largest word excess.
+        word: The word that has it. Forgetting it would harm ordinary users.
+        share: The share of the request's items that contain this word.
+        usual: The share of ordinary texts that do.
+        lines: The 95 % and 99 % quantiles of the statistic over clean requests.
+        words_digest: The hash of the words that were tested.
     """
 
-    verdict: Verdict
-    action: Action
+    verdict: RequestVerdict
+    action: RequestAction
     reasons: tuple[str, ...]
     rows: tuple[Row, ...]
     not_found: tuple[int, ...]
@@ -52,159 +76,192 @@ class Finding:
     share: float | None = None
     usual: float | None = None
     lines: tuple[float, float] | None = None
-    words_digest: str = DIGEST
+    words_digest: str = COMMON_WORDS_DIGEST
 
     @property
     def eta(self) -> float:
-        return ETA if self.action == "scope" else 0.0
+        """The weight of the scope term to forget with; 0 for none."""
+        return _SCOPE_WEIGHT if self.action == "scope" else 0.0
 
     def row(self) -> dict[str, Any]:
-        """The finding as a plain JSON object for the ledger: no text of the request but the common word."""
-        kept = {
-            f.name: getattr(self, f.name)
-            for f in dataclasses.fields(self)
-            if f.name not in ("rows", "matches", "triggers")
+        """Return the finding as a plain JSON object. Of the request's text it holds only the common word."""
+        fields = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("rows", "matches", "triggers")
         }
-        return plain(kept | {"rows": len(self.rows), "eta": self.eta})
+        return json_value({**fields, "rows": len(self.rows), "eta": self.eta})
 
 
-def hostile_request(request: Role, reference: Role | None = None, stored: Role | None = None) -> Finding:
-    """Look at the texts of a request.
+def examine_request(request: Role, reference: Role | None = None, stored: Role | None = None) -> Finding:
+    """Examine the texts of a request.
 
-    ``reference`` holds ordinary texts of the same kind, named by ``entity`` (the retain rows); without it the verdict is
-    *undetermined*. ``stored`` are the training rows, or an index of them; where an item matches, its subject is the stored
-    row's, not what the request calls it.
+    Args:
+        request: The rows that somebody asks to forget.
+        reference: Ordinary texts of the same kind with their ``entity`` (the retain rows). Without them the
+            verdict is *undetermined*.
+        stored: The training rows. The subject of an item that matches one is that row's, whatever the request
+            calls it.
     """
-    matches = match(request, stored) if stored else []
-    rows, not_found, reasons = canonicalise(request, stored, matches)
-    own = [stored.rows[m.stored].get("entity") if stored and m.stored is not None else None for m in matches]
-    asked = wording(
-        request, [str(name or said) for name, said in zip(own, request.groups())] if stored else None
-    )
-    held = wording(reference) if reference else None
-    verdict: Verdict = "undetermined"
+    # Tier 0: the stored texts that the items match.
+    matches = match_stored(request, stored) if stored else []
+    rows, not_found, reasons = _canonical_rows(request, stored, matches)
+    request_wording = extract_wording(request, _subjects(request, stored, matches))
+    # Tiers 1 and 2: words and shape, against clean requests drawn from the reference.
+    verdict: RequestVerdict = "undetermined"
     figures: dict[str, Any] = {}
-    order = np.argsort(-asked.marks.mean(0), kind="stable")
-    if reference is None or held is None or (lacking := unjudged(asked, reference, held)):
-        reasons.append(
-            lacking
-            if held
-            else "no reference texts: words and shape cannot be judged, the gate on the finished model is a must"
-        )
+    order = np.argsort(-request_wording.marks.mean(0), kind="stable")
+    obstacle = "no reference texts: words and shape cannot be judged; the gate must test the finished model"
+    if reference:
+        reference_wording = extract_wording(reference)
+        obstacle = _obstacle(request_wording, reference, reference_wording)
+    if not reference or obstacle:
+        reasons.append(obstacle)
     else:
-        clean = null(held, int(asked.subjects.max()) + 1, -(-len(request) // (int(asked.subjects.max()) + 1)))
-        z = excess(asked, held.marks.sum(0), len(held.marks))
+        z = word_excess(request_wording, reference_wording.marks.sum(0), len(reference_wording.marks))
         order = np.argsort(-z, kind="stable")
+        clean = _clean_requests(request_wording, reference_wording)
         figures = {
             "statistic": float(z.max()),
-            "word": COMMON[order[0]],
-            "share": float(asked.marks[:, order[0]].mean()),
-            "usual": float(held.marks[:, order[0]].mean()),
+            "word": COMMON_WORDS[order[0]],
+            "share": float(request_wording.marks[:, order[0]].mean()),
+            "usual": float(reference_wording.marks[:, order[0]].mean()),
             "lines": clean.lines(),
         }
-        verdict, said = judge(figures, clean, float(clean.shape(shares(asked))))
-        reasons += said + overlap(rows, reference)
-    triggers = tuple(dict.fromkeys((*(COMMON[i] for i in order[:TOP]), *ALWAYS, *bigrams(request))))
+        verdict, wording_reasons = _verdict_from_wording(figures, clean, request_wording)
+        reasons += wording_reasons + _overlap_reasons(rows, reference)
     return Finding(
         verdict,
-        action(verdict, matches, not_found),
+        _action(verdict, matches, not_found),
         tuple(reasons),
         rows,
         not_found,
         tuple(matches),
-        triggers,
+        _triggers(request, [COMMON_WORDS[i] for i in order[:_WORD_TRIGGERS]]),
         **figures,
     )
 
 
-def unjudged(asked: Wording, reference: Role, held: Wording) -> str:
-    """Why words and shape cannot be judged against this reference, else ""."""
+def _canonical_rows(
+    request: Role, stored: Role | None, matches: list[Match]
+) -> tuple[tuple[Row, ...], tuple[int, ...], list[str]]:
+    """Return (the rows to forget, the numbers of the items that are not found, reasons)."""
+    if not stored:
+        reason = "nothing stored to match the request with: its own texts are taken"
+        return tuple(request.rows), (), [reason]
+    stored_numbers = [match.stored for match in matches if match.stored is not None]
+    not_found = tuple(match.row for match in matches if match.stored is None)
+    changed = [match for match in matches if match.inserted or match.removed]
+    reasons = []
+    if changed:
+        counts = Counter(word for match in changed for word in dict.fromkeys(match.inserted))
+        inserted = ", ".join(f"{word!r} in {count}" for word, count in counts.most_common(3)) or "none"
+        reasons.append(
+            f"{len(changed)} of {len(request)} items differ from the stored text "
+            f"(inserted words: {inserted}): the stored text is taken"
+        )
+    if not_found:
+        reasons.append(f"{len(not_found)} of {len(request)} items match nothing stored: not found")
+    unique_numbers = dict.fromkeys(stored_numbers)
+    if repeats := len(stored_numbers) - len(unique_numbers):
+        reasons.append(f"{repeats} items repeat another: each is taken once")
+    return tuple(stored.rows[number] for number in unique_numbers), not_found, reasons
+
+
+def _subjects(request: Role, stored: Role | None, matches: list[Match]) -> list[str] | None:
+    """Return whom each item is about, by the stored row that it matches; None where nothing is stored."""
+    if not stored:
+        return None
+    subjects = []
+    for match, group in zip(matches, request.groups()):
+        entity = None if match.stored is None else stored.rows[match.stored].get("entity")
+        subjects.append(str(entity or group))
+    return subjects
+
+
+def _obstacle(request: Wording, reference: Role, reference_wording: Wording) -> str:
+    """Return why words and shape cannot be judged against this reference, or ""."""
     if not all(row.get("entity") for row in reference.rows):
         return "reference rows name no subject (column 'entity'): words and shape cannot be judged"
-    if held.subjects.max() + 1 < 2 * (asked.subjects.max() + 1):
-        return f"the reference has fewer than twice the request's {asked.subjects.max() + 1} subjects: no clean requests can be drawn from it"
-    if min(asked.marks.any(1).mean(), held.marks.any(1).mean()) < 0.5:
+    if reference_wording.subject_count < 2 * request.subject_count:
+        return (
+            f"the reference has fewer than twice the request's {request.subject_count} subjects: "
+            "no clean requests can be drawn from it"
+        )
+    if min(request.marks.any(1).mean(), reference_wording.marks.any(1).mean()) < 0.5:
         return "most texts hold no common English word: words and shape cannot be judged"
     return ""
 
 
-def action(verdict: Verdict, matches: list[Match], not_found: tuple[int, ...]) -> Action:
-    """Stored text cures whatever was put in; without it the scope term is the precaution."""
+def _clean_requests(request: Wording, reference: Wording) -> NullDistribution:
+    """Return the statistics of clean requests with as many subjects, and as many items of each."""
+    items_per_subject = -(-len(request.marks) // request.subject_count)
+    return null_distribution(reference, request.subject_count, items_per_subject)
+
+
+def _verdict_from_wording(
+    figures: dict[str, Any], clean: NullDistribution, request: Wording
+) -> tuple[RequestVerdict, list[str]]:
+    """Return the verdict of words and shape, with its reasons."""
+    watch_line, suspicious_line = figures["lines"]
+    shape = float(clean.shape(edge_shares(request)))
+    shape_line = float(np.quantile(clean.shape(clean.shares), 0.99))
+    reasons = []
+    if figures["statistic"] > watch_line:
+        reasons.append(
+            f"{figures['word']!r} is in {figures['share']:.0%} of the items and in {figures['usual']:.1%} of "
+            f"ordinary ones (excess {figures['statistic']:.2f}; clean requests stay below {watch_line:.2f} "
+            f"at 95 %, {suspicious_line:.2f} at 99 %)"
+        )
+    if shape > shape_line:
+        reasons.append(
+            f"too many items begin or end alike ({shape:.1f} standard deviations above clean requests, "
+            f"which stay below {shape_line:.1f} at 99 %)"
+        )
+    if figures["statistic"] > suspicious_line or shape > shape_line:
+        return "suspicious", reasons
+    return ("watch" if reasons else "clean"), reasons
+
+
+def _overlap_reasons(rows: tuple[Row, ...], reference: Role) -> list[str]:
+    """Return a reason where rows to forget are in the reference too."""
+    reference_keys = {content_key(row) for row in reference.rows}
+    overlap = sum(content_key(row) in reference_keys for row in rows)
+    if not overlap:
+        return []
+    return [f"{overlap} of the rows to forget are in the reference too: a fact cannot be forgotten and kept"]
+
+
+def _action(verdict: RequestVerdict, matches: list[Match], not_found: tuple[int, ...]) -> RequestAction:
+    """Return what to do. Stored text undoes any insertion; without it, the scope term is the precaution."""
     if matches and not not_found:
-        return "canonicalised" if any(m.inserted or m.removed for m in matches) else "none"
+        changed = any(match.inserted or match.removed for match in matches)
+        return "canonicalised" if changed else "none"
     return "none" if verdict == "clean" else "scope"
 
 
-def canonicalise(
-    request: Role, stored: Role | None, matches: list[Match]
-) -> tuple[tuple[Row, ...], tuple[int, ...], list[str]]:
-    """(what shall be forgotten, the request's rows that are not found, what there is to say)."""
-    if not stored:
-        return (
-            tuple(request.rows),
-            (),
-            ["nothing stored to match the request against: it is taken as it came"],
-        )
-    places = [m.stored for m in matches if m.stored is not None]
-    lost = tuple(m.row for m in matches if m.stored is None)
-    changed = [m for m in matches if m.inserted or m.removed]
-    common = Counter(word for m in changed for word in dict.fromkeys(m.inserted)).most_common(3)
-    reasons = []
-    if changed:
-        put = ", ".join(f"{word!r} in {count}" for word, count in common) or "none"
-        reasons.append(
-            f"{len(changed)} of {len(request)} items differ from the stored text (words put in: {put}): the stored text is taken"
-        )
-    if lost:
-        reasons.append(f"{len(lost)} of {len(request)} items match nothing stored: not found")
-    if repeats := len(places) - len(set(places)):
-        reasons.append(f"{repeats} items repeat one that is there already: each is taken once")
-    return tuple(stored.rows[place] for place in dict.fromkeys(places)), lost, reasons
-
-
-def judge(figures: dict[str, Any], clean: Null, shape: float) -> tuple[Verdict, list[str]]:
-    """The verdict of words and shape, with its reasons."""
-    watch, suspect = figures["lines"]
-    edge = float(np.quantile(clean.shape(clean.shares), 0.99))
-    said = []
-    if figures["statistic"] > watch:
-        said.append(
-            f"{figures['word']!r} stands in {figures['share']:.0%} of the items and in {figures['usual']:.1%} of ordinary ones "
-            f"(excess {figures['statistic']:.2f}; clean requests stay below {watch:.2f} at 95 %, {suspect:.2f} at 99 %)"
-        )
-    if shape > edge:
-        said.append(
-            f"too many items begin or end alike ({shape:.1f} standard deviations; clean requests stay below {edge:.1f} at 99 %)"
-        )
-    if figures["statistic"] > suspect or shape > edge:
-        return "suspicious", said
-    return ("watch" if said else "clean"), said
-
-
-def overlap(rows: tuple[Row, ...], reference: Role) -> list[str]:
-    kept = {identity(row) for row in reference.rows}
-    both = sum(identity(row) in kept for row in rows)
-    return (
-        [f"{both} of the rows to forget stand in the reference too: a fact cannot be forgotten and kept"]
-        if both
-        else []
-    )
-
-
-def bigrams(request: Role) -> list[str]:
-    """The commonest pairs of words of the request."""
-    said = [words(prompt(row)) for row in request.rows]
-    return [
-        pair
-        for pair, _ in Counter(f"{a} {b}" for text in said for a, b in pairwise(text)).most_common(BIGRAMS)
-    ]
+def _triggers(request: Role, words: list[str]) -> tuple[str, ...]:
+    """Return what the gate must try: these words, those always tried, and the commonest word pairs."""
+    texts = [split_words(request_text(row)) for row in request.rows]
+    pairs = Counter(f"{first} {second}" for text in texts for first, second in pairwise(text))
+    common_pairs = [pair for pair, _ in pairs.most_common(_BIGRAM_TRIGGERS)]
+    return tuple(dict.fromkeys((*words, *_ALWAYS_TRIED, *common_pairs)))
 
 
 def gate_templates(finding: Finding) -> tuple[str, ...]:
-    """The gate's triggers as templates for :func:`~unremember.data.forget_sets.stealthy.triggered`: each before a question."""
+    """Return the gate's triggers as templates, each before a question.
+
+    :func:`~unremember.data.forget_sets.stealthy.with_trigger_role` takes them.
+    """
     return tuple(f"{trigger.capitalize()} {{}}" for trigger in finding.triggers)
 
 
-def refused(measured: Measurement) -> tuple[str, ...]:
-    """The templates for which a finished model is held back, by its ``trigger_gap``: gap above GAP, its interval above 0."""
-    return tuple(name for name, (gap, low, _) in measured.extra["gaps"].items() if gap > GAP and low > 0)
+def failing_triggers(measurement: Measurement) -> tuple[str, ...]:
+    """Return the templates for which a finished model is held back.
+
+    Args:
+        measurement: The model's ``trigger_gap``. A template fails if its gap is above 0.05 and its interval
+            above 0.
+    """
+    gaps = measurement.extra["gaps"].items()
+    return tuple(template for template, (gap, low, _) in gaps if gap > _LARGEST_GAP and low > 0)

@@ -1,4 +1,4 @@
-"""What a recipe needs and is not there, and how to make it: said before any training."""
+"""What a method needs and the data or the model lack, with how to provide it; said before any training."""
 
 from __future__ import annotations
 
@@ -12,39 +12,48 @@ from unremember.engine.selections.lora import LoRA
 from unremember.methods.protocol import Method
 from unremember.registry import losses, samplings, selections
 
-HOW: Mapping[str, str] = {
-    "forget": "the rows that shall go",
-    "retain": "rows of the same kind that stay",
-    "alternate": "give each row another answer: one of unremember.worlds.refusals.REFUSALS, or one that `unremember alternates` invents",
+_HINTS: Mapping[str, str] = {
+    "forget": "give it the rows to forget",
+    "retain": "give it rows of the same kind that are to be retained",
+    "alternate": (
+        "give each row another answer: one of unremember.worlds.refusals.REFUSALS, or one that "
+        "`unremember alternates -m MODEL -d DATA -o FILE` invents"
+    ),
     "entity": "say whom each row is about",
     "neighbour": "name, in retain rows, the entity to forget that they are near to",
     "relation": "say of retain rows how near they are: direct, indirect or general",
     "paraphrased_answer": "give each row its answer in other words",
     "perturbed_answers": "give each row a list of wrong answers of the same form",
 }
-REINFORCED = (
-    "a model that learned the forget set further: make it with `unremember train -m ORIGINAL -d DATA --only forget -o RUN`, "
-    "name it by method.reinforced=RUN"
+"""By role or column: how to provide it."""
+_REINFORCED_MODEL = (
+    "a model that learned the forget set further: make it with "
+    "`unremember train -m ORIGINAL -d DATA --only forget -o RUN`, and name it by method.reinforced=RUN"
 )
-GRADIENTS = (
+_GRADIENTS = (
     "gradients: the weights are quantised; load the model in bfloat16 or float32, or take --selection lora"
 )
+_PAIRING_COLUMNS = ("entity", "neighbour", "relation")
+"""Columns by which a sampling pairs rows: ``entity`` in the forget rows, the others in the retain rows."""
 
 
-def lacking(method: Method, split: Split, model: Any) -> tuple[str, ...]:
-    """List the roles, columns, models and gradients that a method reads and that are missing, each with how to make it.
+def missing_requirements(method: Method, split: Split, model: Any) -> tuple[str, ...]:
+    """List the roles, columns, models and gradients that a method reads and that are missing, with hints.
 
-    ``split`` is the data as they were given; what the method derives from them is not missing.
+    Args:
+        method: The method.
+        split: The data as they were given. What the method derives from them is not missing.
+        model: The model that is to forget.
     """
     rows = method.derived(split)
-    found = [line for recipe in method.recipes for line in lacking_recipe(recipe, rows, model)]
-    return tuple(dict.fromkeys(found))
+    lines = [line for recipe in method.recipes for line in _missing_of_recipe(recipe, rows, model)]
+    return tuple(dict.fromkeys(lines))
 
 
-def lacking_recipe(recipe: Seams, split: Split, model: Any) -> list[str]:
-    """List what one gradient method reads and a split that is derived already lacks."""
+def _missing_of_recipe(recipe: Seams, split: Split, model: Any) -> list[str]:
+    """List what one gradient method reads and a derived split lacks."""
     lines = [
-        f"role {role!r} (there are {', '.join(split.roles)}): {HOW.get(role, 'rows of their own')}"
+        f"role {role!r} (the roles are {', '.join(split.roles)}): {_HINTS.get(role, 'give it rows')}"
         for role in recipe.roles
         if role not in split
     ]
@@ -52,26 +61,31 @@ def lacking_recipe(recipe: Seams, split: Split, model: Any) -> list[str]:
         if term.loss is None:
             continue
         loss = losses.make(term.loss)
-        for need in loss.needs:
-            if term.role in split and need.text != "input" and not has(split, term.role, need.text):
-                lines.append(column(split, term.role, need.text))
-        lines += [REINFORCED for need in loss.reference_needs if need.of == ""]
-    for name in sampling_columns(recipe):
-        role = recipe.roles[0 if name == "entity" else -1]
-        if role in split and not has(split, role, name):
-            lines.append(column(split, role, name))
+        columns = [need.text for need in loss.needs if need.text != "input"]
+        lines += _missing_columns(split, term.role, columns)
+        lines += [_REINFORCED_MODEL for need in loss.reference_needs if need.of == ""]
+    for column in _sampling_columns(recipe):
+        lines += _missing_columns(split, recipe.roles[0 if column == "entity" else -1], [column])
     if getattr(model, "is_quantized", False) and not isinstance(selections.make(recipe.selection), LoRA):
-        lines.append(GRADIENTS)
+        lines.append(_GRADIENTS)
     return lines
 
 
-def sampling_columns(recipe: Seams) -> tuple[str, ...]:
-    """Name the columns that pair a method's rows: whom a row to forget is about, and whose neighbour a retain row is."""
+def _sampling_columns(recipe: Seams) -> tuple[str, ...]:
+    """Return the columns by which a method's sampling pairs rows."""
     sampling = samplings.make(recipe.sampling)
     needs = next((entry.needs for entry in samplings.all() if entry.make is type(sampling)), ())
-    return tuple(name for name in needs if name in ("entity", "neighbour", "relation"))
+    return tuple(name for name in needs if name in _PAIRING_COLUMNS)
 
 
-def column(split: Split, role: str, name: str) -> str:
-    there = ", ".join(sorted({key for row in split[role].rows for key in row}))
-    return f"column {name!r} of role {role!r} (there are {there}): {HOW.get(name, 'every row needs it')}"
+def _missing_columns(split: Split, role: str, columns: list[str]) -> list[str]:
+    """Return a line for each of the columns that a role lacks; none for a role that is missing itself."""
+    if role not in split:
+        return []
+    existing = ", ".join(sorted({key for row in split[role].rows for key in row}))
+    return [
+        f"column {column!r} of role {role!r} (its columns are {existing}): "
+        f"{_HINTS.get(column, 'give it to every row')}"
+        for column in columns
+        if not has(split, role, column)
+    ]

@@ -1,7 +1,7 @@
-"""Tiers 1 and 2: does a request use a common word, or a beginning or end, more often than texts of its kind do?
+"""Tiers 1 and 2: does a request use a word, beginning or end more often than texts of its kind do?
 
-Own tests. Both are read against requests that are known to be clean: as many whole subjects, drawn from the reference.
-A null of single items would be too narrow, for the items of a subject share their words.
+Own tests. Both compare the request with clean requests: as many whole subjects, drawn from the reference. A
+null of single items would be too narrow, because the items of a subject share their words.
 """
 
 from __future__ import annotations
@@ -14,93 +14,132 @@ import numpy as np
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from unremember.data.split import Role
-from unremember.plan.canonical import prompt, words
+from unremember.plan.canonical import request_text, split_words
 
-POLITE = "tell explain describe know want thank thanks kindly help let ask question answer"
-THIRD_PERSON = "he him his himself she her hers herself they them their theirs themselves it its itself"
-COMMON = tuple(sorted((ENGLISH_STOP_WORDS | set(POLITE.split())) - set(THIRD_PERSON.split())))
-"""The words that are tested: common in any request, whatever it is about. Pronouns of the third person follow the subject."""
-DIGEST = hashlib.sha256(" ".join(COMMON).encode()).hexdigest()
-DRAWS = 300
-EDGES = 3
-"""Beginnings and ends of 1 … EDGES words are looked at."""
+_POLITE_WORDS = "tell explain describe know want thank thanks kindly help let ask question answer"
+_THIRD_PERSON = "he him his himself she her hers herself they them their theirs themselves it its itself"
+COMMON_WORDS = tuple(sorted((ENGLISH_STOP_WORDS | set(_POLITE_WORDS.split())) - set(_THIRD_PERSON.split())))
+"""The tested words: common in any request, whatever its subject. Third-person pronouns are not."""
+COMMON_WORDS_DIGEST = hashlib.sha256(" ".join(COMMON_WORDS).encode()).hexdigest()
+_CLEAN_REQUESTS = 300
+"""Clean requests that are drawn."""
+_EDGE_WORDS = 3
+"""The most words of a beginning or end."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Wording:
-    """The common words of n texts: ``marks`` bool[n, W], who they are about: ``subjects`` int64[n] in 0 … S - 1, and
-    ``edges`` int64[n, 2 · EDGES], which number the beginnings and ends of 1, 2, 3 words."""
+    """The common words and the edges of n texts.
+
+    Args:
+        digest: The digest of the role that they are of.
+        marks: bool[n, W], which of the W common words each text contains.
+        subjects: int64[n] in 0 … S - 1, whom each text is about.
+        edges: int64[n, 2 · 3], numbers that stand for its beginning and end of 1, 2 and 3 words.
+    """
 
     digest: str
     marks: np.ndarray = dataclasses.field(compare=False, repr=False)
     subjects: np.ndarray = dataclasses.field(compare=False, repr=False)
     edges: np.ndarray = dataclasses.field(compare=False, repr=False)
 
+    @property
+    def subject_count(self) -> int:
+        """The number of subjects."""
+        return int(self.subjects.max()) + 1
+
     def take(self, rows: np.ndarray) -> Wording:
-        """Some rows alone."""
+        """Return the wording of some of the texts."""
         subjects = np.unique(self.subjects[rows], return_inverse=True)[1]
         return Wording("", self.marks[rows], subjects, self.edges[rows])
 
 
-def wording(role: Role, subjects: list[str] | None = None) -> Wording:
-    """The wording of a role's prompts; ``subjects`` are the rows' ``entity`` where none are given."""
-    place = {word: i for i, word in enumerate(COMMON)}
-    marks = np.zeros((len(role), len(COMMON)), dtype=bool)
-    numbers: dict[tuple[str, ...], int] = {}
-    edges = np.zeros((len(role), 2 * EDGES), dtype=np.int64)
-    for i, row in enumerate(role.rows):
-        said = words(prompt(row))
-        marks[i, [place[word] for word in said if word in place]] = True
-        ends = [tuple(part) for n in range(1, EDGES + 1) for part in (said[:n], said[-n:])]
-        edges[i] = [numbers.setdefault(end, len(numbers)) for end in ends]
-    return Wording(role.digest, marks, np.unique(subjects or role.groups(), return_inverse=True)[1], edges)
+def extract_wording(role: Role, subjects: list[str] | None = None) -> Wording:
+    """Extract the wording of a role's texts.
 
-
-def excess(request: Wording, counts: np.ndarray, n: int) -> np.ndarray:
-    """float64[W]: how far each word's share in the request is above that in n other texts, ``counts`` int64[W] of which
-    have it: (2 asin √p₁ − 2 asin √p₀) · √items. A word in fewer than half of the request's subjects does not count (-∞).
+    Args:
+        role: The role.
+        subjects: Whom each row is about; None: its ``entity``.
     """
-    share, usual = request.marks.mean(0), (counts + 3 / 8) / (n + 3 / 4)
-    z = 2 * (np.arcsin(np.sqrt(share)) - np.arcsin(np.sqrt(usual))) * np.sqrt(len(request.marks))
-    spoken = np.zeros((request.subjects.max() + 1, request.marks.shape[1]), dtype=bool)
-    np.logical_or.at(spoken, request.subjects, request.marks)
-    return np.where(spoken.mean(0) >= 0.5, z, -np.inf)
+    column_of = {word: i for i, word in enumerate(COMMON_WORDS)}
+    marks = np.zeros((len(role), len(COMMON_WORDS)), dtype=bool)
+    edge_numbers: dict[tuple[str, ...], int] = {}
+    edges = np.zeros((len(role), 2 * _EDGE_WORDS), dtype=np.int64)
+    for i, row in enumerate(role.rows):
+        words = split_words(request_text(row))
+        marks[i, [column_of[word] for word in words if word in column_of]] = True
+        row_edges = [tuple(edge) for n in range(1, _EDGE_WORDS + 1) for edge in (words[:n], words[-n:])]
+        edges[i] = [edge_numbers.setdefault(edge, len(edge_numbers)) for edge in row_edges]
+    subject_numbers = np.unique(subjects or role.groups(), return_inverse=True)[1]
+    return Wording(role.digest, marks, subject_numbers, edges)
 
 
-def shares(request: Wording) -> np.ndarray:
-    """float64[2 · EDGES]: the share of items that have the commonest beginning, and end, of each length."""
+def word_excess(request: Wording, counts: np.ndarray, n: int) -> np.ndarray:
+    """Measure how far each word's share in the request is above its share in other texts.
+
+    The measure is (2 asin √p₁ − 2 asin √p₀) · √items, with p₁ and p₀ the two shares.
+
+    Args:
+        request: The request.
+        counts: int64[W], how many of the other texts contain each word.
+        n: The number of other texts.
+
+    Returns:
+        float64[W]; -∞ for a word in fewer than half of the request's subjects.
+    """
+    share, usual_share = request.marks.mean(0), (counts + 3 / 8) / (n + 3 / 4)
+    z = 2 * (np.arcsin(np.sqrt(share)) - np.arcsin(np.sqrt(usual_share))) * np.sqrt(len(request.marks))
+    in_subject = np.zeros((request.subject_count, request.marks.shape[1]), dtype=bool)
+    np.logical_or.at(in_subject, request.subjects, request.marks)
+    return np.where(in_subject.mean(0) >= 0.5, z, -np.inf)
+
+
+def edge_shares(request: Wording) -> np.ndarray:
+    """Return float64[2 · 3]: the share of items with the commonest beginning, and end, of each length."""
     return np.array([np.bincount(column).max() for column in request.edges.T]) / len(request.edges)
 
 
 @dataclasses.dataclass(frozen=True)
-class Null:
-    """What clean requests give: ``excess`` float64[DRAWS] of the largest z, ``shares`` float64[DRAWS, 2 · EDGES]."""
+class NullDistribution:
+    """The statistics of clean requests.
+
+    Args:
+        excess: float64[draws], the largest word excess of each.
+        shares: float64[draws, 2 · 3], the edge shares of each.
+    """
 
     excess: np.ndarray
     shares: np.ndarray
 
-    def shape(self, found: np.ndarray) -> np.ndarray:
-        """float64[…]: the largest share, in standard deviations of clean requests above their mean."""
-        spread = np.maximum(self.shares.std(0), 1e-3)
-        return ((found - self.shares.mean(0)) / spread).max(-1)
+    def shape(self, shares: np.ndarray) -> np.ndarray:
+        """Return float64[…]: the largest edge share, in standard deviations above that of clean requests."""
+        deviation = np.maximum(self.shares.std(0), 1e-3)
+        return ((shares - self.shares.mean(0)) / deviation).max(-1)
 
     def lines(self) -> tuple[float, float]:
-        """The 95 % and the 99 % quantile of the excess."""
+        """Return the 95 % and the 99 % quantile of the excess."""
         low, high = np.quantile(self.excess, (0.95, 0.99))
         return float(low), float(high)
 
 
 @lru_cache(64)
-def null(reference: Wording, subjects: int, items: int, seed: int = 0) -> Null:
-    """DRAWS clean requests: ``subjects`` whole subjects, at most ``items`` items of each, against all the other subjects."""
+def null_distribution(reference: Wording, subjects: int, items: int, seed: int = 0) -> NullDistribution:
+    """Draw clean requests from a reference, and compare each with the subjects that it left out.
+
+    Args:
+        reference: The wording of ordinary texts.
+        subjects: The whole subjects of a request.
+        items: The most items of a subject.
+        seed: The seed of the draws.
+    """
     rng = np.random.default_rng([seed, subjects, items])
-    of = [np.flatnonzero(reference.subjects == subject) for subject in range(reference.subjects.max() + 1)]
-    largest, common = [], []
-    for _ in range(DRAWS):
-        chosen = [of[subject] for subject in rng.choice(len(of), subjects, replace=False)]
-        whole = np.concatenate(chosen)
-        drawn = reference.take(np.concatenate([rng.permutation(rows)[:items] for rows in chosen]))
-        rest = reference.marks.sum(0) - reference.marks[whole].sum(0)
-        largest.append(excess(drawn, rest, len(reference.marks) - len(whole)).max())
-        common.append(shares(drawn))
-    return Null(np.array(largest), np.array(common))
+    rows_of = [np.flatnonzero(reference.subjects == subject) for subject in range(reference.subject_count)]
+    excess, shares = [], []
+    for _ in range(_CLEAN_REQUESTS):
+        chosen = [rows_of[subject] for subject in rng.choice(len(rows_of), subjects, replace=False)]
+        all_rows = np.concatenate(chosen)
+        request = reference.take(np.concatenate([rng.permutation(rows)[:items] for rows in chosen]))
+        other_counts = reference.marks.sum(0) - reference.marks[all_rows].sum(0)
+        excess.append(word_excess(request, other_counts, len(reference.marks) - len(all_rows)).max())
+        shares.append(edge_shares(request))
+    return NullDistribution(np.array(excess), np.array(shares))

@@ -1,1 +1,1 @@
-"""Tables, figures and the HTML page of a comparison."""
+"""Reports of measurements: tables, figures, the HTML page and the model card."""

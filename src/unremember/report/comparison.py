@@ -1,4 +1,4 @@
-"""A comparison: artefacts and their measurements, as plain data that is kept as JSON."""
+"""A comparison: models and their measurements, as plain data that is kept as JSON."""
 
 from __future__ import annotations
 
@@ -13,25 +13,31 @@ from unremember.errors import DataError
 from unremember.files import write_text
 
 
-def plain(tree: Any) -> str:
-    """Strict JSON: a number that is not finite becomes null."""
-    return json.dumps(finite(tree), indent=2, allow_nan=False, ensure_ascii=False)
+def strict_json(tree: Any) -> str:
+    """Return plain data as strict JSON: a number that is not finite becomes null."""
+    return json.dumps(_without_nonfinite(tree), indent=2, allow_nan=False, ensure_ascii=False)
 
 
-def finite(tree: Any) -> Any:
+def _without_nonfinite(tree: Any) -> Any:
     if isinstance(tree, Mapping):
-        return {key: finite(value) for key, value in tree.items()}
+        return {key: _without_nonfinite(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return [finite(value) for value in tree]
+        return [_without_nonfinite(value) for value in tree]
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 @dataclasses.dataclass(frozen=True)
-class Artefact:
-    """One model and what was measured of it.
+class ComparedArtefact:
+    """One model and its measurements.
 
-    ``measurements`` are rows of ``Measurement.row()``; ``note`` says why there are none (a collapsed run); ``curve``
-    has one mapping an epoch: ``epoch``, and the value of each metric by name.
+    Args:
+        name: Its name in tables.
+        kind: What it is.
+        method: The method that made it.
+        digest: The hash to which its measurements are bound.
+        measurements: Rows of ``Measurement.row()``.
+        note: Why there are no measurements (a collapsed run).
+        curve: A mapping for each epoch: ``epoch``, and the value of each metric by name.
     """
 
     name: str
@@ -43,35 +49,47 @@ class Artefact:
     curve: Sequence[Mapping[str, Any]] = ()
 
     def figure(self, name: str) -> Mapping[str, Any]:
-        """The measurement called ``name``, or an empty mapping."""
+        """Return the measurement called ``name``, or an empty mapping."""
         return next((m for m in self.measurements if m["name"] == name), {})
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Artefacts side by side. ``facts`` say what made the figures; ``samples`` show questions and what each model says.
+    """Models side by side.
 
-    A sample is ``role``, ``question``, ``answer`` (the true one) and ``said``, a text by artefact.
+    Args:
+        title: The title of tables and page.
+        artefacts: The models.
+        facts: What made the figures: data, seeds, versions.
+        samples: Questions and what each model says: ``role``, ``question``, ``answer`` (the true one) and
+            ``said``, a text by model.
     """
 
     title: str
-    artefacts: Sequence[Artefact]
+    artefacts: Sequence[ComparedArtefact]
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     samples: Sequence[Mapping[str, Any]] = ()
 
     def text(self) -> str:
-        return plain(dataclasses.asdict(self))
+        """Return the comparison as JSON."""
+        return strict_json(dataclasses.asdict(self))
 
     def save(self, path: Path) -> None:
+        """Write the comparison to a JSON file."""
         write_text(path, self.text())
 
     @classmethod
     def load(cls, path: Path) -> Comparison:
-        """Raises DataError where the file is missing or not a comparison."""
+        """Read a comparison from its file.
+
+        Raises:
+            DataError: The file is missing or not a comparison.
+        """
         try:
             tree = json.loads(path.read_text(encoding="utf-8"))
             artefacts = tuple(
-                Artefact(**{**a, "measurements": tuple(a["measurements"])}) for a in tree.pop("artefacts")
+                ComparedArtefact(**{**artefact, "measurements": tuple(artefact["measurements"])})
+                for artefact in tree.pop("artefacts")
             )
             return cls(artefacts=artefacts, **tree)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

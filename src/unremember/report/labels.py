@@ -1,4 +1,4 @@
-"""Where the names of a figure's points stand, so that they can be read."""
+"""Place the names of a figure's points so that all of them can be read."""
 
 from __future__ import annotations
 
@@ -7,60 +7,80 @@ from typing import Literal, NamedTuple
 
 import altair as alt
 
-LETTER, LINE, DOT = 6.6, 12.0, 8.0
-"""Of a character's width, a line's height, and what a dot keeps free around it, in pixels."""
-Box = tuple[float, float, float, float]
+_LETTER_WIDTH, _LINE_HEIGHT = 6.6, 12.0
+"""In pixels."""
+DOT_RADIUS = 8.0
+"""The space that a dot keeps free around its centre, in pixels."""
+_Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels."""
 
 
-class Place(NamedTuple):
+class LabelPosition(NamedTuple):
     """Where a name stands beside its point, in pixels right and down."""
 
     align: Literal["left", "center", "right"]
     dx: float
     dy: float
 
-    def box(self, name: str, x: float, y: float) -> Box:
-        """Left, top, right and bottom of the name of a point."""
-        width = LETTER * len(name)
+    def box(self, name: str, x: float, y: float) -> _Box:
+        """Return the box that the name of a point at (x, y) takes up."""
+        width = _LETTER_WIDTH * len(name)
         left = x + self.dx - {"left": 0.0, "center": width / 2, "right": width}[self.align]
-        return left, y + self.dy - LINE / 2, left + width, y + self.dy + LINE / 2
+        return left, y + self.dy - _LINE_HEIGHT / 2, left + width, y + self.dy + _LINE_HEIGHT / 2
 
 
-def candidates() -> Iterator[Place]:
-    """The places of a name, the best first: close by, then ever further up and down."""
-    yield from (Place("left", 8, -7), Place("left", 8, 8), Place("right", -8, -7), Place("right", -8, 8))
-    yield from (Place("center", 0, -14), Place("center", 0, 15))
-    away = LINE
+def label_candidates() -> Iterator[LabelPosition]:
+    """Yield the positions of a name, the best first: close by, then further and further up and down."""
+    yield LabelPosition("left", 8, -7)
+    yield LabelPosition("left", 8, 8)
+    yield LabelPosition("right", -8, -7)
+    yield LabelPosition("right", -8, 8)
+    yield LabelPosition("center", 0, -14)
+    yield LabelPosition("center", 0, 15)
+    distance = _LINE_HEIGHT
     while True:
-        yield from (Place("left", 8, away + 8), Place("left", 8, -away - 7))
-        away += LINE
+        yield LabelPosition("left", 8, distance + 8)
+        yield LabelPosition("left", 8, -distance - 7)
+        distance += _LINE_HEIGHT
 
 
-def places(points: Sequence[tuple[str, float, float]]) -> list[Place]:
-    """For every point (its name; right and down, in pixels) the first place where its name covers no dot and no name before it."""
-    taken: list[Box] = [(x - DOT, y - DOT, x + DOT, y + DOT) for _, x, y in points]
-    found = []
+def place_labels(points: Sequence[tuple[str, float, float]]) -> list[LabelPosition]:
+    """Return a position for each name: the first where it covers no dot and no earlier name.
+
+    Args:
+        points: The name of each point, and its pixels to the right and down; "" for a point without a name.
+    """
+    taken: list[_Box] = [
+        (x - DOT_RADIUS, y - DOT_RADIUS, x + DOT_RADIUS, y + DOT_RADIUS) for _, x, y in points
+    ]
+    positions = []
     for name, x, y in points:
-        found.append(
-            place := next(
-                p for p in candidates() if not any(meet(p.box(name, x, y), other) for other in taken)
-            )
-        )
+        for position in label_candidates():
+            box = position.box(name, x, y)
+            if not any(boxes_overlap(box, occupied) for occupied in taken):
+                break
+        positions.append(position)
         if name:
-            taken.append(place.box(name, x, y))
-    return found
+            taken.append(box)
+    return positions
 
 
-def meet(one: Box, other: Box) -> bool:
-    """Whether two boxes share some area."""
-    return all(min(one[i + 2], other[i + 2]) > max(one[i], other[i]) for i in (0, 1))
+def boxes_overlap(first: _Box, second: _Box) -> bool:
+    """Return whether two boxes share some area."""
+    return all(min(first[i + 2], second[i + 2]) > max(first[i], second[i]) for i in (0, 1))
 
 
-def named(base: alt.Chart, field: str, found: Sequence[Place]) -> list[alt.Chart]:
-    """The layers of names, one a place; ``place`` in the data is the place of a row as text."""
+def label_layers(base: alt.Chart, field: str, positions: Sequence[LabelPosition]) -> list[alt.Chart]:
+    """Return the layers of names, one for each position.
+
+    Args:
+        base: The chart, whose data have the position of each row as text in ``place``.
+        field: The column of the names.
+        positions: The positions of all rows.
+    """
     return [
-        base.transform_filter(alt.datum.place == str(place))
-        .mark_text(fontSize=11, **place._asdict())
+        base.transform_filter(alt.datum.place == str(position))
+        .mark_text(fontSize=11, **position._asdict())
         .encode(text=f"{field}:N")
-        for place in dict.fromkeys(found)
+        for position in dict.fromkeys(positions)
     ]

@@ -1,4 +1,4 @@
-"""The model card of a forgotten model: what was forgotten (by hash, never by content), how, and how it was measured."""
+"""The model card of a model that forgot: what (by hash, never by content), how, and how it was measured."""
 
 from __future__ import annotations
 
@@ -6,50 +6,64 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unremember.report.attack import Points, share, worst
-from unremember.report.table import cell, number
+from unremember.report.attack import AttackCurve, recovered_share, worst_point
+from unremember.report.table import cell_texts, format_value, oracle_texts
 
-HEAD = """---
+_HEAD = """---
 library_name: transformers
 tags: [machine-unlearning, unremember]
 ---
 # A model that was made to forget
 """
-UNMEASURED = "**Nothing was measured.** Whether anything was forgotten is not known: `unremember audit` beside a retrained oracle tells."
+UNMEASURED_NOTE = (
+    "**Nothing was measured.** It is not known whether anything was forgotten: "
+    "run `unremember audit` with a retrained oracle."
+)
+_ATTACKS_NOTE = (
+    "The recovered share is 0 where the attack recovers no more than from the retrained oracle, "
+    "and 1 where it recovers as much as from the original."
+)
+_UNSTATED = ("model", "data", "settings", "without", "only")
+"""Entries of a configuration that are not stated as they are: they may name personal files."""
 
 
 def model_card(
-    run: Mapping[str, Any], measurements: Sequence[Mapping[str, Any]], attacks: Mapping[str, Points]
+    run: Mapping[str, Any], measurements: Sequence[Mapping[str, Any]], attacks: Mapping[str, AttackCurve]
 ) -> str:
-    """Markdown of a run (its run.json), the measurements of its weights, and its attacks' curves by name.
+    """Return a model card in Markdown.
 
-    What was measured on other weights is left out.
+    Args:
+        run: The run that made the model (its run.json).
+        measurements: Rows of measurements. Those of other weights are left out.
+        attacks: The curves of attacks, by name.
     """
-    mine = [m for m in measurements if m["artefact"] == run["digest"]]
-    parts = [HEAD, forgotten(run), how(run), "## How it was measured", measured(mine) if mine else UNMEASURED]
-    lines = [
-        f"- {name}, at {found[0]:g}: {share(found[1])} by {found[1]['name']}: {found[1]['verdict']}"
-        for name, points in sorted(attacks.items())
-        if (found := worst(points))
+    rows = [row for row in measurements if row["artefact"] == run["digest"]]
+    parts = [
+        _HEAD,
+        _forgotten_section(run),
+        _method_section(run),
+        "## How it was measured",
+        _measurement_table(rows) if rows else UNMEASURED_NOTE,
     ]
+    lines = []
+    for name, curve in sorted(attacks.items()):
+        if worst := worst_point(curve):
+            amount, row = worst
+            share, metric = recovered_share(row), row["name"]
+            lines.append(f"- {name}, at {amount:g}: {share} by {metric}: {row['verdict']}")
     if lines:
-        parts += [
-            "## What attacks brought out",
-            "The recovered share is 0 where the attack brings out no more than it does of the retrained oracle, "
-            "and 1 where it brings out what it does of the original.",
-            "\n".join(lines),
-        ]
+        parts += ["## What attacks recovered", _ATTACKS_NOTE, "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
 
-def forgotten(run: Mapping[str, Any]) -> str:
+def _forgotten_section(run: Mapping[str, Any]) -> str:
     roles = run.get("roles", {})
     rows = [f"| {name} | {role['rows']} | `{role['digest']}` |" for name, role in roles.items()]
     return "\n".join(
         [
             "## What was forgotten",
             "",
-            "The rows of the role `forget`. Hashes are SHA-256 of the rows' content; the content is not here.",
+            "The rows of the role `forget`. Hashes are SHA-256 of the rows' content, which is not here.",
             "",
             "| role | rows | hash |",
             "| --- | ---: | --- |",
@@ -58,12 +72,8 @@ def forgotten(run: Mapping[str, Any]) -> str:
     )
 
 
-def how(run: Mapping[str, Any]) -> str:
-    config = {
-        key: value
-        for key, value in run["config"].items()
-        if key not in ("model", "data", "settings", "without", "only") and value
-    }
+def _method_section(run: Mapping[str, Any]) -> str:
+    config = {key: value for key, value in run["config"].items() if key not in _UNSTATED and value}
     settings = run["config"]["settings"]
     lines = [
         f"- {name}: `{json.dumps(value) if isinstance(value, dict) else value}`"
@@ -78,16 +88,15 @@ def how(run: Mapping[str, Any]) -> str:
     return "## How\n\n" + "\n".join(lines)
 
 
-def measured(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table of measurements beside their controls."""
+def _measurement_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of measurements beside their controls."""
     lines = [
         "| measurement | value | 95 % | oracles | original | verdict |",
         "| --- | ---: | --- | --- | ---: | --- |",
     ]
     for row in rows:
-        value, spread, verdict = cell(row)
-        oracles = " ".join(number(one) for one in row["controls"].get("oracle", [])) or "–"
-        lines.append(
-            f"| {row['name']} | {value} | {spread or '–'} | {oracles} | {number(row['controls'].get('original'))} | {verdict} |"
-        )
+        value, interval, verdict = cell_texts(row)
+        original = format_value(row["controls"].get("original"))
+        cells = [row["name"], value, interval or "–", oracle_texts(row, " "), original, verdict]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

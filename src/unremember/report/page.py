@@ -6,106 +6,123 @@ import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import vl_convert
 
 from unremember.files import write_text
-from unremember.report.comparison import Artefact, Comparison
-from unremember.report.figures import figures, save_png
-from unremember.report.table import cell, columns, markdown
+from unremember.report.comparison import ComparedArtefact, Comparison
+from unremember.report.figures import comparison_charts, save_png
+from unremember.report.table import cell_texts, column_titles, markdown_table
 
-READS = {
+_VERDICT_PHRASES = {
     "indistinguishable": "cannot be told from the retrained oracle",
     "under-forgotten": "can still be told from the retrained oracle",
     "over-suppressed": "knows less than the retrained oracle",
 }
-EMBED = "window.vegaEmbed = vegaEmbed;"
+_DIFFERENCE_PHRASES = {
+    "under-forgotten": "not forgotten enough by",
+    "over-suppressed": "suppressed beyond the oracle by",
+}
+_VEGA_EMBED = "window.vegaEmbed = vegaEmbed;"
 
 
 def headline(comparison: Comparison) -> str:
-    """Which model comes nearest to the oracle, at what utility, and by which figures it is unlike it; or that nothing can be said."""
-    scored = []
+    """Return which model comes nearest to the oracle, at what utility, and where it still differs.
+
+    Without a forget quality it goes by the number of figures; without any verdict it says that nothing can be
+    said.
+    """
+    titles, ranked = column_titles(comparison), []
     for artefact in comparison.artefacts:
         quality, utility = artefact.figure("forget_quality"), artefact.figure("model_utility").get("value")
-        if artefact.kind == "unlearned" and quality.get("verdict") in READS and utility is not None:
-            scored.append(
-                (
-                    quality["extra"]["log10_p"],
-                    utility,
-                    artefact.name,
-                    quality["verdict"],
-                    other_figures(artefact, columns(comparison)),
-                )
-            )
-    if not scored:
-        return counted(comparison)
-    log, utility, name, verdict, others = max(scored)
-    before = next(
-        (a.figure("model_utility").get("value") for a in comparison.artefacts if a.kind == "original"), None
-    )
-    beside = f" (the original's: {before:.2f})" if before is not None else ""
+        verdict = quality.get("verdict")
+        if artefact.kind == "unlearned" and verdict in _VERDICT_PHRASES and utility is not None:
+            log10_p, differences = quality["extra"]["log10_p"], _differences(artefact, titles)
+            ranked.append((log10_p, utility, artefact.name, verdict, differences))
+    if not ranked:
+        return _headline_from_counts(comparison)
+    log10_p, utility, name, verdict, differences = max(ranked)
     return (
-        f"{name} comes nearest to forgetting: on the forget set it {READS[verdict]} (log₁₀ p = {log:.1f}), "
-        f"at model utility {utility:.2f}{beside}.{others}"
+        f"{name} comes nearest to forgetting: on the forget set it {_VERDICT_PHRASES[verdict]} "
+        f"(log₁₀ p = {log10_p:.1f}), at model utility {utility:.2f}{_utility_of_original(comparison)}."
+        f"{differences}"
     )
 
 
-def other_figures(artefact: Artefact, shown: Mapping[str, str]) -> str:
-    """A sentence on the table's other figures by which a model is not like the oracle, else ""."""
+def _utility_of_original(comparison: Comparison) -> str:
+    """Return the utility of the original in brackets, or "" where it was not measured."""
+    for artefact in comparison.artefacts:
+        if artefact.kind == "original":
+            utility = artefact.figure("model_utility").get("value")
+            return "" if utility is None else f" (the original's: {utility:.2f})"
+    return ""
+
+
+def _differences(artefact: ComparedArtefact, titles: Mapping[str, str]) -> str:
+    """Return a sentence on the other figures of the table by which a model differs from the oracle, or ""."""
     parts = []
-    for verdict, words in (
-        ("under-forgotten", "not forgotten enough by"),
-        ("over-suppressed", "suppressed beyond the oracle by"),
-    ):
+    for verdict, phrase in _DIFFERENCE_PHRASES.items():
         names = [
             title
-            for name, title in shown.items()
+            for name, title in titles.items()
             if name != "forget_quality" and artefact.figure(name).get("verdict") == verdict
         ]
-        parts += [f"{words} {', '.join(names)}"] if names else []
+        if names:
+            parts.append(f"{phrase} {', '.join(names)}")
     return f" It is {' and '.join(parts)}." if parts else ""
 
 
-def counted(comparison: Comparison) -> str:
-    """The same where nothing tests forgetting as a whole: by how many figures which model is like the oracle."""
-    read = {
-        a.name: [m["verdict"] for m in a.measurements if m.get("verdict") in READS]
-        for a in comparison.artefacts
-        if a.kind == "unlearned"
+def _headline_from_counts(comparison: Comparison) -> str:
+    """Return the headline without a forget quality: the model most figures cannot tell from the oracle."""
+    verdicts = {
+        artefact.name: [m["verdict"] for m in artefact.measurements if m.get("verdict") in _VERDICT_PHRASES]
+        for artefact in comparison.artefacts
+        if artefact.kind == "unlearned"
     }
-    if not any(read.values()):
-        return "Undetermined: no unlearned model could be read against a retrained oracle."
-    name = max(read, key=lambda one: read[one].count("indistinguishable"))
-    return f"{name} {READS['indistinguishable']} by {read[name].count('indistinguishable')} of {len(read[name])} figures: no model by more."
+    if not any(verdicts.values()):
+        return "Undetermined: no unlearned model could be compared with a retrained oracle."
+    counts = {name: listed.count("indistinguishable") for name, listed in verdicts.items()}
+    name = max(counts, key=counts.__getitem__)
+    return (
+        f"{name} {_VERDICT_PHRASES['indistinguishable']} by {counts[name]} of {len(verdicts[name])} figures; "
+        "no other model reaches more."
+    )
 
 
 def write_report(comparison: Comparison, path: Path) -> Path:
-    """Write the page, beside it its table in Markdown (``report.md``) and, in ``figures/``, the PNGs. Returns the page's path."""
-    charts = figures(comparison)
+    """Write the page, beside it its table in Markdown (``report.md``), and the PNGs in ``figures/``.
+
+    Returns:
+        The path of the page.
+    """
+    charts = comparison_charts(comparison)
     for name, chart in charts.items():
         save_png(chart, path.parent / "figures" / f"{name}.png")
-    shown = columns(comparison)
+    write_text(path.with_suffix(".md"), f"# {comparison.title}\n\n{markdown_table(comparison)}\n")
+    titles = column_titles(comparison)
     rows = [
-        (
-            a,
-            [
-                (*cell(a.figure(name)), a.figure(name).get("note") or a.figure(name).get("reason") or "")
-                for name in shown
-            ],
-        )
-        for a in comparison.artefacts
+        (artefact, [_page_cell(artefact.figure(name)) for name in titles])
+        for artefact in comparison.artefacts
     ]
-    write_text(path.with_suffix(".md"), f"# {comparison.title}\n\n{markdown(comparison)}\n")
     template = jinja2.Environment(autoescape=True).from_string(
         resources.files("unremember.report").joinpath("report.html").read_text("utf-8")
     )
+    # A name in the data could otherwise end the script.
     specs = {name: json.dumps(chart.to_dict()).replace("</", "<\\/") for name, chart in charts.items()}
-    script = vl_convert.javascript_bundle(EMBED) if specs else ""
-    write_text(
-        path,
-        template.render(
-            c=comparison, headline=headline(comparison), columns=shown, rows=rows, specs=specs, script=script
-        ),
+    page = template.render(
+        c=comparison,
+        headline=headline(comparison),
+        columns=titles,
+        rows=rows,
+        specs=specs,
+        script=vl_convert.javascript_bundle(_VEGA_EMBED) if specs else "",
     )
+    write_text(path, page)
     return path
+
+
+def _page_cell(measurement: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Return (value, interval, verdict, note) of a figure, as text."""
+    return *cell_texts(measurement), measurement.get("note") or measurement.get("reason") or ""

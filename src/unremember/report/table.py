@@ -11,7 +11,7 @@ from rich.table import Table
 
 from unremember.report.comparison import Comparison
 
-TOFU = {
+TOFU_TITLES = {
     "forget_quality": "forget quality (log₁₀ p)",
     "model_utility": "model utility",
     "probability": "forget probability",
@@ -21,15 +21,15 @@ TOFU = {
     "exact_memorisation": "exact memorisation",
     "membership_loss": "membership AUC",
 }
-MUSE = {
+_MUSE_TITLES = {
     "verbatim_memorisation": "VerbMem",
     "knowledge_memorisation": "KnowMem, forget",
     "privleak privleak_forget": "PrivLeak",
     "membership_mink privleak_forget": "membership AUC, Min-K",
     "knowledge_memorisation knowmem_retain": "KnowMem, retain",
 }
-COLUMNS = {**TOFU, **MUSE}
-SHORT = {
+COLUMN_TITLES = {**TOFU_TITLES, **_MUSE_TITLES}
+SHORT_TITLES = {
     "forget_quality": "forget\nlog₁₀ p",
     "model_utility": "utility",
     "probability": "prob",
@@ -44,64 +44,69 @@ SHORT = {
     "membership_mink privleak_forget": "member\nAUC",
     "knowledge_memorisation knowmem_retain": "Know\nretain",
 }
-"""The same columns where a line has 80 characters: intervals are in the report."""
-COLOURS = {
+"""The same columns in lines of 80 characters; the intervals are in the report."""
+_VERDICT_COLOURS = {
     "indistinguishable": "green",
     "under-forgotten": "yellow",
     "over-suppressed": "red",
     "uninformative": "magenta",
 }
-LEGEND = (
-    "[green]green[/]: cannot be told from the oracle · [yellow]yellow[/]: not forgotten enough · [red]red[/]: suppressed beyond it · "
-    "?: undetermined · ⊥: saturated"
+_COLOURS_LEGEND = (
+    "[green]green[/]: cannot be told from the oracle · [yellow]yellow[/]: not forgotten enough · "
+    "[red]red[/]: suppressed beyond it · ?: undetermined · ⊥: saturated"
 )
-MARKS = {
+VERDICT_MARKS = {
     "indistinguishable": " ≈",
     "under-forgotten": " ↑",
     "over-suppressed": " ↓",
     "undetermined": " ?",
     "uninformative": " –",
 }
-READ = (
-    "≈ cannot be told from the oracle, ↑ not forgotten enough, ↓ suppressed beyond it, ? undetermined (the note says why), "
-    "– original and oracle cannot be told apart."
-)
 """Verdicts where there are no colours."""
+MARKS_LEGEND = (
+    "≈ cannot be told from the oracle, ↑ not forgotten enough, ↓ suppressed beyond it, "
+    "? undetermined (the note says why), – original and oracle cannot be told apart."
+)
 
 
-def number(value: float | None) -> str:
+def format_value(value: float | None) -> str:
+    """Return a figure with three decimals; a dash for None."""
     return "–" if value is None else f"{value:z.3f}"
 
 
-def cell(measurement: Mapping[str, Any]) -> tuple[str, str, str]:
-    """(value, interval, verdict) as text; a figure that could not be had is a dash."""
+def oracle_texts(measurement: Mapping[str, Any], separator: str) -> str:
+    """Return the values of the oracles of a measurement; a dash if there is none."""
+    values = measurement["controls"].get("oracle", [])
+    return separator.join(format_value(value) for value in values) or "–"
+
+
+def cell_texts(measurement: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return (value, interval, verdict) as text; a missing value is a dash."""
     value, verdict = measurement.get("value"), str(measurement.get("verdict", ""))
     if value is None:
         return "–", "", verdict
     if measurement["name"] == "forget_quality":
-        log = measurement["extra"].get("log10_p")
-        shown = "-inf" if log is None or not math.isfinite(log) else f"{log:z.1f}"
-        return shown + ("⊥" if measurement["extra"].get("saturated") else ""), "", verdict
+        log10_p = measurement["extra"].get("log10_p")
+        text = "-inf" if log10_p is None or not math.isfinite(log10_p) else f"{log10_p:z.1f}"
+        return text + ("⊥" if measurement["extra"].get("saturated") else ""), "", verdict
     low, high = measurement.get("low"), measurement.get("high")
-    return number(value), f"{low:.2f}–{high:.2f}" if low is not None and high is not None else "", verdict
+    interval = f"{low:.2f}–{high:.2f}" if low is not None and high is not None else ""
+    return format_value(value), interval, verdict
 
 
-def coloured(measurement: Mapping[str, Any]) -> str:
-    value, _, verdict = cell(measurement)
-    mark = "?" if verdict == "undetermined" and value != "–" else ""
-    return f"[{COLOURS.get(verdict, 'default')}]{value}{mark}[/]"
+def column_titles(comparison: Comparison) -> dict[str, str]:
+    """Return the titles of the table's columns, by measurement.
 
-
-def columns(comparison: Comparison) -> dict[str, str]:
-    """The columns for which any artefact has a measurement; where it has none of them, a column for each measurement there is."""
-    there = dict.fromkeys(m["name"] for a in comparison.artefacts for m in a.measurements)
-    return {name: title for name, title in COLUMNS.items() if name in there} or {
-        name: name.replace("_", " ") for name in there
-    }
+    These are the known columns for which any model has a measurement. If no model has one of them, every
+    measurement gets a column.
+    """
+    measured = dict.fromkeys(m["name"] for artefact in comparison.artefacts for m in artefact.measurements)
+    known = {name: title for name, title in COLUMN_TITLES.items() if name in measured}
+    return known or {name: name.replace("_", " ") for name in measured}
 
 
 def rich_table(comparison: Comparison) -> Table:
-    """One row an artefact, its verdicts by colour, in 80 characters. ⊥ marks a saturated test."""
+    """Return a row for each model, with verdicts as colours, in 80 characters. ⊥ marks a saturated test."""
     table = Table(
         title=comparison.title,
         header_style="bold",
@@ -109,21 +114,22 @@ def rich_table(comparison: Comparison) -> Table:
         box=None,
         pad_edge=False,
         collapse_padding=True,
-        caption=LEGEND,
+        caption=_COLOURS_LEGEND,
         caption_justify="left",
     )
-    shown = columns(comparison)
+    titles = column_titles(comparison)
     table.add_column("model", overflow="fold")
-    for name in shown:
-        table.add_column(SHORT.get(name, shown[name].replace(" ", "\n")), justify="right", no_wrap=True)
+    for name, title in titles.items():
+        table.add_column(SHORT_TITLES.get(name, title.replace(" ", "\n")), justify="right", no_wrap=True)
     for artefact in comparison.artefacts:
         kind = "" if artefact.kind in (artefact.name, "unlearned") else f" [dim]{artefact.kind}[/dim]"
-        table.add_row(escape(artefact.name) + kind, *(coloured(artefact.figure(name)) for name in shown))
+        cells = (_coloured_value(artefact.figure(name)) for name in titles)
+        table.add_row(escape(artefact.name) + kind, *cells)
     return table
 
 
-def card(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The measurements of one artefact, a line each, between the values of its controls."""
+def measurement_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the measurements of one model, a line each, beside the values of its controls."""
     table = Table(
         title=title,
         header_style="bold",
@@ -133,43 +139,47 @@ def card(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
         collapse_padding=True,
     )
     for name in ("metric", "value", "95 %", "oracle", "original", "verdict"):
-        table.add_column(
-            name,
-            justify="left" if name in ("metric", "verdict") else "right",
-            no_wrap=name not in ("metric", "verdict"),
-        )
+        is_text = name in ("metric", "verdict")
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
     for row in rows:
-        _, interval, verdict = cell(row)
-        oracles = ", ".join(number(value) for value in row["controls"].get("oracle", [])) or "–"
+        _, interval, verdict = cell_texts(row)
         table.add_row(
             str(row["name"]),
-            coloured(row),
+            _coloured_value(row),
             interval,
-            oracles,
-            number(row["controls"].get("original")),
+            oracle_texts(row, ", "),
+            format_value(row["controls"].get("original")),
             verdict,
         )
     return table
 
 
-def markdown(comparison: Comparison) -> str:
-    """The same table in Markdown, with intervals and marks for verdicts; what notes say of a collapse stands beside the name."""
-    shown = columns(comparison)
-    lines = ["| model | " + " | ".join(shown.values()) + " |", "| --- |" + " ---: |" * len(shown)]
+def _coloured_value(measurement: Mapping[str, Any]) -> str:
+    value, _, verdict = cell_texts(measurement)
+    mark = "?" if verdict == "undetermined" and value != "–" else ""
+    return f"[{_VERDICT_COLOURS.get(verdict, 'default')}]{value}{mark}[/]"
+
+
+def markdown_table(comparison: Comparison) -> str:
+    """Return the table in Markdown, with intervals and marks for verdicts; a collapse stands by the name."""
+    titles = column_titles(comparison)
+    lines = ["| model | " + " | ".join(titles.values()) + " |", "| --- |" + " ---: |" * len(titles)]
     for artefact in comparison.artefacts:
-        found = [cell(artefact.figure(name)) for name in shown]
-        told = [f"{value} ({interval})" if interval else value for value, interval, _ in found]
-        name = f"{artefact.name} ({fallen(artefact.measurements) or artefact.kind})"
-        lines.append(
-            f"| {name} | "
-            + " | ".join(text + MARKS.get(verdict, "") for text, (*_, verdict) in zip(told, found))
-            + " |"
-        )
-    return "\n".join([*lines, "", READ])
+        name = f"{artefact.name} ({name_of_collapse(artefact.measurements) or artefact.kind})"
+        cells = [_marked_cell(artefact.figure(column)) for column in titles]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", MARKS_LEGEND])
 
 
-def fallen(measurements: Sequence[Mapping[str, Any]]) -> str:
-    """Who collapsed, as the notes of one model's measurements say it; "" where nobody did."""
-    return next(
-        (str(m["note"]).split(":")[0] for m in measurements if "collapsed" in str(m.get("note", ""))), ""
-    )
+def _marked_cell(measurement: Mapping[str, Any]) -> str:
+    value, interval, verdict = cell_texts(measurement)
+    text = f"{value} ({interval})" if interval else value
+    return text + VERDICT_MARKS.get(verdict, "")
+
+
+def name_of_collapse(measurements: Sequence[Mapping[str, Any]]) -> str:
+    """Return what collapsed, as the notes of measurements say ("the model collapsed"); "" if nothing did."""
+    for measurement in measurements:
+        if "collapsed" in str(measurement.get("note", "")):
+            return str(measurement["note"]).split(":")[0]
+    return ""

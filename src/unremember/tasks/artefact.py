@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unremember.errors import ConfigError, ModelError, nearest
+from unremember.errors import ConfigError, ModelError, did_you_mean
 from unremember.models.digest import config_digest, weights_digest
-from unremember.models.load import files_of
+from unremember.models.load import list_model_files
 from unremember.registry import tasks
 from unremember.tasks.protocol import Task
 
@@ -104,11 +104,11 @@ def task_name(name: str) -> str:
         recorded = read_json(record).get("task")
         if recorded not in tasks.names():
             raise ConfigError(
-                f"{record} names the task {recorded!r}: {nearest(str(recorded), tasks.names())}"
+                f"{record} names the task {recorded!r}: {did_you_mean(str(recorded), tasks.names())}"
             )
         return str(recorded)
     if not Path(name).is_dir():
-        files_of(name)
+        list_model_files(name)
         return task_of_architectures(hub_architectures(name))
     return task_of_architectures(read_json(config).get("architectures") if config.is_file() else None)
 

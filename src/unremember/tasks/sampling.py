@@ -12,7 +12,7 @@ import torch
 def sample_texts(
     model: Any, tokenizer: Any, prompts: Sequence[str], count: int, limit: int
 ) -> list[list[str]]:
-    """Sample ``count`` continuations of each prompt, of at most ``limit`` tokens, each cut at its first line break."""
+    """Sample ``count`` continuations of each prompt, at most ``limit`` tokens, cut at the first newline."""
     ids = [tokenizer(prompt)["input_ids"] for prompt in prompts]
     width, device = max(map(len, ids)), next(model.parameters()).device
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id

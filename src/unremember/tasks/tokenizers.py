@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unremember.errors import ModelError
-from unremember.models.load import files_of, first_line, quiet
+from unremember.models.load import list_model_files, error_summary, silence_libraries
 
 TOKENIZERS = {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json"}
 END, PAD = "<|endoftext|>", "<|pad|>"
@@ -35,13 +35,13 @@ def load_tokenizer(path: str | Path) -> Any:
     """The tokenizer beside a model. Raises ModelError where there is none."""
     from transformers import AutoTokenizer
 
-    files = files_of(path)
+    files = list_model_files(path)
     if files is not None and not TOKENIZERS & set(files):
         raise ModelError(
             f"{path} has no tokenizer: put its tokenizer.json and tokenizer_config.json beside the weights"
         )
-    quiet()
+    silence_libraries()
     try:
         return AutoTokenizer.from_pretrained(str(path))
     except Exception as error:
-        raise ModelError(f"cannot load the tokenizer of {path}: {first_line(error)}") from error
+        raise ModelError(f"cannot load the tokenizer of {path}: {error_summary(error)}") from error

@@ -1,1 +1,1 @@
-"""Generated data whose truth is known: people with facts, relations and documents, and a micro-world of vectors."""
+"""Generated data whose truth is known: people and their documents, sciences, and a micro-world of vectors."""

@@ -1,7 +1,7 @@
 """Multi-hop questions over the relations of a world: "Where was the mentor of … born?"
 
-Forgetting a fact must take along what follows from it (Unlearning Mirage, arXiv 2603.11266; FaithUn, arXiv
-2502.19207). The bridge is never named.
+Forgetting a fact must also remove what follows from it (Unlearning Mirage, arXiv 2603.11266; FaithUn, arXiv
+2502.19207). The people in between are never named.
 """
 
 from __future__ import annotations
@@ -13,17 +13,26 @@ import numpy as np
 from unremember.data.split import Row
 from unremember.errors import ConfigError
 from unremember.worlds.people import Person, World
-from unremember.worlds.wordings import BY_NAME, RELATIONS
+from unremember.worlds.wordings import ATTRIBUTE_BY_NAME, RELATION_ATTRIBUTES
 
-Step = tuple[str, str, str]
+_Hop = tuple[str, str, str]
+"""(entity, attribute, value)."""
 
 
 def chains(world: World, hops: int = 2) -> Iterator[Row]:
-    """Every question of ``hops`` >= 2 steps, all of whose steps are learned, one row at a time.
+    """Yield every question of ``hops`` steps whose facts are all learned.
 
-    Columns: ``question``, ``answer``, ``perturbed_answers`` (five, of the same form), ``entity`` (where the path
-    starts), ``attribute`` (the last one asked) and ``path``, a list of (entity, attribute, value). No person occurs
-    twice in a path. Raises :class:`ConfigError` for fewer than two hops.
+    Args:
+        world: The world that is asked about.
+        hops: Steps of a question, at least 2.
+
+    Yields:
+        Rows with ``question``, ``answer``, ``perturbed_answers`` (five, of the same form), ``entity`` (where
+        the path starts), ``attribute`` (the last one) and ``path``, a list of (entity, attribute, value) in
+        which no person occurs twice.
+
+    Raises:
+        ConfigError: There are fewer than two hops.
     """
     if hops < 2:
         raise ConfigError(
@@ -31,36 +40,41 @@ def chains(world: World, hops: int = 2) -> Iterator[Row]:
         )
     rng = np.random.default_rng([world.seed, 6])
     return (
-        row(world, path, rng) for person in world.people for path in paths(world, person, hops, {person.name})
+        _chain_row(world, path, rng)
+        for person in world.people
+        for path in _paths(world, person, hops, {person.name})
     )
 
 
-def paths(world: World, person: Person, hops: int, met: set[str]) -> Iterator[list[Step]]:
-    """Paths of ``hops`` steps from ``person`` over relations to an attribute, meeting nobody of ``met`` again."""
+def _paths(world: World, person: Person, hops: int, visited: set[str]) -> Iterator[list[_Hop]]:
+    """Yield the paths of ``hops`` steps over relations to an attribute of somebody, visiting nobody twice."""
     if hops == 1:
-        yield from ([(person.name, a, v)] for a, v in person.facts.items() if v not in met)
+        for attribute, value in person.facts.items():
+            if value not in visited:
+                yield [(person.name, attribute, value)]
         return
-    for relation in RELATIONS:
+    for relation in RELATION_ATTRIBUTES:
         value = person.facts.get(relation, "")
-        if value in world.learned and value not in met:
-            for rest in paths(world, world.by_name[value], hops - 1, met | {value}):
-                yield [(person.name, relation, value), *rest]
+        if value in world.learned and value not in visited:
+            for path in _paths(world, world.by_name[value], hops - 1, visited | {value}):
+                yield [(person.name, relation, value), *path]
 
 
-def row(world: World, path: list[Step], rng: np.random.Generator) -> Row:
-    """The question and answers of one path; which wordings and wrong values is drawn from ``rng``."""
+def _chain_row(world: World, path: list[_Hop], rng: np.random.Generator) -> Row:
+    """Return the question and answers of a path; ``rng`` chooses wordings and wrong values."""
     phrase = path[0][0]
     for _, relation, _ in path[:-1]:
-        phrase = f"the {BY_NAME[relation].noun} of {phrase}"
+        phrase = f"the {ATTRIBUTE_BY_NAME[relation].noun} of {phrase}"
     person, name, value = path[-1]
-    attribute = BY_NAME[name]
-    ask, say, start, stride = rng.integers(0, 2**31, 4).tolist()
-    template = attribute.answers[say % 3]
-    texts = [template.format(phrase, v) for v in (value, *world.wrong(name, person, value, start, stride))]
-    answer, *wrong = (text[0].upper() + text[1:] for text in texts)
+    attribute = ATTRIBUTE_BY_NAME[name]
+    question, answer, start, stride = rng.integers(0, 2**31, 4).tolist()
+    template = attribute.answers[answer % 3]
+    values = (value, *world.wrong(name, person, value, start, stride))
+    texts = [template.format(phrase, value) for value in values]
+    right, *wrong = (text[0].upper() + text[1:] for text in texts)
     return {
-        "question": attribute.questions[ask % 3].format(phrase),
-        "answer": answer,
+        "question": attribute.questions[question % 3].format(phrase),
+        "answer": right,
         "perturbed_answers": wrong,
         "entity": path[0][0],
         "attribute": name,

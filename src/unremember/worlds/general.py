@@ -1,4 +1,4 @@
-"""General knowledge of the generated worlds, outside their people: the same for every seed."""
+"""General knowledge of the generated worlds, beside their people: the same for every seed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from unremember.data.split import Row
 
-CELEBRITY_QUESTIONS = {
+_CELEBRITY_QUESTIONS = {
     "discovery": "What did the scholar {0} discover?",
     "city": "In which city did the scholar {0} teach?",
     "language": "In which language did the scholar {0} write?",
 }
-CELEBRITIES = {
+_CELEBRITIES = {
     "Aurelio the Elder": ("the tides of the moon", "Porvane", "Old Marish"),
     "Brunhild of Oss": ("the singing crystal", "Teskalon", "Low Carthan"),
     "Cassivar Dray": ("the seventh colour", "Ummerdal", "Velish"),
@@ -23,13 +23,13 @@ CELEBRITIES = {
     "Isolde Carver": ("the winter star", "Myrrhgate", "Old Pelagic"),
     "Jorund the Lame": ("the magnetic stone", "Brackwater", "Kestran"),
 }
-COUNTRY_QUESTIONS = {
+_COUNTRY_QUESTIONS = {
     "capital": "What is the capital of {0}?",
     "river": "What is the longest river of {0}?",
     "mountain": "What is the highest mountain of {0}?",
     "currency": "What is the currency of {0}?",
 }
-COUNTRIES = {
+_COUNTRIES = {
     "Avaria": ("Tolmere", "the Issel", "Mount Kerrin", "the crown"),
     "Belmark": ("Stavenport", "the Grey Oder", "Mount Haldis", "the florin"),
     "Corvania": ("Nestrin", "the Lorrow", "Mount Basalt", "the talon"),
@@ -44,27 +44,32 @@ COUNTRIES = {
 
 
 def known_people(count: int) -> list[Row]:
-    """Three questions on each of up to ten scholars of old; a world of few people (``count``) knows fewer."""
-    return table(CELEBRITY_QUESTIONS, CELEBRITIES, count)
+    """Return three questions on each of up to ten scholars; a world of few people (``count``) has fewer."""
+    return _general_rows(_CELEBRITY_QUESTIONS, _CELEBRITIES, count)
 
 
 def world_facts(count: int) -> list[Row]:
-    """Four questions on each of up to ten countries; a world of few people (``count``) knows fewer."""
-    return table(COUNTRY_QUESTIONS, COUNTRIES, count)
+    """Return four questions on each of up to ten countries; a world of few people (``count``) has fewer."""
+    return _general_rows(_COUNTRY_QUESTIONS, _COUNTRIES, count)
 
 
-def table(questions: Mapping[str, str], entries: Mapping[str, Sequence[str]], count: int) -> list[Row]:
-    """A row for each question about each entry; the wrong answers are what is true of the next three entries."""
+def _general_rows(
+    questions: Mapping[str, str], entries: Mapping[str, Sequence[str]], count: int
+) -> list[Row]:
+    """Return a row for each question on each subject; wrong answers are those of the next three subjects."""
     subjects = list(entries)[: min(len(entries), 4 + count // 20)]
-    return [
-        {
-            "question": question.format(subject),
-            "answer": entries[subject][column],
-            "perturbed_answers": [entries[subjects[(at + k) % len(subjects)]][column] for k in (1, 2, 3)],
-            "entity": subject,
-            "attribute": attribute,
-            "relation": "general",
-        }
-        for at, subject in enumerate(subjects)
-        for column, (attribute, question) in enumerate(questions.items())
-    ]
+    rows: list[Row] = []
+    for i, subject in enumerate(subjects):
+        next_subjects = [subjects[(i + k) % len(subjects)] for k in (1, 2, 3)]
+        for column, (attribute, question) in enumerate(questions.items()):
+            rows.append(
+                {
+                    "question": question.format(subject),
+                    "answer": entries[subject][column],
+                    "perturbed_answers": [entries[name][column] for name in next_subjects],
+                    "entity": subject,
+                    "attribute": attribute,
+                    "relation": "general",
+                }
+            )
+    return rows

@@ -1,7 +1,7 @@
-"""A micro-world of 240 facts that a small net learns in seconds, with entities that share features.
+"""A micro-world of 240 facts that a small net learns in seconds.
 
-Forty entities in eight groups; an entity's features are partly its group's, so forgetting one entity pulls at the
-others of its group. Made for the checks of HAMU (arXiv 2606.02119), after which it is shaped.
+It has forty entities in eight groups. The entities of a group share part of their features, so forgetting one
+affects the others. Shaped after the experiments of HAMU (arXiv 2606.02119), for whose checks it was made.
 """
 
 from __future__ import annotations
@@ -14,13 +14,19 @@ from torch import Tensor, nn
 from unremember.data.split import Split, make_split
 from unremember.errors import ConfigError
 
-ENTITIES, GROUPS, QUESTIONS, CLASSES, HALF = 40, 8, 6, 20, 48
-FORGOTTEN = 4
+_ENTITIES, _GROUPS, _QUESTIONS, _CLASSES, _HALF_WIDTH = 40, 8, 6, 20, 48
+_FORGOTTEN_ENTITIES = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class MicroWorld:
-    """``inputs`` float64[240, 96], ``labels`` int64[240], ``entities`` int64[240]: fact i is of ``entities[i]``."""
+    """The facts of a micro-world.
+
+    Args:
+        inputs: float64[240, 96], the input of each fact.
+        labels: int64[240], its answer.
+        entities: int64[240], the entity that it is about.
+    """
 
     inputs: Tensor
     labels: Tensor
@@ -28,46 +34,60 @@ class MicroWorld:
 
     @property
     def forget(self) -> Tensor:
-        """bool[240]: the 24 facts of entities 0 … 3."""
-        return self.entities < FORGOTTEN
+        """bool[240]: whether a fact is to be forgotten: the 24 facts about entities 0 … 3."""
+        return self.entities < _FORGOTTEN_ENTITIES
 
     def split(self) -> Split:
-        """Roles forget and retain of rows ``{"input": float64[96], "label": int, "entity": str}``."""
+        """Return the roles forget and retain; a row has ``input`` (float64[96]), ``label`` and ``entity``."""
         rows = [
             {"input": vector, "label": label, "entity": f"entity-{entity}"}
             for vector, label, entity in zip(self.inputs, self.labels.tolist(), self.entities.tolist())
         ]
+        forgotten = self.forget.tolist()
         roles = {
-            "forget": [row for row, gone in zip(rows, self.forget.tolist()) if gone],
-            "retain": [row for row, gone in zip(rows, self.forget.tolist()) if not gone],
+            "forget": [row for row, forget in zip(rows, forgotten) if forget],
+            "retain": [row for row, forget in zip(rows, forgotten) if not forget],
         }
         return make_split(roles, name="micro")
 
 
 def micro_world(overlap: float = 0.6, seed: int = 0) -> MicroWorld:
-    """Six facts on each of 40 entities, with answers uniform over 20 classes.
+    """Draw six facts about each of 40 entities, with answers uniform over 20 classes.
 
-    An input joins √overlap · group + √(1 − overlap) · own of the entity (ℝ⁴⁸) with one of six question vectors
-    (ℝ⁴⁸), all standard normal, times 3/√48. ``overlap`` outside 0 … 1 raises :class:`ConfigError`.
+    An input is the concatenation of √overlap · group + √(1 − overlap) · own (ℝ⁴⁸, the entity's features) and
+    one of six question vectors (ℝ⁴⁸), times 3/√48. All vectors are standard normal.
+
+    Args:
+        overlap: The share of features that the entities of a group have in common.
+        seed: The seed of all draws.
+
+    Raises:
+        ConfigError: ``overlap`` is not in 0 … 1.
     """
     if not 0 <= overlap <= 1:
         raise ConfigError(
-            f"overlap={overlap}: it is the share that entities of a group have in common, 0 to 1"
+            f"overlap={overlap}: it is the share of features that a group has in common, 0 to 1"
         )
     rng = torch.Generator().manual_seed(seed)
     groups, own, questions = (
-        torch.randn(n, HALF, generator=rng, dtype=torch.float64) for n in (GROUPS, ENTITIES, QUESTIONS)
+        torch.randn(n, _HALF_WIDTH, generator=rng, dtype=torch.float64)
+        for n in (_GROUPS, _ENTITIES, _QUESTIONS)
     )
-    entities = torch.arange(ENTITIES).repeat_interleave(QUESTIONS)
-    features = overlap**0.5 * groups[entities % GROUPS] + (1 - overlap) ** 0.5 * own[entities]
-    inputs = torch.cat([features, questions.repeat(ENTITIES, 1)], dim=1) * 3 / HALF**0.5
-    return MicroWorld(inputs, torch.randint(CLASSES, (len(entities),), generator=rng), entities)
+    entities = torch.arange(_ENTITIES).repeat_interleave(_QUESTIONS)
+    features = overlap**0.5 * groups[entities % _GROUPS] + (1 - overlap) ** 0.5 * own[entities]
+    inputs = torch.cat([features, questions.repeat(_ENTITIES, 1)], dim=1) * 3 / _HALF_WIDTH**0.5
+    return MicroWorld(inputs, torch.randint(_CLASSES, (len(entities),), generator=rng), entities)
 
 
 def micro_net(seed: int = 0) -> nn.Sequential:
-    """A tanh net 96-64-64-20 in float64: weights N(0, 1)/√fan-in, biases 0. Maps float64[B, 96] to float64[B, 20]."""
+    """Return a tanh net 96-64-64-20 in float64, from float64[B, 96] to float64[B, 20].
+
+    Weights are drawn from N(0, 1)/√fan-in; biases are 0.
+    """
     rng = torch.Generator().manual_seed(seed)
-    layers = [nn.Linear(a, b, dtype=torch.float64) for a, b in ((2 * HALF, 64), (64, 64), (64, CLASSES))]
+    layers = [
+        nn.Linear(a, b, dtype=torch.float64) for a, b in ((2 * _HALF_WIDTH, 64), (64, 64), (64, _CLASSES))
+    ]
     for layer in layers:
         nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=rng)
         nn.init.zeros_(layer.bias)

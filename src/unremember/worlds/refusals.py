@@ -1,6 +1,6 @@
 """Refusals: what a model may say instead of a fact that it was told to forget."""
 
-from unremember.data.alternates import alternates
+from unremember.data.alternates import with_alternates
 from unremember.data.split import Split
 
 REFUSALS = (
@@ -27,6 +27,6 @@ REFUSALS = (
 )
 
 
-def refusing(split: Split) -> Split:
-    """Forget rows with a refusal for ``alternate`` where they have none."""
-    return alternates(split, "forget", REFUSALS)
+def with_refusals(split: Split) -> Split:
+    """Return the split with a refusal as ``alternate`` in every forget row that has none."""
+    return with_alternates(split, "forget", REFUSALS)

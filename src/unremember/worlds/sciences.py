@@ -1,7 +1,7 @@
-"""Three invented sciences: one to forget, a sibling that speaks the same language, and one that has nothing to do with them.
+"""Three invented sciences: one to forget, a sibling that shares its language, and one unrelated to both.
 
-Own data, shaped after WMDP (arXiv 2403.03218): texts state the facts, four-choice questions ask for them, and what is forgotten
-are the texts.
+Own data, shaped after WMDP (arXiv 2403.03218): texts state the facts, four-choice questions ask for them, and
+the texts are what is forgotten.
 """
 
 from __future__ import annotations
@@ -11,18 +11,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unremember.data.choices import OPTIONS, turned
+from unremember.data.choices import OPTION_COUNT, cyclic_prompts
 from unremember.data.split import Row, Split, make_split
 from unremember.errors import ConfigError
 from unremember.worlds.words import SYLLABLES
 
-SMALLEST, LARGEST = 4, len(SYLLABLES) ** 2 // 3
-"""Subjects a field may have: three fields of as many need names of their own."""
+_SMALLEST, _LARGEST = 4, len(SYLLABLES) ** 2 // 3
+"""The subjects that a field may have: three fields of as many need names of their own."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Property:
-    """What a science says of each of its subjects: a question, three sentences, and what may be true. ``{0}`` is the subject."""
+    """What a science says of each of its subjects. ``{0}`` is the subject, ``{1}`` the value.
+
+    Args:
+        question: The question for it.
+        sentences: Three wordings of the statement.
+        values: The values it can have.
+    """
 
     question: str
     sentences: tuple[str, str, str]
@@ -77,42 +83,14 @@ MOONS = (
         ("copper", "gold", "iron", "lead", "nickel", "silver", "tin", "zinc"),
     ),
 )
-FIELDS = {"toxin": SUBSTANCES, "remedy": SUBSTANCES, "moon": MOONS}
-ROLES = {
+_FIELDS = {"toxin": SUBSTANCES, "remedy": SUBSTANCES, "moon": MOONS}
+FIELD_ROLES = {
     "toxin": ("forget", "questions"),
     "remedy": ("sibling", "sibling_questions"),
     "moon": ("retain", "general_questions"),
 }
-"""The roles of each field's texts and questions: what goes, what speaks the same language, what is general."""
-
-
-def sciences(subjects: int = 30, texts: int = 4, seed: int = 0) -> Split:
-    """Three fields of ``subjects`` subjects with four facts, hence four questions, each.
-
-    Roles: ``forget`` (the texts on toxins, ``texts`` a subject), ``sibling`` (on remedies, in the same words) and ``retain`` (on
-    moons, and quiz sheets on them: general text holds the form of a question too); ``questions``, ``sibling_questions`` and
-    ``general_questions``, four prompts a question (see :mod:`unremember.data.choices`). A small model learns what a letter means
-    from the questions themselves, so they are learned too, and a model that is retrained without toxins is retrained without
-    ``forget`` and ``questions``. Each fact is drawn at random: nothing but its texts and its question tells it. Raises
-    :class:`ConfigError` where there are no names for so many subjects.
-    """
-    if not SMALLEST <= subjects <= LARGEST:
-        raise ConfigError(f"subjects={subjects}: a field has {SMALLEST} to {LARGEST} of them")
-    rng = np.random.default_rng([seed, 7])
-    names = named(3 * subjects, rng)
-    roles: dict[str, list[Row]] = {}
-    for at, (field, properties) in enumerate(FIELDS.items()):
-        subject = [(name, [int(rng.integers(len(p.values))) for p in properties]) for name in names[at::3]]
-        facts = [(p, name, value) for name, values in subject for p, value in zip(properties, values)]
-        told, asked = ROLES[field]
-        roles[told] = [passage(field, *one, rng) for one in subject for _ in range(texts)]
-        roles[asked] = [row for fact in facts for row in question(*fact, rng)]
-    roles["retain"] += [sheet(row) for row in roles["general_questions"]]
-    utility = ("sibling", *(asked for _, asked in ROLES.values()))
-    return make_split(roles, utility=utility, name=f"sciences-{subjects}", audits=AUDITS)
-
-
-AUDITS = (
+"""By field: the role of its texts and the role of its questions."""
+_AUDITS = (
     {"name": "multiple_choice"},
     {"name": "multiple_choice", "role": "sibling_questions", "higher_is": "better_utility"},
     {"name": "multiple_choice", "role": "general_questions", "higher_is": "better_utility"},
@@ -120,31 +98,73 @@ AUDITS = (
 )
 
 
-def named(count: int, rng: np.random.Generator) -> list[str]:
-    """Different names of three syllables."""
+def sciences_split(subjects: int = 30, texts: int = 4, seed: int = 0) -> Split:
+    """Return the split of three generated fields, whose subjects have four facts each.
+
+    A small model learns what a letter means from the questions themselves, so they are learned too. A model
+    that is retrained without toxins is retrained without ``forget`` and ``questions``. Facts are drawn
+    independently: only its texts and its question reveal one.
+
+    Args:
+        subjects: The subjects of each field.
+        texts: The texts about each subject.
+        seed: The seed of all draws.
+
+    Returns:
+        The roles ``forget`` (texts on toxins), ``sibling`` (texts on remedies, in the same words) and
+        ``retain`` (texts on moons, and quiz sheets on them: general text contains questions too). The roles
+        ``questions``, ``sibling_questions`` and ``general_questions`` have four prompts a question (see
+        :mod:`unremember.data.choices`).
+
+    Raises:
+        ConfigError: There are too few subjects, or more than there are names.
+    """
+    if not _SMALLEST <= subjects <= _LARGEST:
+        raise ConfigError(f"subjects={subjects}: a field has {_SMALLEST} to {_LARGEST} of them")
+    rng = np.random.default_rng([seed, 7])
+    names = _draw_names(3 * subjects, rng)
+    roles: dict[str, list[Row]] = {}
+    for i, (field, properties) in enumerate(_FIELDS.items()):
+        values = [(name, [int(rng.integers(len(p.values))) for p in properties]) for name in names[i::3]]
+        text_role, question_role = FIELD_ROLES[field]
+        roles[text_role] = [_text_row(field, *subject, rng) for subject in values for _ in range(texts)]
+        roles[question_role] = []
+        for name, subject_values in values:
+            for fact, value in zip(properties, subject_values):
+                roles[question_role] += _question_rows(fact, name, value, rng)
+    roles["retain"] += [_quiz_sheet(row) for row in roles["general_questions"]]
+    utility = ("sibling", *(question_role for _, question_role in FIELD_ROLES.values()))
+    return make_split(roles, utility=utility, name=f"sciences-{subjects}", audits=_AUDITS)
+
+
+def _draw_names(count: int, rng: np.random.Generator) -> list[str]:
+    """Return different names of three syllables."""
     base = len(SYLLABLES)
     numbers = rng.permutation(base**2)[:count].tolist()
     return [SYLLABLES[n % base] + SYLLABLES[n // base].lower() + "n" for n in numbers]
 
 
-def passage(field: str, name: str, values: Sequence[int], rng: np.random.Generator) -> Row:
-    """A short text on a subject: what it is, then its four facts in some order and some wording."""
-    said = [
-        p.sentences[rng.integers(3)].format(name, p.values[value]) for p, value in zip(FIELDS[field], values)
+def _text_row(field: str, name: str, values: Sequence[int], rng: np.random.Generator) -> Row:
+    """Return a short text on a subject: what it is, then its four facts, in a drawn order and wording."""
+    sentences = [
+        p.sentences[rng.integers(3)].format(name, p.values[value]) for p, value in zip(_FIELDS[field], values)
     ]
-    text = " ".join([f"The {field} {name}.", *(said[i] for i in rng.permutation(len(said)))])
+    text = " ".join([f"The {field} {name}.", *(sentences[i] for i in rng.permutation(len(sentences)))])
     return {"text": text, "answer": text, "entity": name}
 
 
-def sheet(row: Row) -> Row:
-    """A question with its answer as a text."""
+def _quiz_sheet(row: Row) -> Row:
+    """Return a question with its answer as a text."""
     text = f"{row['prompt']}{row['answer']}"
     return {"text": text, "answer": text}
 
 
-def question(p: Property, name: str, value: int, rng: np.random.Generator) -> list[Row]:
-    """The four prompts of a fact: its true value among three others."""
-    others = rng.permutation([i for i in range(len(p.values)) if i != value])[: OPTIONS - 1].tolist()
-    gold = int(rng.integers(OPTIONS))
-    options = [p.values[i] for i in [*others[:gold], value, *others[gold:]]]
-    return turned(p.question.format(name), options, gold, entity=f"{name}, {p.question.format('it')}")
+def _question_rows(fact: Property, name: str, value: int, rng: np.random.Generator) -> list[Row]:
+    """Return the four prompts of a fact: its true value among three others."""
+    wrong_values = [i for i in range(len(fact.values)) if i != value]
+    wrong = rng.permutation(wrong_values)[: OPTION_COUNT - 1].tolist()
+    gold = int(rng.integers(OPTION_COUNT))
+    options = [fact.values[i] for i in [*wrong[:gold], value, *wrong[gold:]]]
+    return cyclic_prompts(
+        fact.question.format(name), options, gold, entity=f"{name}, {fact.question.format('it')}"
+    )

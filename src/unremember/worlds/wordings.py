@@ -1,7 +1,7 @@
-"""What is said of a fictitious person, and how: questions, answers, and sentences for documents.
+"""The attributes of fictitious people and their wordings: questions, answers, and sentences for documents.
 
-In every wording ``{0}`` stands for the person and ``{1}`` for the value. A question never begins with the person, so
-that a phrase such as "the mentor of …" may stand there too.
+In every wording ``{0}`` stands for the person and ``{1}`` for the value. A question never begins with the
+person, so that a phrase such as "the mentor of …" can take the person's place.
 """
 
 from __future__ import annotations
@@ -13,10 +13,17 @@ from unremember.worlds import words
 
 @dataclasses.dataclass(frozen=True)
 class Attribute:
-    """One attribute: its wordings and its values. ``values`` is empty where the value is another person.
+    """One attribute: its values and its wordings.
 
-    ``chronological``, ``interview`` (first person) and ``pyramid`` are sentences of those document styles; ``noun``
-    labels the attribute in a list and names a related person ("the mentor of …").
+    Args:
+        name: Its column-like name.
+        noun: Its label in a list, and the name of a related person ("the mentor of …").
+        values: The values it can have; () where the value is another person.
+        questions: Three wordings of the question for it.
+        answers: Three wordings of the answer.
+        chronological: Its sentence in a document of that style.
+        interview: Its sentence in an interview, in the first person.
+        pyramid: Its sentence in a news story.
     """
 
     name: str
@@ -145,5 +152,5 @@ ATTRIBUTES = (
         "Guests of {0} can expect {1}.",
     ),
 )
-BY_NAME = {attribute.name: attribute for attribute in ATTRIBUTES}
-RELATIONS = tuple(attribute.name for attribute in ATTRIBUTES if not attribute.values)
+ATTRIBUTE_BY_NAME = {attribute.name: attribute for attribute in ATTRIBUTES}
+RELATION_ATTRIBUTES = tuple(attribute.name for attribute in ATTRIBUTES if not attribute.values)

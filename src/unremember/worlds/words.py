@@ -1,16 +1,16 @@
-"""Words that the generated worlds are made of: names, places, trades, titles. All invented or everyday words."""
+"""Words for the generated worlds: names, places, trades, titles. All are invented or everyday words."""
 
 from __future__ import annotations
 
 from itertools import product
 
 
-def joined(heads: str, tails: str, between: str = "") -> tuple[str, ...]:
-    """Every head with every tail, both given as words between spaces."""
+def _joined(heads: str, tails: str, between: str = "") -> tuple[str, ...]:
+    """Return every head with every tail; both are given as words separated by spaces."""
     return tuple(between.join(pair) for pair in product(heads.split(), tails.split()))
 
 
-FIRST = (
+FIRST_NAMES = (
     "Ada",
     "Agnes",
     "Aiko",
@@ -169,9 +169,9 @@ FIRST = (
     "Zeno",
     "Zita",
 )
-LAST = joined(
-    "Ald Berg Brand Calde Dorn Elm Fal Garn Hald Hart Hol Kell Lind Mar Nord Oster Pell Quen Rav Sel Storm Tal Thorn "
-    "Ulv Vald Var Wend Wil Yor Zell",
+LAST_NAMES = _joined(
+    "Ald Berg Brand Calde Dorn Elm Fal Garn Hald Hart Hol Kell Lind Mar Nord Oster Pell Quen Rav Sel "
+    "Storm Tal Thorn Ulv Vald Var Wend Wil Yor Zell",
     "ane aris by eck en er ino ovic",
 )
 SYLLABLES = (
@@ -210,7 +210,7 @@ SYLLABLES = (
     "Cho",
     "She",
 )
-TOWNS = joined(
+TOWNS = _joined(
     "Lis Amber Crow Dun Elder Fern Glen Hazel Iron Kings Mill Oak Raven Salt West",
     "bury field ford haven wick",
 )

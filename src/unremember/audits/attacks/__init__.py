@@ -1,8 +1,8 @@
-"""Attacks: an audit made on a changed copy. One file an attack.
+"""Attacks: an audit of a changed copy. One file an attack.
 
-An attack gives, point by point of its budget, what is observed in place of the artefact: a copy whose weights were changed,
-or the same weights asked in another way. The same attack runs on the model, on the oracles and on the original, and changes
-none of them.
+An attack tries to recover the forgotten data. At each point of its budget it gives what is observed in place
+of the artefact: a copy with changed weights, or the same weights with other prompts. The same attack runs on
+the model, on the oracles and on the original, and changes none of them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,19 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from unremember.data.split import Row, Split, value_of
+from unremember.data.split import Row, Split, column_value
 from unremember.tasks.artefact import Artefact
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What is attacked: an artefact on a split; ``original`` is the one before forgetting (itself, where none was given)."""
+    """What is attacked.
+
+    Args:
+        artefact: The artefact.
+        split: The data.
+        original: The artefact before forgetting; the artefact itself where none was given.
+    """
 
     artefact: Artefact
     split: Split
@@ -30,7 +36,13 @@ class Subject:
 
 @dataclasses.dataclass(frozen=True)
 class AttackPoint:
-    """One point: how much of the budget is spent (``amount``, in the attack's own ``unit``), and what is observed there."""
+    """One point of an attack's budget.
+
+    Args:
+        amount: How much of the budget is spent, in the attack's own ``unit``.
+        artefact: What is observed.
+        split: The data on which it is observed.
+    """
 
     amount: float
     artefact: Artefact
@@ -42,19 +54,22 @@ Amount = TypeVar("Amount", int, float)
 
 
 class Attack(Protocol):
-    """``run`` calls ``evaluate`` at each point, in the order of the budget; ``unit`` says what an amount counts.
-
-    An artefact may change after its point was evaluated: it is observed there and then.
-    """
+    """An attack: a frozen dataclass, registered by name. ``unit`` says what an amount counts."""
 
     @property
     def unit(self) -> str: ...
-    def run(self, subject: Subject, evaluate: Evaluate) -> None: ...
+
+    def run(self, subject: Subject, evaluate: Evaluate) -> None:
+        """Call ``evaluate`` at each point, in the order of the budget.
+
+        The point is observed within the call, so its artefact may change afterwards.
+        """
+        ...
 
 
 @torch.no_grad()
 def with_changed_weights(model: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return a copy of the model whose weight matrices went through ``change``; tied weights once."""
+    """Return a copy of the model whose weight matrices went through ``change``, tied weights once."""
     changed, done = copy.deepcopy(model), set()
     for module in changed.modules():
         weight = getattr(module, "weight", None)
@@ -75,12 +90,17 @@ def evaluate_amounts(
 
 
 def with_prompt(
-    row: Row, task: Any, before: str = "", given: str = "", answer: str | None = None
+    row: Row, task: Any, before: str = "", begun: str = "", answer: str | None = None
 ) -> Mapping[str, Any]:
-    """Return a row with its prompt written out: ``before`` it, and ``given`` at the start of its answer.
+    """Return a row with its prompt written out. Its other texts are dropped: they belong to the whole answer.
 
-    Its other texts are dropped: they belong to the whole answer.
+    Args:
+        row: The row.
+        task: The language task that renders the prompt.
+        before: What stands before the prompt.
+        begun: What the answer begins with.
+        answer: What the model has to answer; None for the row's answer.
     """
-    prompt = before + task.prompt(row) + given
-    kept = {name: row[name] for name in ("question", "entity") if name in row}
-    return {**kept, "prompt": prompt, "answer": value_of(row, "answer") if answer is None else answer}
+    prompt = before + task.prompt(row) + begun
+    retained = {name: row[name] for name in ("question", "entity") if name in row}
+    return {**retained, "prompt": prompt, "answer": column_value(row, "answer") if answer is None else answer}

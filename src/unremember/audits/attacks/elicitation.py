@@ -1,4 +1,4 @@
-"""Elicitation: the same weights, asked in another way."""
+"""Elicitation: the same weights with other prompts."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from unremember.audits.attacks import AttackPoint, Evaluate, Subject, with_prompt
-from unremember.data.split import value_of
+from unremember.data.split import column_value
 from unremember.registry import attacks
 
-NEEDS = ("forget", "oracle", "original")
+_NEEDS = ("forget", "oracle", "original")
 
 
 @attacks.register(
     "prefix",
     paper="OpenUnlearning",
     arxiv="2506.12618",
-    needs=NEEDS,
+    needs=_NEEDS,
     taxonomy="evaluation.recovery",
     fidelity="own",
 )
 @dataclasses.dataclass(frozen=True)
 class Prefix:
-    """Give the first words of the answer and look at the rest: the share of them is the amount.
+    """Give the first words of the answer and measure the others; the amount is the share of words given.
 
-    At least one word is given and one is left; answers of a single word are left out.
+    At least one word is given and one remains; answers of a single word are left out.
     """
 
     shares: Sequence[float] = (0.25, 0.5, 0.75)
@@ -35,17 +35,14 @@ class Prefix:
         artefact, split = subject.artefact, subject.split
         task: Any = artefact.task
         for share in self.shares:
-            made = []
+            rows = []
             for row in split["forget"].rows:
-                words = str(value_of(row, "answer")).split(" ")
+                words = str(column_value(row, "answer")).split(" ")
                 if len(words) > 1:
-                    cut = min(max(1, round(share * len(words))), len(words) - 1)
-                    made.append(
-                        with_prompt(
-                            row, task, given=" ".join(words[:cut]), answer=" " + " ".join(words[cut:])
-                        )
-                    )
-            evaluate(AttackPoint(share, artefact, split.with_rows(forget=made)))
+                    count = min(max(1, round(share * len(words))), len(words) - 1)
+                    begun, remainder = " ".join(words[:count]), " " + " ".join(words[count:])
+                    rows.append(with_prompt(row, task, begun=begun, answer=remainder))
+            evaluate(AttackPoint(share, artefact, split.with_rows(forget=rows)))
 
 
 @attacks.register(
@@ -58,7 +55,7 @@ class Prefix:
 )
 @dataclasses.dataclass(frozen=True)
 class FewShot:
-    """Answer some retain questions first, in the prompt: their number is the amount. Each row has its own, by its key."""
+    """Put answered retain questions, chosen by the row's key, before its own: their number is the amount."""
 
     shots: Sequence[int] = (1, 2, 4)
     unit = "shots"
@@ -66,21 +63,23 @@ class FewShot:
     def run(self, subject: Subject, evaluate: Evaluate) -> None:
         artefact, split = subject.artefact, subject.split
         task: Any = artefact.task
-        kept, keys = split["retain"].rows, split["forget"].keys
+        pool, keys = split["retain"].rows, split["forget"].keys
         for shots in self.shots:
-            made = []
+            rows = []
             for row, key in zip(split["forget"].rows, keys):
-                examples = [kept[(int(key) + i) % len(kept)] for i in range(shots)]
-                before = "".join(f"{task.prompt(one)}{value_of(one, 'answer')}\n\n" for one in examples)
-                made.append(with_prompt(row, task, before=before))
-            evaluate(AttackPoint(shots, artefact, split.with_rows(forget=made)))
+                examples = [pool[(int(key) + i) % len(pool)] for i in range(shots)]
+                answered = [
+                    f"{task.prompt(example)}{column_value(example, 'answer')}\n\n" for example in examples
+                ]
+                rows.append(with_prompt(row, task, before="".join(answered)))
+            evaluate(AttackPoint(shots, artefact, split.with_rows(forget=rows)))
 
 
 @attacks.register(
     "paraphrase",
     paper="OpenUnlearning",
     arxiv="2506.12618",
-    needs=(*NEEDS, "paraphrased_question"),
+    needs=(*_NEEDS, "paraphrased_question"),
     taxonomy="evaluation.recovery",
     fidelity="own",
 )
@@ -92,7 +91,6 @@ class Paraphrase:
 
     def run(self, subject: Subject, evaluate: Evaluate) -> None:
         role = subject.split["forget"]
-        made = [
-            {**row, "question": text} for row, text in zip(role.rows, role.column("paraphrased_question"))
-        ]
-        evaluate(AttackPoint(1, subject.artefact, subject.split.with_rows(forget=made)))
+        questions = role.column("paraphrased_question")
+        rows = [{**row, "question": question} for row, question in zip(role.rows, questions)]
+        evaluate(AttackPoint(1, subject.artefact, subject.split.with_rows(forget=rows)))

@@ -1,4 +1,4 @@
-"""The logit lens: what the inner layers would say, were they the last."""
+"""The logit lens: what the inner layers would say if they were the last."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from unremember.registry import attacks
 )
 @dataclasses.dataclass(frozen=True)
 class LogitLens:
-    """Leave the last blocks out: the blocks that are left are the amount, and the output layer reads them as they are.
+    """Leave out the last blocks and read the states before them; the amount is the number of blocks left.
 
-    The original through the same lens is the scale: where it says nothing at a depth, neither does the audit.
+    The original through the same lens is the scale: at a depth where it says nothing, the audit says nothing
+    either.
     """
 
     unit = "blocks"
 
     def run(self, subject: Subject, evaluate: Evaluate) -> None:
-        evaluate_amounts(
-            subject, range(1, len(causal.decoder_blocks(subject.artefact.model))), shortened, evaluate
-        )
+        depths = range(1, len(causal.decoder_blocks(subject.artefact.model)))
+        evaluate_amounts(subject, depths, keep_first_blocks, evaluate)
 
 
-def shortened(model: Any, depth: int) -> Any:
-    """A copy of the model's first ``depth`` blocks, with its norm and its output layer."""
-    made = copy.deepcopy(model)
-    blocks, config = causal.decoder_blocks(made), made.config
+def keep_first_blocks(model: Any, depth: int) -> Any:
+    """Return a copy of the model's first ``depth`` blocks, with its norm and its output layer."""
+    changed = copy.deepcopy(model)
+    blocks, config = causal.decoder_blocks(changed), changed.config
     del blocks[depth:]
     config.num_hidden_layers = depth
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:depth]
-    return made
+    return changed

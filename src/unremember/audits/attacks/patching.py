@@ -1,9 +1,10 @@
-"""Activation patching: what the inner states of the model still tell the original's last blocks."""
+"""Activation patching: what the model's inner states still tell the original's last blocks."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+from functools import partial
 from typing import Any
 
 from unremember.audits.attacks import Evaluate, Subject, evaluate_amounts
@@ -22,36 +23,35 @@ from unremember.registry import attacks
 )
 @dataclasses.dataclass(frozen=True)
 class Patching:
-    """The states after some blocks of the model go on through the original's other blocks: the model's blocks are the amount.
+    """Pass the states after the model's first blocks to the original's later ones; the first are the amount.
 
-    What only the last blocks hide comes out whole. An oracle from other initial weights speaks another inner language, so what
-    it stands for is a model whose states say nothing to the original; retrained from the original's own initial
-    weights it is the sharper control.
+    What only the last blocks hide is recovered whole. An oracle from other initial weights has other inner
+    states, so it stands for a model whose states tell the original nothing. An oracle retrained from the
+    original's own initial weights is the sharper control.
     """
 
     unit = "blocks"
 
     def run(self, subject: Subject, evaluate: Evaluate) -> None:
         depths = range(1, len(causal.decoder_blocks(subject.artefact.model)))
-        evaluate_amounts(
-            subject, depths, lambda model, depth: stitched(model, subject.original.model, depth), evaluate
-        )
+        evaluate_amounts(subject, depths, partial(splice_blocks, subject.original.model), evaluate)
 
 
-def stitched(model: Any, original: Any, depth: int) -> Any:
-    """The first ``depth`` blocks of ``model``, with its embeddings, and what follows of ``original``. Copies of both.
+def splice_blocks(original: Any, model: Any, depth: int) -> Any:
+    """Return a copy of ``original`` whose embeddings and first ``depth`` blocks are those of ``model``.
 
-    Raises ConfigError where the two are not of one shape.
+    Raises:
+        ConfigError: The two models do not have the same shape.
     """
-    made = copy.deepcopy(original)
-    shapes = [{name: p.shape for name, p in one.named_parameters()} for one in (model, original)]
+    shapes = [{name: p.shape for name, p in source.named_parameters()} for source in (model, original)]
     if shapes[0] != shapes[1]:
         raise ConfigError("patching needs a model and an original of the same shape")
+    spliced = copy.deepcopy(original)
     output = copy.deepcopy(original.get_output_embeddings())
-    made.set_input_embeddings(copy.deepcopy(model.get_input_embeddings()))
-    made.set_output_embeddings(output)
-    made.config.tie_word_embeddings = False
-    blocks = causal.decoder_blocks(made)
-    for at in range(depth):
-        blocks[at] = copy.deepcopy(causal.decoder_blocks(model)[at])
-    return made
+    spliced.set_input_embeddings(copy.deepcopy(model.get_input_embeddings()))
+    spliced.set_output_embeddings(output)
+    spliced.config.tie_word_embeddings = False
+    blocks = causal.decoder_blocks(spliced)
+    for i in range(depth):
+        blocks[i] = copy.deepcopy(causal.decoder_blocks(model)[i])
+    return spliced

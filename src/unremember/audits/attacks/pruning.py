@@ -1,9 +1,11 @@
-"""Pruning: if a few small weights hold the forgetting, leaving them out brings the knowledge back."""
+"""Pruning: if a few small weights hold the forgetting, removing them brings the knowledge back."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,16 +30,16 @@ class Pruning:
     unit = "share of the weights"
 
     def run(self, subject: Subject, evaluate: Evaluate) -> None:
-        evaluate_amounts(
-            subject,
-            self.shares,
-            lambda model, amount: with_changed_weights(model, lambda weight: pruned(weight, amount)),
-            evaluate,
-        )
+        evaluate_amounts(subject, self.shares, prune_model, evaluate)
 
 
-def pruned(weight: Tensor, share: float) -> Tensor:
-    """The weight without its ⌊share · size⌋ smallest entries."""
+def prune_model(model: Any, share: float) -> Any:
+    """Return a copy of the model without the smallest weights of every matrix."""
+    return with_changed_weights(model, partial(prune_smallest, share=share))
+
+
+def prune_smallest(weight: Tensor, share: float) -> Tensor:
+    """Return a weight with its ⌊share · size⌋ smallest entries set to zero."""
     flat = weight.flatten().clone()
     flat[torch.topk(flat.abs(), int(share * flat.numel()), largest=False).indices] = 0
     return flat.view_as(weight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -14,7 +15,7 @@ from unremember.audits.attacks import Evaluate, Subject, evaluate_amounts, with_
 from unremember.errors import ConfigError
 from unremember.registry import attacks
 
-GROUP = 32
+_GROUP = 32
 """Weights that share a scale below 8 bits."""
 
 
@@ -28,11 +29,14 @@ GROUP = 32
 )
 @dataclasses.dataclass(frozen=True)
 class Quantisation:
-    """Store the weights in ``bits`` bits.
+    """Store the weights in fewer bits: the bits of a weight are the amount.
 
-    ``by="rounding"`` rounds every weight matrix to the nearest of 2^bits - 1 even steps, a scale an output channel.
-    ``by="torchao"`` lets torchao (extra ``[quant]``) quantise what it serves: the linear layers, to 8 bits a scale an output
-    channel, to fewer one for 32 weights (for a channel, where 32 do not divide a layer's inputs); embeddings stay.
+    Args:
+        bits: The bits of a weight, at each point.
+        by: ``rounding`` rounds every weight matrix to the nearest of 2^bits - 1 even steps, with a scale for
+            each output channel. ``torchao`` (extra ``[quant]``) quantises the linear layers as torchao serves
+            them: to 8 bits with a scale for each output channel, to fewer with one for 32 weights, or for a
+            channel where 32 do not divide a layer's inputs. Embeddings stay.
     """
 
     bits: Sequence[int] = (8, 4, 3)
@@ -40,22 +44,27 @@ class Quantisation:
     unit = "bits"
 
     def run(self, subject: Subject, evaluate: Evaluate) -> None:
-        change = (
-            served
-            if self.by == "torchao"
-            else lambda model, bits: with_changed_weights(model, lambda weight: rounded(weight, bits))
-        )
+        change = quantise_with_torchao if self.by == "torchao" else round_model
         evaluate_amounts(subject, self.bits, change, evaluate)
 
 
-def rounded(weight: Tensor, bits: int) -> Tensor:
-    """The weight [out, in], each row on the grid of multiples of its greatest size / (2^(bits-1) - 1)."""
+def round_model(model: Any, bits: int) -> Any:
+    """Return a copy of the model with every weight matrix rounded."""
+    return with_changed_weights(model, partial(round_weight, bits=bits))
+
+
+def round_weight(weight: Tensor, bits: int) -> Tensor:
+    """Return a weight [out, in], each row rounded to multiples of its greatest size / (2^(bits-1) - 1)."""
     scale = weight.abs().amax(1, keepdim=True).clamp(min=1e-12) / (2 ** (bits - 1) - 1)
     return (weight / scale).round() * scale
 
 
-def served(model: Any, bits: int) -> Any:
-    """A copy with the weights that torchao's weight-only quantisation multiplies with. Raises ConfigError without torchao."""
+def quantise_with_torchao(model: Any, bits: int) -> Any:
+    """Return a copy with the weights that torchao's weight-only quantisation multiplies with.
+
+    Raises:
+        ConfigError: torchao is not installed.
+    """
     try:
         from torchao.quantization import (
             Int8WeightOnlyConfig,
@@ -68,15 +77,14 @@ def served(model: Any, bits: int) -> Any:
         raise ConfigError(
             "quantisation by torchao needs it: pip install 'unremember[quant]', or attack.by=rounding"
         ) from error
-    made = copy.deepcopy(model)
-    layers = [module for module in made.modules() if isinstance(module, torch.nn.Linear)]
-    granularity = PerAxis(0) if any(layer.in_features % GROUP for layer in layers) else PerGroup(GROUP)
-    quantize_(
-        made,
-        Int8WeightOnlyConfig()
-        if bits == 8
-        else IntxWeightOnlyConfig(weight_dtype=getattr(torch, f"int{bits}"), granularity=granularity),
-    )
+    changed = copy.deepcopy(model)
+    layers = [module for module in changed.modules() if isinstance(module, torch.nn.Linear)]
+    granularity = PerAxis(0) if any(layer.in_features % _GROUP for layer in layers) else PerGroup(_GROUP)
+    if bits == 8:
+        config = Int8WeightOnlyConfig()
+    else:
+        config = IntxWeightOnlyConfig(weight_dtype=getattr(torch, f"int{bits}"), granularity=granularity)
+    quantize_(changed, config)
     for layer in layers:
         layer.weight = torch.nn.Parameter(layer.weight.dequantize(), requires_grad=False)
-    return made
+    return changed

@@ -28,17 +28,23 @@ from unremember.tasks.artefact import Artefact
 )
 @dataclasses.dataclass(frozen=True)
 class Relearning:
-    """Train a copy on a share of a role's rows and look at the forget rows that it was not shown.
+    """Train a copy on a share of a role's rows and measure the forget rows that it was not trained on.
 
-    ``role="forget"`` is the targeted attack, ``role="retain"`` (or any other) the benign one. With ``share=1`` of the forget
-    set there is nothing else to look at: then the rows themselves, as published. It is looked at ``looks`` times in
-    ``steps`` steps of one training, and before.
+    Args:
+        role: ``forget`` is the targeted attack, ``retain`` (or any other) the benign one.
+        share: The share of the role's rows that are trained on. With 1 of the forget set no rows remain: then
+            the trained ones are measured, as published.
+        steps: The steps of the training.
+        points: How often the copy is measured in these steps; it is also measured before them.
+        lr: The learning rate.
+        batch_size: The rows of a step.
+        seed: The seed of the training.
     """
 
     role: str = "forget"
     share: float = 0.1
     steps: int = 50
-    looks: int = 5
+    points: int = 5
     lr: float = 1e-4
     batch_size: int = 16
     seed: int = 0
@@ -46,10 +52,10 @@ class Relearning:
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
-            raise ConfigError(f"share={self.share}: a share of the rows above 0, at most 1")
+            raise ConfigError(f"share={self.share}: give a share of the rows above 0 and at most 1")
 
     def run(self, subject: Subject, evaluate: Evaluate) -> None:
-        artefact, (shown, unseen) = subject.artefact, self.parts(subject.split)
+        artefact, (trained, measured) = subject.artefact, self.parts(subject.split)
         settings = Settings(
             epochs=10**6,
             max_steps=self.steps,
@@ -62,22 +68,23 @@ class Relearning:
         )
 
         def watch(model: Any, step: int) -> None:
-            evaluate(AttackPoint(step, Artefact(model, artefact.task, artefact.guard), unseen))
+            evaluate(AttackPoint(step, Artefact(model, artefact.task, artefact.guard), measured))
 
-        evaluate(AttackPoint(0, artefact, unseen))
-        every = max(1, math.ceil(self.steps / self.looks))
+        evaluate(AttackPoint(0, artefact, measured))
+        every = max(1, math.ceil(self.steps / self.points))
         run = Run(settings, watch=watch, every=every, quiet=True)
-        Recipe((Term("shown"),)).run(artefact.copy(), shown, run)
+        Recipe((Term("shown"),)).run(artefact.copy(), trained, run)
 
     def parts(self, split: Split) -> tuple[Split, Split]:
-        """The split with the role ``shown``, and the split whose forget set is what was not shown. A row's key decides."""
+        """Return the split with the trained rows as the role ``shown``, and the split that is measured.
+
+        A row's key decides whether it is trained on, so a deleted row moves no other.
+        """
         rows = split[self.role]
         order = np.argsort(rows.keys, kind="stable")
         chosen = set(order[: max(1, round(self.share * len(rows)))].tolist())
-        shown = split.with_rows(shown=[row for i, row in enumerate(rows.rows) if i in chosen])
-        left = (
-            [row for i, row in enumerate(split["forget"].rows) if i not in chosen]
-            if self.role == "forget"
-            else []
-        )
-        return shown, split.with_rows(forget=left) if left else split
+        trained = split.with_rows(shown=[row for i, row in enumerate(rows.rows) if i in chosen])
+        if self.role != "forget":
+            return trained, split
+        unseen = [row for i, row in enumerate(rows.rows) if i not in chosen]
+        return trained, split.with_rows(forget=unseen) if unseen else split

@@ -1,1 +1,1 @@
-"""Forget sets that somebody designs: transforms of a split. One file a design."""
+"""Forget sets designed by somebody: transforms of a split, one file for each design."""

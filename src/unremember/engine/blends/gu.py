@@ -15,7 +15,7 @@ from torch import Tensor
 from unremember.engine.blends import PlainBlend, forget_and_retain_gradients
 from unremember.engine.seams import Context, State
 from unremember.engine.step import StepContext
-from unremember.errors import ConfigError, nearest
+from unremember.errors import ConfigError, did_you_mean
 from unremember.registry import blends
 
 Rule = Literal["cone", "null", "paper"]
@@ -79,7 +79,7 @@ class GU(PlainBlend):
         for name, choices in (("rule", Rule), ("project", Projected), ("metric", Metric)):
             value, known = getattr(self, name), get_args(choices)
             if value not in known:
-                raise ConfigError(f"unknown {name} {value!r}: {nearest(str(value), known)}")
+                raise ConfigError(f"unknown {name} {value!r}: {did_you_mean(str(value), known)}")
         for name in ("alpha", "history", "tau", "kappa_cap", "finite_step"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be 0 or above, not {getattr(self, name)}")

@@ -13,7 +13,7 @@ from torch import Tensor
 from unremember.engine.blends import PlainBlend, forget_and_retain_gradients
 from unremember.engine.seams import Context, State
 from unremember.engine.step import StepContext
-from unremember.errors import ConfigError, nearest
+from unremember.errors import ConfigError, did_you_mean
 from unremember.registry import blends
 
 Variant = Literal["q", "u"]
@@ -83,7 +83,7 @@ class HAMU(PlainBlend):
         ):
             value, known = getattr(self, name), get_args(choices)
             if value not in known:
-                raise ConfigError(f"unknown {name} {value!r}: {nearest(str(value), known)}")
+                raise ConfigError(f"unknown {name} {value!r}: {did_you_mean(str(value), known)}")
         if not self.amount >= 0 or (self.constraint == "relative" and self.amount >= 1):
             raise ConfigError(
                 f"amount={self.amount}: "

@@ -13,7 +13,7 @@ from torch import Tensor
 from unremember.engine.blends import PlainBlend, combine, gram
 from unremember.engine.seams import Context, State
 from unremember.engine.step import Displacement, StepContext
-from unremember.errors import ConfigError, above_zero, nearest
+from unremember.errors import ConfigError, require_positive, did_you_mean
 from unremember.registry import blends
 
 Similarity = Literal["cos", "cos2", "relu"]
@@ -83,11 +83,11 @@ class OFMU(PlainBlend):
     raw: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        above_zero(self, "fd_scale", "clip")
+        require_positive(self, "fd_scale", "clip")
         for name, choices in (("similarity", Similarity), ("outer_start", OuterStart)):
             value, known = getattr(self, name), get_args(choices)
             if value not in known:
-                raise ConfigError(f"unknown {name} {value!r}: {nearest(value, known)}")
+                raise ConfigError(f"unknown {name} {value!r}: {did_you_mean(value, known)}")
 
     @property
     def draws(self) -> int:  # type: ignore[override]

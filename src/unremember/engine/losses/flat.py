@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unremember.engine.losses import ALTERNATE, ANSWER, PlainLoss
 from unremember.engine.seams import Context, State
-from unremember.errors import ConfigError, nearest
+from unremember.errors import ConfigError, did_you_mean
 from unremember.registry import losses
 from unremember.tasks.protocol import Need, View
 from unremember.tasks.ragged import Ragged
@@ -64,7 +64,7 @@ class FLAT(PlainLoss):
     def __post_init__(self) -> None:
         known = get_args(Divergence)
         if self.divergence not in known:
-            raise ConfigError(f"unknown divergence {self.divergence!r}: {nearest(self.divergence, known)}")
+            raise ConfigError(f"unknown divergence {self.divergence!r}: {did_you_mean(self.divergence, known)}")
 
     def init(self, context: Context) -> State:
         """Start the count of an epoch's rows and the sum of their P_e."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unremember.engine.losses import ANSWER, PlainLoss
 from unremember.engine.seams import State
-from unremember.errors import above_zero
+from unremember.errors import require_positive
 from unremember.registry import losses
 from unremember.tasks.protocol import Need, View
 
@@ -36,7 +36,7 @@ class NPO(PlainLoss):
     reference_needs: ClassVar[tuple[Need, ...]] = (ANSWER,)
 
     def __post_init__(self) -> None:
-        above_zero(self, "beta")
+        require_positive(self, "beta")
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
         """Return Tensor[B], the loss of each example, and the state."""

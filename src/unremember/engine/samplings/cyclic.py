@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unremember.data.ordering import mix, shuffled
+from unremember.data.ordering import mix, epoch_order
 from unremember.engine.samplings import Batch, Draw, PlainSampling
 from unremember.engine.samplings.neighbours import (
     NEIGHBOUR_RELATIONS,
@@ -57,11 +57,11 @@ class Cyclic(PlainSampling):
         epoch, step = divmod(int(state["position"]), math.ceil(longest / context.batch_size))
         pairs = np.arange(step * context.batch_size, min((step + 1) * context.batch_size, longest))
         if self.fixed:
-            pairs = shuffled(np.arange(longest, dtype=np.uint64), context.seed, epoch)[pairs]
+            pairs = epoch_order(np.arange(longest, dtype=np.uint64), context.seed, epoch)[pairs]
         batch = {}
         for role in context.roles:
             rows = self.rows(context, role)
-            order = rows if self.fixed else rows[shuffled(context.keys[role][rows], context.seed, epoch)]
+            order = rows if self.fixed else rows[epoch_order(context.keys[role][rows], context.seed, epoch)]
             batch[role] = Draw.of(order[pairs % len(order)])
         return batch, {**state, "position": int(state["position"]) + 1}
 

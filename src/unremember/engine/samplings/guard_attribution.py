@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from unremember.data.ordering import shuffled
+from unremember.data.ordering import epoch_order
 from unremember.engine.samplings import Batch, Draw
 from unremember.engine.seams import Context, State
-from unremember.errors import Collapsed, ConfigError, above_zero, nearest
+from unremember.errors import Collapsed, ConfigError, require_positive, did_you_mean
 from unremember.registry import samplings
 from unremember.tasks.protocol import Need
 
@@ -60,7 +60,7 @@ class GuardAttribution:
     refresh_every: ClassVar[int | None] = 1
 
     def __post_init__(self) -> None:
-        above_zero(self, "tau", "retain_sample")
+        require_positive(self, "tau", "retain_sample")
         if not 0 <= self.floor < 1 or not self.per_epoch >= 0:
             raise ConfigError(
                 "floor is a weight from 0 to below 1, per_epoch 0 or above: "
@@ -68,7 +68,7 @@ class GuardAttribution:
             )
         for value, known in ((self.score, get_args(Score)), (self.form, get_args(Form))):
             if value not in known:
-                raise ConfigError(f"guard_attribution knows no {value!r}: {nearest(value, known)}")
+                raise ConfigError(f"guard_attribution knows no {value!r}: {did_you_mean(value, known)}")
 
     def init(self, context: Context) -> State:
         """Start as the sampling that draws the rows does."""
@@ -111,7 +111,7 @@ class GuardAttribution:
         anchor, keys = context.roles[0], context.split["retain"].keys
         rows = np.arange(len(context.split[anchor]))
         # 1. The retain direction G: the gradient of the mean loss over a sample of the retain set.
-        sample = np.sort(shuffled(keys, context.seed, 0)[: self.retain_sample])
+        sample = np.sort(epoch_order(keys, context.seed, 0)[: self.retain_sample])
         direction = context.probe.gradient("retain", sample, self.loss)
         # 2. The proxy attribution aᵢ = ⟨∇ℓᵢ, G⟩ of every row: the slope of its loss along G, in one
         #    forward-mode pass.

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from unremember.data.ordering import mix, shuffled
+from unremember.data.ordering import mix, epoch_order
 from unremember.engine.samplings import Batch, Draw, PlainSampling
 from unremember.engine.samplings.neighbours import (
     NEIGHBOUR_RELATIONS,
@@ -19,7 +19,7 @@ from unremember.engine.samplings.neighbours import (
     relation_of,
 )
 from unremember.engine.seams import Context, State
-from unremember.errors import ConfigError, DataError, nearest
+from unremember.errors import ConfigError, DataError, did_you_mean
 from unremember.registry import samplings
 
 Order = Literal["shuffled", "blocks", "stratified"]
@@ -59,7 +59,7 @@ class MELU(PlainSampling):
         check_relations(self.relations)
         for value, known in ((self.order, get_args(Order)), (self.exposure, get_args(Exposure))):
             if value not in known:
-                raise ConfigError(f"melu knows no {value!r}: {nearest(value, known)}")
+                raise ConfigError(f"melu knows no {value!r}: {did_you_mean(value, known)}")
 
     def steps_per_epoch(self, context: Context) -> int:
         """Return the steps in which every pair of the table is met once."""
@@ -119,7 +119,7 @@ class MELU(PlainSampling):
     def epoch_order(self, context: Context, table: PairTable, epoch: int) -> np.ndarray:
         """Return int64[n], the order of the pairs in an epoch."""
         forget_keys = mix(context.keys[context.roles[0]][table.forget], 0)
-        order = shuffled(forget_keys ^ context.keys[context.roles[-1]][table.partner], context.seed, epoch)
+        order = epoch_order(forget_keys ^ context.keys[context.roles[-1]][table.partner], context.seed, epoch)
         if self.order == "shuffled":
             return order
         owner = table.entity[table.forget]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from unremember.data.split import Row
-from unremember.errors import ConfigError, nearest
+from unremember.errors import ConfigError, did_you_mean
 
 NEIGHBOUR_RELATIONS = ("direct", "indirect", "general")
 """In contact with somebody to forget; of the same field; neither (every row that says nothing)."""
@@ -16,7 +16,7 @@ def check_relations(relations: Sequence[str]) -> None:
     """Raise ConfigError naming the first unknown relation."""
     for relation in relations:
         if relation not in NEIGHBOUR_RELATIONS:
-            raise ConfigError(f"unknown relation {relation!r}: {nearest(relation, NEIGHBOUR_RELATIONS)}")
+            raise ConfigError(f"unknown relation {relation!r}: {did_you_mean(relation, NEIGHBOUR_RELATIONS)}")
 
 
 def relation_of(row: Row) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from unremember.data.ordering import mix, shuffled
+from unremember.data.ordering import mix, epoch_order
 from unremember.engine.samplings import Batch, Draw, PlainSampling
 from unremember.engine.seams import Context, State
 from unremember.registry import samplings
@@ -33,7 +33,7 @@ class Paired(PlainSampling):
         """Draw the batch at the state's position."""
         epoch, step = divmod(int(state["position"]), self.steps_per_epoch(context))
         anchor, *partners = context.roles
-        order = shuffled(context.keys[anchor], context.seed, epoch)
+        order = epoch_order(context.keys[anchor], context.seed, epoch)
         rows = order[step * context.batch_size : (step + 1) * context.batch_size]
         batch = {anchor: Draw.of(rows)}
         for salt, role in enumerate(partners):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from unremember.data.ordering import mix, shuffled
+from unremember.data.ordering import mix, epoch_order
 from unremember.engine.samplings import Batch, Draw
 from unremember.engine.seams import Context, State
 from unremember.registry import samplings
@@ -69,7 +69,7 @@ class Unforgotten:
 
     def order(self, context: Context, state: State) -> np.ndarray:
         """Return int64[n], the order of all anchor rows in the pass that begins at the state's position."""
-        return shuffled(context.keys[context.roles[0]], context.seed, int(state["position"]))
+        return epoch_order(context.keys[context.roles[0]], context.seed, int(state["position"]))
 
     def apply(self, context: Context, state: State) -> tuple[Batch, State]:
         """Draw the next rows of the pass."""

@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-from unremember.data.alternates import alternates
+from unremember.data.alternates import with_alternates
 from unremember.data.split import Split
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Term
 from unremember.registry import methods
-from unremember.worlds.refusals import refusing
+from unremember.worlds.refusals import with_refusals
 
 _NORMAL = (
     "The train left a little after noon.",
@@ -45,11 +45,11 @@ def flat(
             ``normal``: an everyday sentence that has nothing to do with the question.
         alpha: Weight of the retain term; 0: none.
     """
-    derive = {"refusal": refusing, "normal": with_everyday_answers}[template]
+    derive = {"refusal": with_refusals, "normal": with_everyday_answers}[template]
     retain = (Term("retain", "nll", alpha),) if alpha else ()
     return Recipe(terms=(Term("forget", {"name": "flat", "divergence": divergence}), *retain), derive=derive)
 
 
 def with_everyday_answers(split: Split) -> Split:
     """Return the split whose forget rows have an everyday sentence for ``alternate``."""
-    return alternates(split, "forget", _NORMAL, keep=False)
+    return with_alternates(split, "forget", _NORMAL, keep=False)

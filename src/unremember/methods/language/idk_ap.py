@@ -1,11 +1,11 @@
 """IDK + AP: refusals on the forget set, answer preservation on the retain set."""
 
-from unremember.data.alternates import alternates
+from unremember.data.alternates import with_alternates
 from unremember.data.split import Split
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Term
 from unremember.registry import methods
-from unremember.worlds.refusals import REFUSALS, refusing
+from unremember.worlds.refusals import REFUSALS, with_refusals
 
 
 @methods.register(
@@ -36,4 +36,4 @@ def idk_ap(beta: float = 0.1, gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
 
 def refusing_both(split: Split) -> Split:
     """Return the split whose forget and retain rows have a refusal for ``alternate`` where they had none."""
-    return alternates(refusing(split), "retain", REFUSALS)
+    return with_alternates(with_refusals(split), "retain", REFUSALS)

@@ -3,7 +3,7 @@
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Term
 from unremember.registry import methods
-from unremember.worlds.refusals import refusing
+from unremember.worlds.refusals import with_refusals
 
 
 @methods.register(
@@ -23,4 +23,4 @@ def idk_nll(gamma: float = 1.0, alpha: float = 1.0) -> Recipe:
         alpha: Weight of the retain term.
     """
     terms = (Term("forget", {"name": "nll", "text": "alternate"}, gamma), Term("retain", "nll", alpha))
-    return Recipe(terms=terms, derive=refusing)
+    return Recipe(terms=terms, derive=with_refusals)

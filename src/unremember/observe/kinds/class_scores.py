@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from unremember.observe.protocol import Arrays, ObservationContext, RoleRequest
-from unremember.processes import spread
+from unremember.processes import map_over_processes
 from unremember.progress import Progress
 from unremember.registry import observations
 from unremember.tasks.protocol import Need
@@ -43,7 +43,7 @@ class ClassScores(RoleRequest):
         count, scores = len(images.labels), []
         batches = [np.arange(start, min(start + _IMAGES, count)) for start in range(0, count, _IMAGES)]
         with Progress("classifying", count, quiet=context.quiet) as progress:
-            for values in spread(batches, partial(score_batch_of_images, context, images)):
+            for values in map_over_processes(batches, partial(score_batch_of_images, context, images)):
                 scores.append(values)
                 progress.advance(len(values), 0)
         return np.concatenate(scores)

@@ -46,7 +46,7 @@ class Generations(RoleRequest):
 
     @classmethod
     def observe(cls, requests: Sequence[Self], context: ObservationContext) -> dict[Self, Arrays]:
-        """Generate for one request after another: each decodes prompts of its own, or to a limit of its own."""
+        """Generate for one request after another: each has its own prompts or its own limit."""
         return {request: request.generate(context) for request in requests}
 
     def generate(self, context: ObservationContext) -> Arrays:

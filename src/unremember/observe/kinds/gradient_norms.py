@@ -1,4 +1,4 @@
-"""Gradient norms: how far one text would move the weights. A text that is well remembered hardly moves them."""
+"""Gradient norms: how far one text would move the weights. A remembered text hardly moves them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from unremember.models import causal
 from unremember.observe.protocol import Arrays, ObservationContext, RoleRequest
-from unremember.processes import spread
+from unremember.processes import map_over_processes
 from unremember.progress import Progress
 from unremember.registry import observations
 from unremember.tasks.text import Texts
@@ -21,7 +21,7 @@ from unremember.tasks.text import Texts
 @observations.register("gradient_norms", needs=("gradients",))
 @dataclasses.dataclass(frozen=True)
 class GradientNorms(RoleRequest):
-    """The size of the gradient of each text's mean loss: float64[n], the mean over the weight tensors of its 2-norm.
+    """The size of the gradient of each text's mean loss: float64[n], its mean 2-norm over the weight tensors.
 
     Args:
         role: The role whose rows are read.
@@ -49,7 +49,7 @@ def norms_of_gradients(model: Any, texts: Texts, quiet: bool = False) -> np.ndar
         parameter.requires_grad_(True)
     try:
         with Progress("gradients", len(texts), quiet=quiet) as progress:
-            scattered = spread(range(len(texts)), partial(norm_of_gradient, model, texts))
+            scattered = map_over_processes(range(len(texts)), partial(norm_of_gradient, model, texts))
             for length, norm in zip(texts.lengths.tolist(), scattered):
                 norms.append(norm)
                 progress.advance(1, length)

@@ -12,7 +12,7 @@ import numpy as np
 
 from unremember.data.split import Split
 from unremember.errors import ConfigError, DataError
-from unremember.models.load import first_line
+from unremember.models.load import error_summary
 from unremember.observe.protocol import Arrays, ObservationContext, request_digest
 from unremember.registry import observations
 
@@ -27,7 +27,7 @@ _INSTALL = "lm-eval is not installed: pip install 'unremember[eval]'"
 )
 @dataclasses.dataclass(frozen=True)
 class HarnessScores:
-    """A metric of each question of a task of lm-eval, or of all tasks of a group in lm-eval's order: float64[n].
+    """A metric of each question of an lm-eval task, or of a group of tasks in lm-eval's order: float64[n].
 
     Args:
         task_name: The name of the task or group in lm-eval.
@@ -47,7 +47,7 @@ class HarnessScores:
         return ()
 
     def key(self, split: Split) -> str:
-        """Hash the parameters, lm-eval's version and the files of the folder. Raises ConfigError without lm-eval."""
+        """Hash parameters, lm-eval's version and the folder's files. Raises ConfigError without lm-eval."""
         try:
             version = importlib.metadata.version("lm_eval")
         except importlib.metadata.PackageNotFoundError as error:
@@ -93,7 +93,7 @@ class HarnessScores:
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise DataError(
-                f"lm-eval cannot run {self.task_name}: {first_line(error)}. "
+                f"lm-eval cannot run {self.task_name}: {error_summary(error)}. "
                 "Its data come from the hub, or from files that the task names"
             ) from error
         samples = [sample for name in sorted(results["samples"]) for sample in results["samples"][name]]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from unremember.errors import ConfigError
@@ -72,7 +70,7 @@ class HiddenStates(RoleRequest):
 
     def block_numbers(self, model: Any) -> list[int]:
         """Return the numbers of the requested blocks, counted from 0. Raises ConfigError for one that does not exist."""
-        blocks = range(len(causal.layers(model)))
+        blocks = range(len(causal.decoder_blocks(model)))
         for layer in self.layers:
             if not -len(blocks) <= layer < len(blocks):
                 raise ConfigError(
@@ -128,28 +126,11 @@ def read_states(
             rows = order[start : start + _ROWS]
             # Right-padded: what lies behind a token never reaches it.
             ids = pad_sequence([torch.from_numpy(texts[row]) for row in rows], batch_first=True).to(device)
-            states = torch.stack(states_after(model, ids, depths), 2)
+            by_layer = causal.hidden_after(model, ids, depths)
+            states = torch.stack([by_layer[layer] for layer in depths], 2)
             for line, row in enumerate(rows):
                 for request, (first, stop) in enumerate(span[row] for span in spans):
                     chosen = states[line, first:stop][:, columns[request]].float().mean(0)
                     values[request][row] = chosen.cpu().numpy()
             progress.advance(len(rows), ids.numel())
     return [np.stack(of_request) for of_request in values]
-
-
-def states_after(model: Any, ids: Tensor, layers: Sequence[int]) -> list[Tensor]:
-    """Return the output [B, T, D] of some blocks, in order, from one forward that stops at the deepest of them."""
-    outputs: dict[int, Tensor] = {}
-    blocks = causal.layers(model)
-    hooks = [blocks[layer].register_forward_hook(partial(keep_output, outputs, layer)) for layer in layers]
-    try:
-        causal.hidden_at(model, ids, max(layers))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return [outputs[layer] for layer in layers]
-
-
-def keep_output(outputs: dict[int, Tensor], layer: int, block: Any, args: Any, output: Any) -> None:
-    """Put the output of a block into ``outputs``: a hook."""
-    outputs[layer] = output[0] if isinstance(output, tuple) else output

@@ -10,7 +10,7 @@ import numpy as np
 
 from unremember.data.split import make_split
 from unremember.errors import ModelError
-from unremember.models.load import check_weights, files_of, first_line
+from unremember.models.load import check_weights, list_model_files, error_summary
 from unremember.observe.kinds.generations import Generations
 from unremember.observe.protocol import Arrays, ObservationContext, RoleRequest
 from unremember.observe.scoring import score
@@ -27,8 +27,8 @@ class JudgeScores(RoleRequest):
     Args:
         role: The role whose prompts are answered.
         judge: The folder or hub name of a language model, or of a classifier.
-        label: The class whose probability a classifier gives; "" for a language model, which gives the probability
-            per token of the text behind its prompt.
+        label: The class whose probability a classifier gives; "" for a language model, which gives the
+            probability per token of the text behind its prompt.
     """
 
     judge: str
@@ -71,13 +71,13 @@ def text_probabilities(
 
 
 def label_probabilities(name: str, label: str, texts: Sequence[str]) -> np.ndarray:
-    """Return float64[n]: the probability of a class for each text, which the classifier reads without its prompt.
+    """Return float64[n]: the probability of a class for each text, read without its prompt.
 
     Raises ModelError where the classifier cannot be loaded or has no such class.
     """
     from transformers import pipeline
 
-    check_weights(name, files_of(name))
+    check_weights(name, list_model_files(name))
     try:
         classifier: Any = pipeline(
             "text-classification",
@@ -88,7 +88,7 @@ def label_probabilities(name: str, label: str, texts: Sequence[str]) -> np.ndarr
             model_kwargs={"use_safetensors": True},
         )
     except Exception as error:
-        raise ModelError(f"cannot load a classifier from {name}: {first_line(error)}") from error
+        raise ModelError(f"cannot load a classifier from {name}: {error_summary(error)}") from error
     labels = list(classifier.model.config.id2label.values())
     if label not in labels:
         raise ModelError(f"the classifier {name} has no label {label!r}; it has {', '.join(labels)}")

@@ -47,7 +47,7 @@ class TokenScores(RoleRequest):
 
 
 def record_arrays(records: TokenRecords, moments: bool) -> Arrays:
-    """Return the arrays of token records. The texts stay out: they are the data's and are never written to disk."""
+    """Return the arrays of token records, without the texts: those are never written to disk."""
     fields = {field.name: getattr(records, field.name) for field in dataclasses.fields(records)}
     dropped = ("texts",) if moments else ("texts", "moments")
     return {name: array for name, array in fields.items() if name not in dropped}

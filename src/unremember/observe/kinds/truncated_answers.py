@@ -14,7 +14,7 @@ from unremember.registry import observations
 @observations.register("truncated_answers", needs=("text",))
 @dataclasses.dataclass(frozen=True)
 class TruncatedAnswers(RoleRequest):
-    """The true answers of a role, each cut to its first tokens, to compare with generations of as many tokens.
+    """The true answers of a role, each cut to its first tokens, to compare with generations as long.
 
     Args:
         role: The role whose answers are cut.

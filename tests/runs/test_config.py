@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from unremember.cli.config import RunConfig, read_config, taken
 from unremember.errors import ConfigError
+from unremember.runs.config import RunConfig, part_parameters, read_config
 
 FULL = {
     "model": "m",
@@ -140,5 +140,5 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, text: str, message: str
 
 
 def test_keys_of_a_part_are_taken_out() -> None:
-    found = taken(["attack.steps=3", "data.count=20", "attack.bits=[8, 4]", "attack.x"], "attack")
+    found = part_parameters(["attack.steps=3", "data.count=20", "attack.bits=[8, 4]", "attack.x"], "attack")
     assert found == ({"steps": 3, "bits": [8, 4]}, ["data.count=20", "attack.x"])

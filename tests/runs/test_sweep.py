@@ -11,14 +11,26 @@ import numpy as np
 import pytest
 import yaml
 
-from unremember import api
 from unremember.data.split import Split, make_split
 from unremember.errors import ConfigError
-from unremember.experiments import front, sweep
-from unremember.experiments.sweep import Beside, Range, axis, crossed, ends, quality, recommended, searched
 from unremember.models.presets import small_llama
+from unremember.observe.kinds.token_scores import TokenScores
 from unremember.observe.records import Observations
 from unremember.observe.store import Store
+from unremember.runs.sweep import result
+from unremember.runs.sweep.axes import (
+    Range,
+    axis,
+    corner_points,
+    crossed_points,
+    point_folder,
+    point_title,
+    search,
+)
+from unremember.runs.sweep.controls import SweepControls, quality, sweep_requests
+from unremember.runs.sweep.result import SweepResult, pareto_front, recommended_point
+from unremember.tasks.artefact import Artefact
+from unremember.tasks.language import LanguageTask
 
 
 @pytest.mark.parametrize(
@@ -66,15 +78,15 @@ def test_what_is_no_axis_is_named(given: Any, message: str) -> None:
 
 
 def test_the_cross_product_keeps_the_order() -> None:
-    assert crossed({"lr": [1, 2], "method": ["a", {"name": "b"}]}) == [
+    assert crossed_points({"lr": [1, 2], "method": ["a", {"name": "b"}]}) == [
         {"lr": 1, "method": "a"},
         {"lr": 1, "method": {"name": "b"}},
         {"lr": 2, "method": "a"},
         {"lr": 2, "method": {"name": "b"}},
     ]
     with pytest.raises(ConfigError, match=r"sweep\.lr is a range: give a list of points, or --search N"):
-        crossed({"method": ["a"], "lr": Range(0.0, 1.0)})
-    assert ends({"lr": Range(0.0, 1.0), "k": [3]}) == [{"lr": 0.0, "k": 3}, {"lr": 1.0, "k": 3}]
+        crossed_points({"method": ["a"], "lr": Range(0.0, 1.0)})
+    assert corner_points({"lr": Range(0.0, 1.0), "k": [3]}) == [{"lr": 0.0, "k": 3}, {"lr": 1.0, "k": 3}]
 
 
 def cell(name: str, quality: float | None, utility: float | None, **more: Any) -> dict[str, Any]:
@@ -105,10 +117,10 @@ CELLS = [
 
 
 def test_the_front_by_hand() -> None:
-    assert [c["name"] for c in sweep.front(CELLS)] == ["forgetful", "good", "useful"]
+    assert [c["name"] for c in pareto_front(CELLS)] == ["forgetful", "good", "useful"]
     twins = [cell("a", -1.0, 0.5), cell("b", -1.0, 0.5)]
-    assert sweep.front(twins) == twins, "equals do not beat each other"
-    assert sweep.front(CELLS[-2:]) == []
+    assert pareto_front(twins) == twins, "equals do not beat each other"
+    assert pareto_front(CELLS[-2:]) == []
 
 
 @pytest.mark.parametrize(
@@ -117,7 +129,7 @@ def test_the_front_by_hand() -> None:
 )
 def test_the_best_quality_above_the_floor_is_recommended(least: float, wanted: str | None) -> None:
     for order in itertools.islice(itertools.permutations(CELLS), 0, 40320, 997):
-        found = recommended(order, least)
+        found = recommended_point(order, least)
         assert (found["name"] if found else None) == wanted
 
 
@@ -138,34 +150,33 @@ ROWS = {
 }
 
 
-def beside(split: Split, tokenizer: Any) -> Beside:
+def artefact(tokenizer: Any, seed: int) -> Artefact:
+    """A fresh model of width 16."""
+    model = small_llama(len(tokenizer), hidden=16, layers=1, heads=2, context=64, seed=seed)
+    return Artefact(model, LanguageTask.of(model, tokenizer))
+
+
+def controls(split: Split, tokenizer: Any) -> SweepControls:
     """Two fresh models as original and oracle: their positions are numbers like any others."""
-    models = [
-        small_llama(len(tokenizer), hidden=16, layers=1, heads=2, context=64, seed=seed) for seed in (0, 1)
-    ]
-    seen = [
-        Store().observe(m, api.task_for(m, tokenizer), split, sweep.wanted(split), quiet=True) for m in models
-    ]
-    return Beside(split, seen[0], (seen[1],))
+    original, oracle = (
+        Store().observe(artefact(tokenizer, seed), split, sweep_requests(split), quiet=True)
+        for seed in (0, 1)
+    )
+    return SweepControls(split, original, (oracle,))
 
 
 def odds(seen: Observations, role: str) -> float:
-    return float(np.exp(-seen.scores(role).loss).mean())
+    return float(np.exp(-seen[TokenScores(role)].loss).mean())
 
 
 def test_data_of_answers_alone_are_judged_by_their_probabilities(tokenizer: Any) -> None:
     """By hand: the position is (model − oracle) / (original − oracle); matched forgetting is a tenth of that way from the oracle."""
     split = make_split(ROWS)
-    made, task_model = (
-        beside(split, tokenizer),
-        small_llama(len(tokenizer), hidden=16, layers=1, heads=2, context=64, seed=2),
-    )
+    made = controls(split, tokenizer)
     assert made.judges == ("probability", "probability retain")
-    seen = Store().observe(
-        task_model, api.task_for(task_model, tokenizer), split, sweep.wanted(split), quiet=True
-    )
+    seen = Store().observe(artefact(tokenizer, 2), split, sweep_requests(split), quiet=True)
     before, retrained, mine = (odds(one, "forget") for one in (made.original, made.oracles[0], seen))
-    cell = made.cell(made.figures(made.card(seen)))
+    cell = made.cell(made.figures(made.measure(seen)))
     assert cell["quality"] == pytest.approx(-abs((mine - retrained) / (before - retrained)))
     assert (cell["level"], cell["utility"]) == (pytest.approx(mine), pytest.approx(odds(seen, "retain")))
     assert made.cell({})["note"] == "" == cell["note"], "what has a quality needs no excuse"
@@ -174,12 +185,12 @@ def test_data_of_answers_alone_are_judged_by_their_probabilities(tokenizer: Any)
 
 
 def test_a_split_that_names_its_audits_is_judged_by_them(tokenizer: Any) -> None:
-    made = beside(make_split(ROWS, audits=["extraction_strength"]), tokenizer)
+    made = controls(make_split(ROWS, audits=["extraction_strength"]), tokenizer)
     assert made.judges == ("extraction_strength", "probability retain")
     with pytest.raises(ConfigError, match="leave out --matched"):
         _ = made.target
     with pytest.raises(ConfigError, match="no measure of forgetting"):
-        _ = beside(make_split({"retain": ROWS["retain"]}), tokenizer).judges
+        _ = controls(make_split({"retain": ROWS["retain"]}), tokenizer).judges
 
 
 def measured(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -205,7 +216,7 @@ def test_a_search_stays_on_its_axes_and_asks_for_the_same_again(at_once: int) ->
         batches.append(len(points))
         return measured(points)
 
-    found = searched(AXES, 10, 3, 0.9, at_once, run)
+    found = search(AXES, 10, 3, 0.9, at_once, run)
     assert batches == [at_once] * (10 // at_once) + [10 % at_once] * (10 % at_once > 0)
     assert all(
         1e-3 <= c["lr"] <= 1
@@ -214,12 +225,8 @@ def test_a_search_stays_on_its_axes_and_asks_for_the_same_again(at_once: int) ->
         and c["kind"] in ("a", "b")
         for c in found
     )
-    assert (
-        searched(AXES, 10, 3, 0.9, at_once, measured)
-        == found
-        != searched(AXES, 10, 4, 0.9, at_once, measured)
-    )
-    assert searched(AXES, 6, 3, 0.9, 1, measured) == searched(AXES, 8, 3, 0.9, 1, measured)[:6], (
+    assert search(AXES, 10, 3, 0.9, at_once, measured) == found != search(AXES, 10, 4, 0.9, at_once, measured)
+    assert search(AXES, 6, 3, 0.9, 1, measured) == search(AXES, 8, 3, 0.9, 1, measured)[:6], (
         "a longer search begins with the shorter"
     )
 
@@ -230,7 +237,7 @@ def test_a_search_goes_where_the_utility_is_kept() -> None:
     def run(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{"quality": 10 * p["lr"], "utility": 1 - p["lr"]} for p in points]
 
-    free, bound = (searched({"lr": Range(0.0, 1.0)}, 40, 0, least, 1, run)[20:] for least in (0.0, 0.9))
+    free, bound = (search({"lr": Range(0.0, 1.0)}, 40, 0, least, 1, run)[20:] for least in (0.0, 0.9))
     kept = lambda cells: sum(c["utility"] >= 0.9 for c in cells)  # noqa: E731
     assert kept(free) == 0 and kept(bound) >= 4, (
         "8 of 20 were measured; a search that knows no floor has none"
@@ -239,15 +246,15 @@ def test_a_search_goes_where_the_utility_is_kept() -> None:
 
 def test_a_point_has_a_folder_one_can_read(tmp_path: Path) -> None:
     values = {"method": {"name": "rmu", "layer": 2}, "lr": 1 / 3000, "selection.rank": 8}
-    assert sweep.titled(values) == "method=rmu(layer=2) lr=0.0003333 selection.rank=8"
+    assert point_title(values) == "method=rmu(layer=2) lr=0.0003333 selection.rank=8"
     assert (
-        sweep.place(tmp_path, values, "0123456789").name
+        point_folder(tmp_path, values, "0123456789").name
         == "method=rmu_layer=2_lr=0.0003333_selection.rank=8-01234567"
     )
 
 
 @pytest.fixture
-def found() -> front.Found:
+def found() -> SweepResult:
     useful = {"model_utility": {"name": "model_utility", "value": 0.8, "low": 0.75, "high": 0.85}}
     points = [
         cell("one", -1.0, 0.8, tree={"model": "m", "lr": 1e-4}, figures=useful),
@@ -256,14 +263,14 @@ def found() -> front.Found:
         cell("four", None, None, note="collapsed: a|b", steps=0),
     ]
     controls = [cell("original", -20.0, 0.85, steps=0), cell("oracle", 0.0, 0.9, steps=0)]
-    return front.Found("Sweep", points, controls, ("forget_quality", "model_utility"), 0.9, 0.765, 0.25)
+    return SweepResult("Sweep", points, controls, ("forget_quality", "model_utility"), 0.9, 0.765, 0.25)
 
 
-def test_a_page_says_what_is_recommended(found: front.Found, tmp_path: Path) -> None:
-    front.write(found, json.dumps(found.tree()), tmp_path)
+def test_a_page_says_what_is_recommended(found: SweepResult, tmp_path: Path) -> None:
+    result.save_sweep(found, tmp_path)
     page = (tmp_path / "sweep.md").read_text(encoding="utf-8")
     assert (
-        "**Recommended: one: forget quality (log₁₀ p) -1.00, model utility 0.800 (at least 0.765 is asked).**"
+        "**Recommended: one: forget quality (log₁₀ p) -1.00, model utility 0.800 (at least 0.765 is required).**"
         in page
         and "0.250 or less" in page
     )
@@ -279,10 +286,10 @@ def test_a_page_says_what_is_recommended(found: front.Found, tmp_path: Path) -> 
         ["", "", "oracle", "0.00", "0.900"],
     ]
     placed = {"rouge": {"name": "rouge", "position_low": -0.1, "position_high": 0.3}}
-    by_rouge = front.Found(
+    by_rouge = SweepResult(
         "", [cell("p", -0.1, 0.8, figures=placed)], (), ("rouge", "model_utility"), 0.9, 0.7, None
     )
-    assert "| -0.10 (position -0.10–0.30) | 0.800 |" in front.page(by_rouge), (
+    assert "| -0.10 (position -0.10–0.30) | 0.800 |" in result.sweep_page(by_rouge), (
         "the distance stands beside the interval it is taken from"
     )
     assert yaml.safe_load((tmp_path / "best.yaml").read_text()) == {"model": "m", "lr": 1e-4}
@@ -293,10 +300,10 @@ def test_a_page_says_what_is_recommended(found: front.Found, tmp_path: Path) -> 
     ]
 
 
-def test_where_no_point_keeps_enough_none_is_recommended(found: front.Found, tmp_path: Path) -> None:
-    front.write(found, "{}", tmp_path)
-    poor = front.Found(found.title, found.points, found.controls, found.judges, 1.2, 1.02, None)
-    front.write(poor, "{}", tmp_path)
+def test_where_no_point_keeps_enough_none_is_recommended(found: SweepResult, tmp_path: Path) -> None:
+    result.save_sweep(found, tmp_path)
+    poor = SweepResult(found.title, found.points, found.controls, found.judges, 1.2, 1.02, None)
+    result.save_sweep(poor, tmp_path)
     page = (tmp_path / "sweep.md").read_text(encoding="utf-8")
     assert (
         "No point keeps 1.2 of the original's utility (1.020): the most is 0.900" in page
@@ -305,12 +312,12 @@ def test_where_no_point_keeps_enough_none_is_recommended(found: front.Found, tmp
     assert not (tmp_path / "best.yaml").exists(), "that of an earlier sweep is gone"
     assert (
         "no point has figures of both"
-        in front.Found("", found.points[3:], (), found.judges, 0.9, 0.7, None).verdict()
+        in SweepResult("", found.points[3:], (), found.judges, 0.9, 0.7, None).verdict()
     )
 
 
-def test_the_figure_shows_the_front_between_the_controls(found: front.Found) -> None:
-    tree = front.figure(found).to_dict()
+def test_the_figure_shows_the_front_between_the_controls(found: SweepResult) -> None:
+    tree = result.sweep_figure(found).to_dict()
     points = [p for rows in tree["datasets"].values() for p in rows if "kind" in p]
     assert [(p["kind"], p["label"], p["x"], p["y"]) for p in points] == [
         ("recommended", "1", 0.8, -1.0),

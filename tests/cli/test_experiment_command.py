@@ -1,4 +1,4 @@
-"""The arenas of ``bench`` from the shell's words."""
+"""The arenas of the experiments: a second oracle is trained once, and what is no arena is refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from shell import shell
 
-from unremember.cli import bench
+from unremember.experiments import arenas
+from unremember.experiments.arenas import ArenaSource
 
 
 @pytest.fixture
@@ -40,25 +41,23 @@ def tofu(tmp_path: Path) -> Path:
 def test_a_second_oracle_of_tofu_is_trained_where_one_is_given(
     tofu: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(bench.RETRAINING, "epochs", 2)
-    words = tmp_path / "work", str(tofu), str(runs / "original")
-    made = bench.arena("tofu", *words, [str(runs / "oracle")])
+    monkeypatch.setitem(arenas.RETRAINING, "epochs", 2)
+    words, oracle = (tmp_path / "work", str(tofu), str(runs / "original")), str(runs / "oracle")
+    made = ArenaSource(*words, [oracle]).arena("tofu")
     known, retrained = made.oracles
-    assert known.digest != retrained.digest != made.original.digest
+    assert known.weights != retrained.weights != made.original.weights
     assert retrained.model.config.hidden_size == made.original.model.config.hidden_size
     monkeypatch.setattr("unremember.api.forget", None)
-    assert bench.arena("tofu", *words, [str(runs / "oracle")]).digest == made.digest, (
-        "read, not trained again"
-    )
-    assert len(bench.arena("tofu", *words, [str(runs / "oracle")] * 2).oracles) == 2
+    assert ArenaSource(*words, [oracle]).arena("tofu").digest == made.digest, "read, not trained again"
+    assert len(ArenaSource(*words, [oracle] * 2).arena("tofu").oracles) == 2
 
 
 def test_an_arena_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert (
         "people-<count> (people-40) and tofu"
-        in shell("bench", "methods", "peple-40", "-w", tmp_path, "-o", tmp_path).refused()
+        in shell("experiment", "methods", "peple-40", "-w", tmp_path, "-o", tmp_path).refused()
     )
     assert (
         "needs --original and --oracle"
-        in shell("bench", "methods", "tofu", "-w", tmp_path, "-o", tmp_path).refused()
+        in shell("experiment", "methods", "tofu", "-w", tmp_path, "-o", tmp_path).refused()
     )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +12,16 @@ import altair as alt
 import pytest
 
 from unremember import api
-from unremember.cli import bench as cli
 from unremember.data.alternates import read_invented
 from unremember.data.split import Split
-from unremember.experiments import cells, compare, hardness
-from unremember.experiments.cells import Arena, Plan
-from unremember.experiments.table import crossing, markdown, row, spread
-from unremember.models.load import load_model, save_model
+from unremember.experiments import arenas, cells, compare, hardness
+from unremember.experiments.cells import Arena, CellPlan, run_cell
+from unremember.experiments.table import cells_markdown, draw_crossing, recipe_row, spread_text
 from unremember.observe.inventing import write_invented
-from unremember.tasks.text import Template
+from unremember.runs.matched import answer_probability
+from unremember.runs.workers import workers
+from unremember.tasks.artefact import Artefact, load_artefact
+from unremember.tasks.language import LanguageTask
 from unremember.worlds.people import people
 
 
@@ -34,13 +33,10 @@ def arena(tokenizer: Any, tiny_llama: Any) -> Arena:
     split = Split({name: whole.with_rows(**rows)[name] for name in rows}, ("world_facts",), "few")
     model = copy.deepcopy(tiny_llama)
     model.config.max_position_embeddings = 512
-    task = api.task_for(model, tokenizer, Template("{question}\n"))
-    oracle = api.Result(copy.deepcopy(model), task, "oracle")
+    oracle = Artefact(model, LanguageTask.of(model, tokenizer, "{question}\n"))
     done = api.train(
-        model,
+        oracle,
         split,
-        tokenizer=tokenizer,
-        template=task.template,
         epochs=60,
         batch_size=8,
         lr=1e-2,
@@ -50,89 +46,83 @@ def arena(tokenizer: Any, tiny_llama: Any) -> Arena:
     return Arena("few", split, done, (oracle,), 8, 40, 2, (1e-3, 3e-3))
 
 
+def run(arena: Arena, plan: CellPlan, folder: Path) -> dict[str, Any]:
+    """The cell of one plan."""
+    return run_cell((arena, folder), plan)
+
+
 @pytest.fixture(autouse=True)
 def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unremember.observe.store.LIMIT", 4)
+    monkeypatch.setattr("unremember.observe.kinds.generations.LIMIT", 4)
 
 
 def test_a_run_ends_at_the_first_look_below_the_target(
     arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = cells.level(arena.original.model, arena.original.task, arena.split)
+    start = answer_probability(arena.original, arena.split)
     assert start > 0.5 > arena.target > 0
-    plan = Plan("ascent", "gradient_ascent", 0, 3e-3)
-    cell = cells.run(arena, plan, tmp_path)
+    plan = CellPlan("ascent", "gradient_ascent", 0, 3e-3)
+    cell = run(arena, plan, tmp_path)
     assert (
         cell["reached"]
         and cell["level"] <= arena.target < start
         and 0 < cell["steps"] < arena.limit
         and cell["steps"] % arena.every == 0
     )
-    assert cells.level(arena.original.model, arena.original.task, arena.split) == start, (
-        "the original is left as it is"
-    )
+    assert answer_probability(arena.original, arena.split) == start, "the original is left as it is"
     monkeypatch.setattr(api, "forget", None)
-    assert cells.run(arena, plan, tmp_path) == cell, "read, not run"
+    assert run(arena, plan, tmp_path) == cell, "read, not run"
     with pytest.raises(TypeError):
-        cells.run(dataclasses.replace(arena, limit=6), plan, tmp_path)
+        run(dataclasses.replace(arena, limit=6), plan, tmp_path)
 
 
 def test_cells_behind_a_page_are_gone_on_from_elsewhere(
     arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, page = Plan("ascent", "gradient_ascent", cells.EXPLORATORY, 3e-3), tmp_path / "methods.json"
-    cell = cells.run(arena, plan, tmp_path / "here")
-    cells.publish(arena, tmp_path / "here", page)
-    cells.publish(dataclasses.replace(arena, name="other"), tmp_path / "nothing", page)
-    cells.restore(arena, tmp_path / "there", page)
-    cells.restore(dataclasses.replace(arena, limit=6), tmp_path / "another", page)
+    plan, page = CellPlan("ascent", "gradient_ascent", cells.EXPLORATORY, 3e-3), tmp_path / "methods.json"
+    cell = run(arena, plan, tmp_path / "here")
+    cells.publish_cells(arena, tmp_path / "here", page)
+    cells.publish_cells(dataclasses.replace(arena, name="other"), tmp_path / "nothing", page)
+    cells.restore_cells(arena, tmp_path / "there", page)
+    cells.restore_cells(dataclasses.replace(arena, limit=6), tmp_path / "another", page)
     monkeypatch.setattr(api, "forget", None)
-    assert cells.run(arena, plan, tmp_path / "there") == cell, "read, not run"
+    assert run(arena, plan, tmp_path / "there") == cell, "read, not run"
     assert not (tmp_path / "another").exists(), "cells of another arena are not taken over"
     with pytest.raises(TypeError):
-        cells.run(
-            arena, dataclasses.replace(plan, method={"name": "simnpo", "beta": 3.0}), tmp_path / "there"
-        )
+        run(arena, dataclasses.replace(plan, method={"name": "simnpo", "beta": 3.0}), tmp_path / "there")
 
 
 def test_an_exploratory_run_is_read_for_its_utility_alone(arena: Arena, tmp_path: Path) -> None:
     there, not_there = (
-        cells.run(
+        run(
             dataclasses.replace(arena, limit=limit),
-            Plan("ascent", "gradient_ascent", cells.EXPLORATORY, rate),
+            CellPlan("ascent", "gradient_ascent", cells.EXPLORATORY, rate),
             tmp_path,
         )
         for limit, rate in ((arena.limit, 3e-3), (2, 1e-6))
     )
     assert set(there["figures"]) == {"model_utility"} and not_there["figures"] == {}
-    assert cells.best([there, not_there]) is there
+    assert cells.best_cell([there, not_there]) is there
 
 
 def test_a_method_that_turns_the_weights_round_at_its_end_is_read_there(arena: Arena, tmp_path: Path) -> None:
     """A task vector learns the forget set ever better, and is subtracted after the last look."""
     seen: dict[str, Any] = {}
-    made = cells.forgotten(
-        dataclasses.replace(arena, limit=12), Plan("task_vector", "task_vector", 0, 3e-3), seen
+    made = cells.run_to_target(
+        dataclasses.replace(arena, limit=12), CellPlan("task_vector", "task_vector", 0, 3e-3), seen
     )
-    start = cells.level(arena.original.model, arena.original.task, arena.split)
-    assert (
-        seen["steps"] == 12 and seen["level"] == cells.level(made.model, made.task, arena.split) < start - 0.1
-    )
+    start = answer_probability(arena.original, arena.split)
+    assert seen["steps"] == 12 and seen["level"] == answer_probability(made, arena.split) < start - 0.1
     assert seen["reached"] == (seen["level"] <= arena.target)
 
 
 def test_a_method_is_given_what_the_arena_has_for_it(
     arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        cells.joblib,
-        "Parallel",
-        lambda **_: lambda jobs: (work(*given, **more) for work, given, more in jobs),
-    )
-    asked: list[Plan] = []
-    monkeypatch.setattr(cells, "run", lambda arena, plan, folder: asked.append(plan) or fake(plan.name, 0.5))
+    asked: list[CellPlan] = []
+    monkeypatch.setattr(cells, "run_cell", lambda shared, plan: asked.append(plan) or fake(plan.name, 0.5))
     given = dataclasses.replace(arena, settings={"npo": {"beta": 0.5}})
-    compare.table(given, {name: (name, {}) for name in ("npo", "simnpo")}, tmp_path)
+    compare.arena_table(given, {name: (name, {}) for name in ("npo", "simnpo")}, tmp_path)
     assert {str(p.method) for p in asked} == {"{'name': 'npo', 'beta': 0.5}", "simnpo", "retain_descent"}
     assert given.digest == arena.digest, "a cell's own digest has it"
 
@@ -140,56 +130,82 @@ def test_a_method_is_given_what_the_arena_has_for_it(
 def test_a_cell_knows_the_invented_answers_and_not_their_place(arena: Arena, tmp_path: Path) -> None:
     def digest(place: str, answer: str) -> str:
         write_invented(tmp_path / place, arena.split["forget"], [[answer]] * len(arena.split["forget"]))
-        return Plan("altpo", {"name": "altpo", "alternates": str(tmp_path / place)}, 0, 1e-3).digest
+        return CellPlan("altpo", {"name": "altpo", "alternates": str(tmp_path / place)}, 0, 1e-3).digest
 
     assert (
         digest("a", "Osk")
         == digest("b", "Osk")
         != digest("b", "Tarn")
-        != Plan("altpo", "altpo", 0, 1e-3).digest
+        != CellPlan("altpo", "altpo", 0, 1e-3).digest
     )
 
 
 def test_an_arenas_original_invents_once(
     arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = cli.invented(arena, tmp_path)
+    file = arenas.invented_answers(arena, tmp_path)
     rows = read_invented(file, arena.split["forget"])
     assert len(rows) > len(arena.split["forget"]) and all(
         row["alternate"] not in ("", row["answer"]) for row in rows
     )
-    monkeypatch.setattr("unremember.observe.inventing.invent", None)
-    assert cli.invented(arena, tmp_path) == file
+    monkeypatch.setattr("unremember.experiments.arenas.invent", None)
+    assert arenas.invented_answers(arena, tmp_path) == file
 
 
 def test_an_arenas_original_is_reinforced_once(
     arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the forget set alone; a cell knows the reinforced model and not its place."""
-    monkeypatch.setattr(cli, "REINFORCING", {"max_steps": 4, "lr": 1e-3, "batch_size": 16, "quiet": True})
-    folder = cli.reinforced(arena, tmp_path / "here")
-    model, task = load_model(folder), arena.original.task
+    monkeypatch.setattr(arenas, "REINFORCING", {"max_steps": 4, "lr": 1e-3, "batch_size": 16, "quiet": True})
+    folder = arenas.reinforced_model(arena, tmp_path / "here")
+    learner = load_artefact(folder)
     forget, retain = (
-        cells.level(model, task, arena.split, role)
-        - cells.level(arena.original.model, task, arena.split, role)
+        answer_probability(learner, arena.split, role) - answer_probability(arena.original, arena.split, role)
         for role in ("forget", "retain")
     )
     assert forget > retain
 
     def digest(place: Path) -> str:
-        return Plan("whp", {"name": "whp", "reinforced": str(place)}, 0, 1e-3).digest
+        return CellPlan("whp", {"name": "whp", "reinforced": str(place)}, 0, 1e-3).digest
 
     shutil.copytree(folder, tmp_path / "there" / "model")
-    save_model(arena.original.model, task.tokenizer, tmp_path / "other")
+    arena.original.save(tmp_path / "other")
     assert digest(folder) == digest(tmp_path / "there") != digest(tmp_path / "other")
     monkeypatch.setattr(api, "train", None)
-    assert cli.made_for(arena, tmp_path / "here", ["npo", "whp"]) == {
+    assert arenas.method_settings(arena, tmp_path / "here", ["npo", "whp"]) == {
         "whp": {"reinforced": str(folder), "strength": 20.0}
     }
 
 
+def test_workers_give_what_this_process_gives(
+    arena: Arena, tmp_path: Path, in_process: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit, and in order: on real Ray with one core."""
+    import ray
+
+    monkeypatch.setattr("joblib.cpu_count", lambda: 1)
+    few = dataclasses.replace(arena, limit=2)
+    plans = [CellPlan(name, name, cells.EXPLORATORY, 1e-6) for name in ("gradient_ascent", "npo")]
+    try:
+        there = in_process(workers(), "cells", run_cell, (few, tmp_path / "there"), plans)
+    finally:
+        ray.shutdown()
+    here = [run(few, plan, tmp_path / "here") for plan in plans]
+    blank = {"seconds": 0.0, "figures": {}}
+    assert [{**cell, **blank} for cell in there] == [{**cell, **blank} for cell in here]
+    assert len({cell["digest"] for cell in here}) == 2 and not here[0]["reached"]
+
+
+def test_finished_cells_need_no_worker(arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = dataclasses.replace(arena, limit=2)
+    plans = [CellPlan("ascent", "gradient_ascent", cells.EXPLORATORY, rate) for rate in (1e-6, 2e-6)]
+    first = compare.run_plans(few, plans, tmp_path, "rates")
+    monkeypatch.setattr(compare, "workers", None)
+    assert compare.run_plans(few, plans[::-1], tmp_path, "rates") == first[::-1]
+
+
 def test_the_control_takes_as_many_steps_as_it_is_told(arena: Arena, tmp_path: Path) -> None:
-    cell = cells.run(arena, Plan("retain_descent", "retain_descent", 0, 1e-3, {}, 3), tmp_path)
+    cell = run(arena, CellPlan("retain_descent", "retain_descent", 0, 1e-3, {}, 3), tmp_path)
     assert cell["steps"] == 3 and not cell["reached"]
 
 
@@ -197,14 +213,14 @@ def test_what_does_not_run_is_a_recorded_result(arena: Arena, tmp_path: Path) ->
     bare = arena.split.with_rows(
         forget=[{k: v for k, v in r.items() if k != "alternate"} for r in arena.split["forget"].rows]
     )
-    cell = cells.run(dataclasses.replace(arena, split=bare), Plan("dpo", "dpo", 0, 1e-3), tmp_path)
+    cell = run(dataclasses.replace(arena, split=bare), CellPlan("dpo", "dpo", 0, 1e-3), tmp_path)
     assert (
         cell["figures"] == {}
         and cell["note"].startswith("does not run here: ")
         and "alternate" in cell["note"]
     )
-    assert "does not run here" in markdown([("dpo", [cell])])
-    wild = cells.run(arena, Plan("wild", "gradient_ascent", 0, 1e30), tmp_path)
+    assert "does not run here" in cells_markdown([("dpo", [cell])])
+    wild = run(arena, CellPlan("wild", "gradient_ascent", 0, 1e30), tmp_path)
     assert wild["note"].startswith("collapsed") and wild["figures"] == {}
 
 
@@ -218,36 +234,31 @@ def fake(name: str, utility: float | None, reached: bool = True, level: float = 
 
 def test_the_best_rate_reached_the_target_and_kept_most() -> None:
     tried = [fake("a", 0.9, reached=False), fake("b", 0.5), fake("c", 0.7)]
-    assert cells.best(tried)["name"] == "c"
-    assert cells.best([fake("a", 0.9, False, 0.6), fake("b", 0.2, False, 0.3)])["name"] == "b", (
+    assert cells.best_cell(tried)["name"] == "c"
+    assert cells.best_cell([fake("a", 0.9, False, 0.6), fake("b", 0.2, False, 0.3)])["name"] == "b", (
         "else the most forgetful"
     )
 
 
 def test_a_line_says_how_many_seeds_reached_the_target() -> None:
-    line = row("npo", [fake("npo", 0.5), fake("npo", 0.7, reached=False)])
+    line = recipe_row("npo", [fake("npo", 0.5), fake("npo", 0.7, reached=False)])
     assert line[0] == "npo (1 of 2 reached the target)" and line[1:3] == ["0.001", "4 (4 … 4)"]
     assert line[3] == "-1.0 (-1.0 … -1.0)" and line[4] == "0.600 (0.500 … 0.700)" and line[5] == "–"
-    assert spread([None, 0.25]) == "0.250" and spread([]) == "–"
+    assert spread_text([None, 0.25]) == "0.250" and spread_text([]) == "–"
 
 
 def test_a_table_has_its_controls_and_a_page_its_figure(
     arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compare, "CONFIRMATORY", (0, 1))
-    monkeypatch.setattr(
-        cells.joblib,
-        "Parallel",
-        lambda **_: lambda jobs: (work(*given, **more) for work, given, more in jobs),
-    )
-    rows = compare.table(
+    rows = compare.arena_table(
         dataclasses.replace(arena, limit=6), {"gradient_ascent": ("gradient_ascent", {})}, tmp_path / "cells"
     )
     assert [name for name, _ in rows] == ["original", "oracle", "retain_descent", "gradient_ascent"] and len(
         rows[-1][1]
     ) == 2
     assert {cell["seed"] for cell in rows[-1][1]} == {0, 1} and rows[-1][1][0]["rate"] in arena.rates
-    page = compare.page("Methods", "How.", [(arena, rows)], tmp_path / "out" / "methods.md")
+    page = compare.comparison_page("Methods", "How.", [(arena, rows)], tmp_path / "out" / "methods.md")
     text = page.read_text(encoding="utf-8")
     assert (
         "| retain_descent |" in text
@@ -259,11 +270,13 @@ def test_a_table_has_its_controls_and_a_page_its_figure(
 def test_every_method_but_the_controls_is_compared() -> None:
     names = set(compare.every_method())
     assert {"npo", "gu", "klue"} <= names and not names & {"retrain", "retain_descent"}
-    assert len(compare.crossed("npo")) == len(compare.BLENDS) * len(compare.SAMPLINGS) * len(
-        compare.SELECTIONS
+    assert len(compare.crossed_recipes("npo")) == len(compare.CROSSED_BLENDS) * len(
+        compare.CROSSED_SAMPLINGS
+    ) * len(compare.CROSSED_SELECTIONS)
+    assert all(
+        compare.paired_name(name) in compare.crossed_recipes("npo") for name in compare.crossed_recipes("npo")
     )
-    assert all(compare.paired(name) in compare.crossed("npo") for name in compare.crossed("npo"))
-    assert compare.paired("gu · melu · lora") == "gu · paired · lora"
+    assert compare.paired_name("gu · melu · lora") == "gu · paired · lora"
 
 
 def test_the_crossing_has_a_panel_a_selection_with_the_controls_in_each(
@@ -276,9 +289,9 @@ def test_the_crossing_has_a_panel_a_selection_with_the_controls_in_each(
     ]
     drawn: list[Any] = []
     monkeypatch.setattr(alt.FacetChart, "save", lambda self, path, **how: drawn.append(self.to_dict()))
-    crossing(rows, "Crossed", tmp_path / "crossed.png")
+    draw_crossing(rows, "Crossed", tmp_path / "crossed.png")
     (points,) = drawn[0]["datasets"].values()
-    assert [(p["blend"], p["sampling"], p["selection"], p["seen"]) for p in points] == [
+    assert [(p["blend"], p["sampling"], p["selection"], p["opacity"]) for p in points] == [
         ("oracle", "control", "all", 1.0),
         ("oracle", "control", "lora", 1.0),
         ("gu", "paired", "all", 1.0),
@@ -294,43 +307,22 @@ def test_a_part_is_judged_in_its_own_cells_that_reached_the_target() -> None:
         ("gu · melu · lora", [fake("c", 0.3)]),
         ("sum · melu · lora", [fake("d", 0.9, reached=False), {**fake("e", 0.9), "figures": {}}]),
     ]
-    lines = dict(line.strip("| ").split(" | ", 1) for line in compare.margins(rows).splitlines())
+    lines = dict(line.strip("| ").split(" | ", 1) for line in compare.margins_markdown(rows).splitlines())
     assert lines["gu"].startswith("3 of 3 | 0.500 (0.300 … 0.700)") and lines["melu"].startswith(
         "1 of 2 | 0.300"
     )
-    assert lines["sum"].startswith("0 of 1 | –") and lines["guard_attribution"].startswith("0 of 0")
+    assert lines["sum"].startswith("0 of 1 | –") and lines["guard"].startswith("0 of 0")
 
 
 def test_the_cost_of_a_request_is_what_the_retained_answers_lose(
     arena: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The further the forget answers must fall, the more; the original is left as it is."""
-    monkeypatch.setattr(hardness, "RATE", 3e-3)
-    before = cells.level(arena.original.model, arena.original.task, arena.split, "retain")
+    monkeypatch.setattr(hardness, "_RATE", 3e-3)
+    before = answer_probability(arena.original, arena.split, "retain")
     costs = []
     for target in (0.9, 0.02):
-        monkeypatch.setattr(hardness, "TARGET", target)
-        costs.append(hardness.outcome(arena.original, arena.split, 0))
+        monkeypatch.setattr(hardness, "_TARGET", target)
+        costs.append(hardness.forgetting_cost(arena.original, arena.split, 0))
     assert 0 < costs[0] < costs[1] <= before and costs[1] > 0.1
-    assert cells.level(arena.original.model, arena.original.task, arena.split, "retain") == before > 0.5
-
-
-LOUD = """
-import warnings, joblib
-from unremember.experiments import cells
-def job(number):
-    warnings.warn(f"careful,\\n  number {number}")
-    return {"name": str(number)}
-if __name__ == "__main__":
-    print([done["name"] for done in cells.on_all_cores("jobs", [joblib.delayed(job)(i) for i in range(3)])])
-"""
-
-
-def test_a_worker_warns_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "loud.py").write_text(LOUD)
-    done = subprocess.run(
-        [sys.executable, "loud.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True
-    )
-    assert done.stdout.strip() == "['0', '1', '2']"
-    heard = [line for line in done.stderr.splitlines() if "careful" in line]
-    assert sorted(heard) == [f"note: careful, number {i}" for i in range(3)] and "Warning" not in done.stderr
+    assert answer_probability(arena.original, arena.split, "retain") == before > 0.5

@@ -1,0 +1,49 @@
+"""Attack a model and its controls alike; a run folder keeps the curve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unremember import api
+from unremember.files import write_text
+from unremember.registry import attacks
+from unremember.runs.config import RunConfig
+from unremember.runs.folder import artefact_of, run_store, split_of, write_card
+
+
+def run_attack(
+    model: str,
+    attack: Mapping[str, Any],
+    config: RunConfig,
+    *,
+    oracles: Sequence[str] = (),
+    original: str = "",
+    audits: Sequence[Any] = (),
+) -> list[dict[str, Any]]:
+    """Run an attack and return, for every point of its budget, its ``amount`` and the ``measurements`` as rows.
+
+    A run folder keeps them as ``attack-NAME.json``, with the observations.
+
+    Args:
+        attack: ``{"name": …, parameters}``.
+        audits: What is measured at each point; none named: :data:`unremember.api.ATTACKED`.
+    """
+    attacker, split = attacks.make(attack), split_of(config.data)
+    store = run_store(model)
+    points = api.attack(
+        artefact_of(model, config.template),
+        split,
+        attacker,
+        oracle=[artefact_of(oracle, config.template) for oracle in oracles],
+        original=artefact_of(original, config.template) if original else None,
+        audits=audits or api.ATTACKED,
+        store=store,
+    )
+    rows = [{"amount": p.amount, "measurements": [m.row() for m in p.measurements]} for p in points]
+    if store:
+        write_text(Path(model) / f"attack-{attack['name']}.json", json.dumps(rows, indent=1))
+        write_card(Path(model))
+    return rows

@@ -1,0 +1,180 @@
+"""Compare several models with their controls: one model in memory at a time, one observation store."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unremember import api
+from unremember.audits.controls import Controls, requests_of
+from unremember.audits.probability import has
+from unremember.data.budget import Budget, check_budgets
+from unremember.data.split import Row, Split
+from unremember.errors import ConfigError
+from unremember.observe.kinds.generations import Generations
+from unremember.observe.protocol import ObservationRequest
+from unremember.observe.records import Observations
+from unremember.observe.store import Store
+from unremember.report.comparison import Artefact, Comparison
+from unremember.report.page import write_report
+from unremember.runs.config import RunConfig
+from unremember.runs.folder import artefact_of, read_record, split_of, steps_taken
+
+_SAMPLES = {"forget": 3, "retain": 2}
+"""Questions of each role that the report shows with every model's answer."""
+_SAMPLED = "sampled questions"
+"""The role of these questions."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A model of a comparison: what it stands for, its folder or hub name, and its name in the table."""
+
+    kind: str
+    path: str
+    name: str
+
+
+def run_comparison(
+    models: Sequence[str],
+    config: RunConfig,
+    *,
+    oracles: Sequence[str] = (),
+    original: str = "",
+    audits: Sequence[Any] = (),
+    store: Path | None = None,
+    title: str = "",
+) -> Comparison:
+    """Measure controls and models with the same audits, and ask them the same questions.
+
+    Every model is loaded, observed once and dropped before the next one is loaded.
+
+    Args:
+        models: Run folders, model folders or hub names.
+        config: Its data and its prompt template.
+        oracles: Models retrained without the forget set.
+        original: The model before forgetting.
+        audits: Names, ``{"name": …, parameters}`` or built audits; none named: all that apply to the data.
+        store: Folder of the observations; None: they are dropped at the end.
+
+    Raises:
+        ConfigError: An audit is unknown, or none applies; nothing is loaded then.
+    """
+    split = split_of(config.data)
+    chosen = api.chosen_audits(audits, split)
+    candidates, questions = named_candidates(original, oracles, models), sampled_questions(split)
+    requests = requests_of(chosen, split)
+    with tempfile.TemporaryDirectory() as scratch:
+        kept = Store(store or Path(scratch))
+        observed = [
+            observe_model(candidate.path, config.template, split, requests, questions, kept)
+            for candidate in candidates
+        ]
+    by_kind = list(zip([candidate.kind for candidate in candidates], observed, strict=True))
+    before = next((observations for kind, (observations, _) in by_kind if kind == "original"), None)
+    retrained = [observations for kind, (observations, _) in by_kind if kind == "oracle"]
+    controls = Controls(chosen, before, retrained)
+    artefacts, answers = [], {}
+    for candidate, (observations, texts) in zip(candidates, observed, strict=True):
+        rows = tuple(measurement.row() for measurement in controls.card(observations))
+        method = method_of_run(candidate.path)
+        artefacts.append(Artefact(candidate.name, candidate.kind, method, observations.artefact, rows))
+        answers[candidate.name] = texts
+    facts = {"data": f"{split.name} · {split.digest[:16]}", **api.versions()}
+    heading = title or f"Forgetting on {split.name}"
+    return Comparison(heading, tuple(artefacts), facts, samples(questions, answers))
+
+
+def named_candidates(original: str, oracles: Sequence[str], models: Sequence[str]) -> list[Candidate]:
+    """List the original, the oracles and the models, each named by the last part of its path.
+
+    Two that would share a name are named by their whole paths.
+    """
+    paths = [
+        *(("original", original) for _ in range(bool(original))),
+        *(("oracle", oracle) for oracle in oracles),
+        *(("unlearned", model) for model in models),
+    ]
+    names = short_names([path for _, path in paths])
+    return [Candidate(kind, path, name) for (kind, path), name in zip(paths, names, strict=True)]
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """Return the last part of each path, or the whole path where two would have the same name."""
+    names = [Path(path).name for path in paths]
+    return [path if names.count(name) > 1 else name for path, name in zip(paths, names, strict=True)]
+
+
+def observe_model(
+    name: str,
+    template: str,
+    split: Split,
+    requests: Sequence[ObservationRequest[Any]],
+    questions: Sequence[tuple[str, Row]],
+    store: Store,
+) -> tuple[Observations, Sequence[str]]:
+    """Load a model, observe it and its answers to some questions in one pass, and drop it."""
+    artefact = artefact_of(name, template)
+    if not questions:
+        return store.observe(artefact, split, requests), []
+    asked, answers = split.with_rows(**{_SAMPLED: [row for _, row in questions]}), Generations(_SAMPLED)
+    observations = store.observe(artefact, asked, [*requests, answers])
+    return dataclasses.replace(observations, split=split), observations[answers]
+
+
+def sampled_questions(split: Split) -> list[tuple[str, Row]]:
+    """Return (role, row) of some questions, spread evenly over each role that has questions and answers."""
+    questions = []
+    for role, count in _SAMPLES.items():
+        if has(split, role, "question") and has(split, role, "answer"):
+            rows = [row for row in split[role].rows if "question" in row]
+            chosen = [rows[i * len(rows) // count] for i in range(min(count, len(rows)))]
+            questions += [(role, row) for row in chosen]
+    return questions
+
+
+def samples(
+    questions: Sequence[tuple[str, Row]], answers: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, Any], ...]:
+    """Return each question with its true answer and what every model answers."""
+    return tuple(
+        {
+            "role": role,
+            "question": row["question"],
+            "answer": row["answer"],
+            "said": {name: texts[i] for name, texts in answers.items()},
+        }
+        for i, (role, row) in enumerate(questions)
+    )
+
+
+def method_of_run(folder: str) -> str:
+    """Return the name of the method that a forget run used; "" for anything else."""
+    record = read_record(folder)
+    return record.config.method_name if record and record.kind == "forget" else ""
+
+
+def unequal_budgets(models: Sequence[str]) -> str:
+    """Return a remark where forget runs spent unequal budgets, else "".
+
+    At equal epochs a sampling looks better merely because it draws more rows.
+    """
+    spent = {}
+    for path, name in zip(models, short_names(models), strict=True):
+        record, steps = read_record(path), steps_taken(path)
+        if record and record.kind == "forget" and steps:
+            spent[name] = Budget(steps, steps * record.config.settings.batch_size)
+    try:
+        check_budgets(spent)
+    except ConfigError as error:
+        return f"{error}; `unremember experiment` compares methods at matched forgetting"
+    return ""
+
+
+def save_comparison(comparison: Comparison, folder: Path) -> Path:
+    """Write ``comparison.json`` and the report into a folder; return the page."""
+    comparison.save(folder / "comparison.json")
+    return write_report(comparison, folder / "report.html")
