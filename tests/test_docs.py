@@ -28,7 +28,7 @@ from unremember.engine.recipe import SEAMS, Recipe
 from unremember.engine.seams import Term
 from unremember.models.presets import small_llama
 from unremember.registry import REGISTRIES, losses, methods
-from unremember.report.model_card import UNMEASURED
+from unremember.report.model_card import UNMEASURED_NOTE
 from unremember.tasks.tokenizers import train_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -282,7 +282,7 @@ def test_the_tutorial_runs_from_the_rows_to_the_card(tmp_path: Path, monkeypatch
             assert done.exit_code == 0, f"{' '.join(arguments)}\n{done.output}\n{done.exception!r}"
     assert Path("runs/compare/report.html").stat().st_size > 0
     (card,) = Hub.uploads
-    assert card.startswith("my-name/my-model-without-eight: ") and UNMEASURED not in card
+    assert card.startswith("my-name/my-model-without-eight: ") and UNMEASURED_NOTE not in card
     measured = json.loads(Path("runs/npo/measurements.json").read_text(encoding="utf-8"))
     computed = {m.name: (m.value, m.verdict) for m in names["measurements"]}
     assert computed == {row["name"]: (row["value"], row["verdict"]) for row in measured}

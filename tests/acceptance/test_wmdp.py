@@ -54,7 +54,9 @@ class Lab:
     def world(self) -> Split:
         """The world, with the training data of the original (``train``) and of the oracle (``without``)."""
         split = sciences_split(self.subjects)
-        return with_train_role(split).with_rows(without=with_train_role(split, ["forget", TOXINS])["train"].rows)
+        return with_train_role(split).with_rows(
+            without=with_train_role(split, ["forget", TOXINS])["train"].rows
+        )
 
     @cached_property
     def tokenizer(self) -> Any:
