@@ -26,13 +26,15 @@ from unremember.engine import loop
 from unremember.engine.blends.weighted_sum import WeightedSum
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Selected, State, Term
-from unremember.engine.sharded import Sharded, hold
+from unremember.engine.sharded import Sharded, hold_weights
 from unremember.engine.step import StepContext
-from unremember.engine.weights import start as start_accelerator
+from unremember.engine.weights import join_processes
 from unremember.errors import ConfigError, DataError
 from unremember.models.presets import small_llama
 from unremember.observe import generating, scoring
-from unremember.observe.records import Want
+from unremember.observe.kinds.generations import Generations
+from unremember.observe.kinds.gradient_norms import GradientNorms
+from unremember.observe.kinds.token_scores import TokenScores
 from unremember.observe.store import Store
 from unremember.registry import methods
 from unremember.tasks.artefact import Artefact
@@ -207,32 +209,25 @@ def observed(folder: Path) -> None:
         for p in artefact.model.parameters():
             p.mul_(5)  # so that it says something
     task, questions_split = artefact.task, make_split({"forget": rows(61, 0, "Who")})
-    wants = [
-        Want("moments", "forget"),
-        Want("scores", "forget", "perturbed_answers"),
-        Want("generations", "forget", options=(6,)),
-        Want("gradient_norms", "forget"),
-    ]
+    moments, wrong = TokenScores("forget", moments=True), TokenScores("forget", "perturbed_answers")
+    requests = [moments, wrong, Generations("forget", 6), GradientNorms("forget")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generating, "ROWS", 4)
+        patch.setattr(generating, "_ROWS", 4)
         first, again = (
-            Store(store_folder).observe(artefact, questions_split, wants, quiet=True) for _ in range(2)
+            Store(store_folder).observe(artefact, questions_split, requests, quiet=True) for _ in range(2)
         )
-    scores = {w.text: first.scored[w] for w in wants[:2]}
-    outcomes = {"generations": first.generated[wants[2]], "norms": first.numbers[wants[3]].tolist()}
+    outcomes = {"generations": list(first[requests[2]]), "norms": first[requests[3]].tolist()}
     outcomes |= {
-        f"{text} {field}": getattr(of, field).tolist()
-        for text, of in scores.items()
+        f"{request.text} {field}": getattr(first[request], field).tolist()
+        for request in (moments, wrong)
         for field in ("logprobs", "matches", "rows")
     }
     outcomes |= {
-        "moments": scores["answer"].moments.tolist(),
+        "moments": first[moments].moments.tolist(),
         "batches": len(scoring.batches(range_of(task, questions_split))),
     }
-    assert (
-        list(again.generated[wants[2]]) == list(outcomes["generations"])
-        and again.numbers[wants[3]].tolist() == outcomes["norms"]
-    )
+    assert list(again[requests[2]]) == outcomes["generations"]
+    assert again[requests[3]].tolist() == outcomes["norms"]
     if processes.is_main_process():
         (folder / "observed.json").write_text(json.dumps(outcomes))
 
@@ -261,7 +256,7 @@ def worker(folder: Path, names: list[str]) -> None:
             sharded.append(isinstance(stages[0].weights, Sharded))
             LOOP(stages, *arguments)
 
-        patch.setattr(loop, "loop", loop_noting_shards)
+        patch.setattr(loop, "run_stages", loop_noting_shards)
         runs(folder / "sharded", names)
     assert sharded == [True] * len(names), "the weights were really sharded"
     assert interrupted(CUT, folder / "cut", cut, max_steps=4)
@@ -272,7 +267,7 @@ def worker(folder: Path, names: list[str]) -> None:
         run("npo", lr=1e-3 * (1 + processes.process_state().process_index))
     normed = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
     with pytest.raises(ConfigError, match="batch normalisation"):
-        hold(start_accelerator(normed), normed, Selected(dict(normed.named_parameters()), None))
+        hold_weights(join_processes(normed), normed, Selected(dict(normed.named_parameters()), None))
 
 
 if __name__ == "__main__":

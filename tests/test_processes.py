@@ -22,7 +22,7 @@ import several
 import unremember
 from unremember import processes
 from unremember.engine import checkpoint, gradients
-from unremember.engine.weights import start as start_accelerator
+from unremember.engine.weights import join_processes
 from unremember.errors import ConfigError
 
 CLOSE = 1e-5
@@ -250,4 +250,4 @@ def test_every_row_of_a_step_is_one_process_s(count: int) -> None:
 def test_deepspeed_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     with pytest.raises(ConfigError, match="launch with FSDP2"):
-        start_accelerator(torch.nn.Linear(1, 1))
+        join_processes(torch.nn.Linear(1, 1))

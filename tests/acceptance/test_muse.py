@@ -12,7 +12,7 @@ import pytest
 from unremember import api
 from unremember.audits.bootstrap import interval, mean_draws
 from unremember.audits.continuation import rouge_f1
-from unremember.audits.controls import card
+from unremember.audits.controls import Controls
 from unremember.audits.measurement import Measurement
 from unremember.audits.membership import SAME_KIND, MembershipMinK, PrivLeak, privleak
 from unremember.benchmarks.articles import Articles
@@ -89,7 +89,7 @@ def suppressed(count: int) -> Artefact:
 
 
 def seen(result: Artefact, count: int, chosen: Any = (MEMBER,)) -> Observations:
-    wants = list(dict.fromkeys(want for audit in chosen for want in audit.wants(split_of(count))))
+    wants = list(dict.fromkeys(want for audit in chosen for want in audit.requests(split_of(count))))
     return Store().observe(result, split_of(count), wants, quiet=True)
 
 
@@ -185,11 +185,11 @@ def test_a_holdout_of_another_kind_is_warned_of() -> None:
     )
 
     def look(result: Artefact, split: Split) -> Observations:
-        return Store().observe(result, split, MEMBER.wants(split), quiet=True)
+        return Store().observe(result, split, MEMBER.requests(split), quiet=True)
 
     shifted, first = look(oracle(SMALL), other), look(trained(SMALL), other)
     area = MEMBER.measure(shifted, []).value
-    (found,) = card([LEAKAGE], first, [shifted], None)
+    (found,) = Controls([LEAKAGE], None, [shifted]).card(first)
     assert area > 0.9 and f"tells privleak_forget from privleak_holdout (AUC {area:.2f})" in found.note
     plain = LEAKAGE.measure(look(trained(SMALL), made), [look(oracle(SMALL), made)])
     same = MEMBER.measure(look(oracle(SMALL), made), []).value

@@ -28,7 +28,9 @@ from unremember.benchmarks.tofu_log import (
 from unremember.cli import app
 from unremember.data.split import make_split
 from unremember.errors import DataError
-from unremember.observe.records import Observations, TokenRecords, Want
+from unremember.observe.kinds.generations import Generations
+from unremember.observe.kinds.token_scores import TokenScores
+from unremember.observe.records import Observations, TokenRecords
 
 AUTHORS, WORLD = OPTION_TASKS
 
@@ -378,13 +380,11 @@ def test_the_log_path_agrees_with_the_live_path() -> None:
         )
 
     def observations(of: dict[str, Any], name: str) -> Observations:
-        scored = {}
+        values: dict[Any, Any] = {Generations(role): ["word"] * len(split[role]) for role in roles}
         for task, role in names.items():
             for text, field in zip(("answer", "perturbed_answers", "paraphrased_answer"), LOG_FIELDS):
-                scored[Want("scores", role, text)] = scores(of[task][field])
-        return Observations(
-            name, split, scored, {Want("generations", role): ["word"] * len(split[role]) for role in roles}
-        )
+                values[TokenScores(role, text)] = scores(of[task][field])
+        return Observations(name, name, split, values)
 
     for task in LOG_TASKS:
         log[task]["rougeL_recall"] = [1.0] * len(split[names[task]])

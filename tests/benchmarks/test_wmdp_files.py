@@ -13,10 +13,10 @@ import pytest
 from unremember import api
 from unremember.audits.controls import default_audits
 from unremember.benchmarks.wmdp import WMDP, equal_pieces
-from unremember.cli.compare import sampled
 from unremember.errors import ConfigError, DataError
 from unremember.report.comparison import ComparedArtefact, Comparison
 from unremember.report.page import write_report
+from unremember.runs.compare import sampled_questions
 
 SECRET = "violet"
 
@@ -191,7 +191,7 @@ def test_pieces_lose_no_word_and_are_even(count: int, words: int) -> None:
 def test_no_item_is_ever_shown(folder: Path, model: Any, tokenizer: Any, tmp_path: Path) -> None:
     """Neither the comparison, nor its report, nor an error about a long text holds a word of a question."""
     split = WMDP(str(folder), lm_eval=False).split()
-    assert sampled(split) == []
+    assert sampled_questions(split) == []
     artefact = api.load(model, tokenizer)
     with pytest.raises(DataError, match="longer than the model's context") as caught:
         api.audit(artefact, split, quiet=True)

@@ -8,7 +8,7 @@ import math
 import pytest
 from scipy.stats import spearmanr
 
-from unremember.cli.plan import cost_of
+from unremember.cli.plan import expected_cost_text
 from unremember.plan import calibration
 from unremember.plan.calibration import Calibration, expected_cost
 
@@ -57,6 +57,6 @@ def test_the_plan_says_whether_hardness_ranked_anything(
     known: Calibration, monkeypatch: pytest.MonkeyPatch, low: float, phrase: str
 ) -> None:
     monkeypatch.setattr(
-        "unremember.cli.plan.load_calibration", lambda: dataclasses.replace(known, rho=0.4, low=low)
+        "unremember.plan.calibration.load_calibration", lambda: dataclasses.replace(known, rho=0.4, low=low)
     )
-    assert phrase in cost_of(expected_cost(0.3, known))
+    assert phrase in expected_cost_text(expected_cost(0.3, known))
