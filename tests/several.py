@@ -212,7 +212,7 @@ def observed(folder: Path) -> None:
     moments, wrong = TokenScores("forget", moments=True), TokenScores("forget", "perturbed_answers")
     requests = [moments, wrong, Generations("forget", 6), GradientNorms("forget")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generating, "_ROWS", 4)
+        patch.setattr(generating, "_PROMPTS", 4)
         first, again = (
             Store(store_folder).observe(artefact, questions_split, requests, quiet=True) for _ in range(2)
         )
