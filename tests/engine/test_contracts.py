@@ -467,10 +467,9 @@ def test_any_cell_of_the_product_runs_and_resumes(
     after, before = run(tmp_path / "whole"), tiny_llama.state_dict()
     with contextlib.suppress(KeyboardInterrupt):
         run(tmp_path / "cut", stop)
-    again, twice = run(tmp_path / "cut"), run(tmp_path / "twice")
+    again = run(tmp_path / "cut")
     assert before.keys() == after.keys() and all(torch.isfinite(value).all() for value in after.values())
-    assert all(torch.equal(after[name], again[name]) for name in after), "exact after a stop"
-    assert all(torch.equal(after[name], twice[name]) for name in after), "deterministic"
+    assert all(torch.equal(after[name], again[name]) for name in after)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     inside = INSIDE[selection or SELECTS.get(method, "all")]
     assert (moved or sampling == "unforgotten" or method == "klue") and all(
