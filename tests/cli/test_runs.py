@@ -22,7 +22,8 @@ from unremember.models.digest import weights_digest
 from unremember.models.load import load_model
 from unremember.registry import methods
 from unremember.runs.config import RunConfig
-from unremember.runs.folder import find_finished
+from unremember.runs.folder import artefact_of, find_finished
+from unremember.runs.matched import answer_probability
 from unremember.tasks.tokenizers import load_tokenizer
 
 QUICK = ["max_steps=2", "lr=1e-3", "batch_size=8"]
@@ -173,20 +174,31 @@ def test_every_method_runs_and_equals_the_python_face(
     assert by_hand.weights != weights(runs / "original") and len(log_of(tmp_path / "run")) == 2
 
 
-def test_a_method_without_a_retain_term_takes_no_loss_for_it(runs: Path, tmp_path: Path) -> None:
-    line = shell(
-        "forget",
-        "-m",
-        runs / "original",
-        "-o",
-        tmp_path / "run",
-        "--method",
-        "gradient_ascent",
-        "--retain-loss",
-        "kl",
-        WORLD,
-    ).refused()
-    assert "this method has none" in line and not (tmp_path / "run" / "model").exists()
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method", "gradient_ascent", "--retain-loss", "kl"], "this method has none"),
+        (["--method", "gu", "--blend", "pcgrad"], "blend is what makes this method what it is"),
+        (["--method", "task_vector", "--blend", "sum"], "blend cannot be replaced here"),
+        (["--method", "retrain", "--selection", "lora"], "selection cannot be replaced here"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_seam_that_a_method_owns_or_lacks_is_refused_before_anything_is_loaded(
+    words: list[str], message: str, tmp_path: Path
+) -> None:
+    line = shell("forget", "-m", "no/such/folder", "-o", tmp_path / "run", *words, WORLD).refused()
+    assert message in line and not (tmp_path / "run").exists()
+
+
+def test_a_task_vector_of_adapters_forgets(runs: Path, split: Split, tmp_path: Path) -> None:
+    """It learns through the adapters and takes that step back: the forget loss rises, as without them."""
+    words = ["--method", "task_vector", WORLD, "max_steps=6", "lr=1e-2", "batch_size=8"]
+    before = answer_probability(artefact_of(str(runs / "original")), split)
+    for name, more in (("lora", ["--selection", "lora"]), ("whole", [])):
+        ran("forget", "-m", runs / "original", "-o", tmp_path / name, *more, *words)
+        after = answer_probability(artefact_of(str(tmp_path / name)), split)
+        assert after < before, name
 
 
 def test_alternates_are_written_for_altpo(runs: Path, split: Split, tmp_path: Path) -> None:
