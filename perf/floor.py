@@ -1,7 +1,8 @@
-"""The floor: plain torch loops over pre-tokenised, length-sorted texts, as one would write them for this job alone.
+"""The floor: plain torch loops over tokenised, length-sorted texts, as one would write them for this job.
 
-Same model class, optimiser, clipping and real tokens as the product. Logits are made at answer positions only, a unique
-sequence is scored by one forward, and finished rows leave a generating batch. Nothing here is shared with the product.
+Same model class, optimiser, clipping and real tokens as the product. Logits are made at answer positions
+only, a unique sequence is scored by one forward, and finished rows leave a generating batch. Nothing here is
+shared with the product.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def answer_losses(model: Any, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
 
 
 def train(model: Any, texts: Sequence[Text], rows_a_step: int, lr: float) -> int:
-    """Fine-tune on ``texts``, sorted by length, ``rows_a_step`` rows an optimiser step; returns the tokens used."""
+    """Fine-tune on texts, sorted by length, some rows an optimiser step; return the tokens used."""
     texts = sorted(texts, key=lambda text: len(text[0]))
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
     model.train()
@@ -96,7 +97,7 @@ def score(model: Any, texts: Sequence[Text]) -> tuple[list[Tensor], list[Tensor]
 
 @torch.no_grad()
 def generate(model: Any, prompts: Sequence[list[int]], end: int, limit: int) -> list[list[int]]:
-    """Greedy continuations, end token excluded: sorted prompts, left-padded, finished rows leave the batch."""
+    """Return greedy continuations, without the end token. Finished rows leave the batch of padded prompts."""
     said: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for at in range(0, len(order), ROWS):

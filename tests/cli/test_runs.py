@@ -212,7 +212,8 @@ def test_alternates_are_written_for_altpo(runs: Path, split: Split, tmp_path: Pa
 def test_a_file_flags_and_keys_make_one_run(runs: Path, tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(
-        f"model: {runs / 'original'}\ndata: {{name: people, count: 20}}\nmethod: {{name: npo, beta: 0.2}}\nblend: {{name: pcgrad}}\n"
+        f"model: {runs / 'original'}\ndata: {{name: people, count: 20}}\n"
+        "method: {name: npo, beta: 0.2}\nblend: {name: pcgrad}\n"
         "selection: {name: lora, rank: 2}\nmax_steps: 2\nlr: 1e-3\nbatch_size: 8\n"
     )
     ran("forget", "-c", file, "-o", tmp_path / "file")
@@ -248,8 +249,9 @@ def test_a_forgotten_model_needs_nothing_of_ours(runs: Path, tiny: Path, tmp_pat
         mine = load_model(folder)(input_ids=ids).logits[0, -1, :5].tolist()
     code = (
         "import sys, torch; from transformers import AutoModelForCausalLM, AutoTokenizer; f = sys.argv[1]\n"
-        "m = AutoModelForCausalLM.from_pretrained(f); AutoTokenizer.from_pretrained(f)('Who?'); torch.set_num_threads(1)\n"
-        "print(m(input_ids=torch.arange(2, 12)[None]).logits[0, -1, :5].tolist(), not {'unremember', 'peft'} & set(sys.modules))"
+        "m = AutoModelForCausalLM.from_pretrained(f); AutoTokenizer.from_pretrained(f)('Who?')\n"
+        "torch.set_num_threads(1); ours = {'unremember', 'peft'} & set(sys.modules)\n"
+        "print(m(input_ids=torch.arange(2, 12)[None]).logits[0, -1, :5].tolist(), not ours)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True

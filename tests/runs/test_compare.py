@@ -1,4 +1,4 @@
-"""A comparison holds one model in memory at a time, observes each once, and asks its questions in the same pass."""
+"""A comparison holds one model at a time, observes each once, and asks its questions in the same pass."""
 
 from __future__ import annotations
 

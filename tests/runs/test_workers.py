@@ -1,4 +1,4 @@
-"""Workers: results in order, errors and warnings as they are, one torch thread, and one Ray session a process."""
+"""Workers: results in order, errors and warnings as they are, one torch thread, one Ray session."""
 
 from __future__ import annotations
 

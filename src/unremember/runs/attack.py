@@ -26,7 +26,7 @@ def run_attack(
     original: str = "",
     audits: Sequence[Any] = (),
 ) -> list[dict[str, Any]]:
-    """Run an attack and return, for every point of its budget, its ``amount`` and the ``measurements`` as rows.
+    """Run an attack and return the ``amount`` and the ``measurements`` (rows) at every point of its budget.
 
     A run folder keeps them as ``attack-NAME.json``, with the observations.
 
@@ -53,6 +53,6 @@ def run_attack(
 
 
 def attack_audits(split: Split) -> list[Any]:
-    """Return the audits of :data:`unremember.api.ATTACKED` that apply to a split; where none does, its usual ones."""
+    """Return the cheap audits of an attack that apply to a split; where none does, its usual ones."""
     cheap = [audit_registry.make(name) for name in api.ATTACKED]
     return [audit for audit in cheap if audit.requests(split)] or default_audits(split)

@@ -1,6 +1,7 @@
 """A run is a folder: run.json, log.jsonl, checkpoint/ and model/, and what was measured of it.
 
-An audit adds observations/, measurements.json, comparison.json and report.html; an attack adds ``attack-NAME.json``.
+An audit adds observations/, measurements.json, comparison.json and report.html; an attack adds
+``attack-NAME.json``.
 """
 
 from __future__ import annotations

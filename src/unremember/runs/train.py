@@ -71,6 +71,6 @@ def tokenizer_of(split: Split) -> Any:
     texts = [str(row[column]) for row in rows for column in _COLUMNS if row.get(column)]
     if not texts:
         raise ConfigError(
-            f"{split.name} has no texts, and only small language models are trained from scratch: give --model"
+            f"{split.name} has no texts, and only language models are trained from scratch: give --model"
         )
     return train_tokenizer(texts, _VOCABULARY)

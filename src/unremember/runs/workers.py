@@ -78,7 +78,7 @@ class Workers:
             raise error.cause from None
         except ray.exceptions.RayError as error:
             raise RunError(
-                f"a worker was lost ({error_summary(error)}): what is finished is kept; run the same command again"
+                f"a worker was lost ({error_summary(error)}): finished results are kept; run the command again"
             ) from error
         for line in dict.fromkeys(line for future in futures for line in done[future][1]):
             print(line, file=sys.stderr)
@@ -130,7 +130,7 @@ def resources(address: str) -> tuple[int, int]:
 
 
 def check_listens(address: str) -> None:
-    """Raise OSError or ValueError where nothing listens at ``host:port``; Ray itself would try for minutes."""
+    """Raise OSError or ValueError where nothing listens at the address: Ray itself would try for minutes."""
     if address != "auto":
         host, _, port = address.removeprefix("ray://").rpartition(":")
         socket.create_connection((host, int(port)), timeout=10).close()
@@ -152,7 +152,7 @@ def in_worker(job: Job, shared: Any, point: Any) -> tuple[dict[str, Any], list[s
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Give torch one thread within the block: the number of threads changes a model's last bits and its digest."""
+    """Give torch one thread within the block: their number changes a model's last bits, and its digest."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
