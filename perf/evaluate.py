@@ -17,7 +17,7 @@ import floor
 import unremember as un
 from measure import Figure, interleaved, main, original, timed, tofu
 from unremember.audits.controls import default_audits, requests_of
-from unremember.models.presets import fresh
+from unremember.models.presets import fresh_model
 from unremember.observe.kinds.generations import LIMIT, Generations
 from unremember.observe.kinds.token_scores import TokenScores
 from unremember.observe.store import Store
@@ -59,7 +59,7 @@ def models(split: Any, quick: bool) -> dict[str, Any]:
         ).model
         for name, (method, lr) in steps.items()
     }
-    return {"original": start.model, **changed, "random": fresh(start.model.config, 0).eval()}
+    return {"original": start.model, **changed, "random": fresh_model(start.model.config, 0).eval()}
 
 
 def compare(name: str, model: Any, tokenizer: Any, split: Any, repeats: int) -> list[Figure]:

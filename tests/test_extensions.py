@@ -226,9 +226,10 @@ def test_their_parts_run_by_import_path(by_name: Path, tmp_path: Path) -> None:
     """The package is importable and registers nothing: every part is named as package.module:attribute in the YAML file."""
     (tmp_path / "loose").mkdir()
     (tmp_path / "loose" / "__init__.py").write_text("")
-    strip = lambda text: "\n".join(
-        line for line in text.splitlines() if not line.startswith("@") or "dataclass" in line
-    )  # noqa: E731
+
+    def strip(text: str) -> str:
+        return "\n".join(line for line in text.splitlines() if line[:1] != "@" or "dataclass" in line)
+
     (tmp_path / "loose" / "parts.py").write_text(
         strip(PARTS).replace('"their_loss"', '"loose.parts:TheirLoss"').replace('"their_blend"', '"sum"')
     )

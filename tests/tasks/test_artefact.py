@@ -195,7 +195,7 @@ def test_an_image_view_refuses_what_it_cannot_give(need: Need) -> None:
         micro_net(), {"forget": (data, np.array([0]))}, {"forget": [Need("input", "logits")]}
     )["forget"]
     for refused in (lambda: task.check([need]), lambda: view.read(need)):
-        with pytest.raises(ConfigError, match="images|image classifier"):
+        with pytest.raises(ConfigError, match=r"images|image classifier"):
             refused()
     assert torch.equal(view.read(Need("input", "labels")), torch.tensor([1]))
 

@@ -150,7 +150,7 @@ class Seams:
     blend: Any = "sum"
     sampling: Any = "paired"
     selection: Any = "all"
-    optimizer: Optimizer = AdamW()
+    optimizer: Optimizer = dataclasses.field(default_factory=AdamW)
     schedule: Milestones | None = None
     derive: Callable[[Split], Split] | None = None
     owns: tuple[str, ...] = ()
