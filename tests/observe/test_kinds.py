@@ -191,10 +191,10 @@ def entry_of(request: Any) -> str:
 def test_the_key_changes_with_every_parameter_and_with_the_data(example: Example, split: Split) -> None:
     requests = [example.request]
     requests += [
-        dataclasses.replace(example.request, **{name: value}) for name, value in example.others.items()
+        dataclasses.replace(example.request, **{name: value}) for name, value in example.variants.items()
     ]
     fields = {field.name for field in dataclasses.fields(example.request)}
-    assert example.others.keys() == fields - (
+    assert example.variants.keys() == fields - (
         {"position"} if isinstance(example.request, HiddenStates) else set()
     )
     keys = [request.key(split) for request in requests]
@@ -231,7 +231,7 @@ def test_what_is_written_is_what_was_observed(
 def test_several_requests_at_once_are_each_alone(example: Example, artefact: Artefact, split: Split) -> None:
     """Requests of two roles, observed together, have the values that each has by itself."""
     requests = [example.request]
-    if "role" in example.others:
+    if "role" in example.variants:
         requests.append(dataclasses.replace(example.request, role="holdout"))
     together = Store().observe(artefact, split, requests, quiet=True)
     for request in requests:
