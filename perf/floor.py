@@ -24,18 +24,18 @@ Text = tuple[list[int], int]
 
 def tokenise(tokenizer: Any, rows: Sequence[Any], column: str = "answer") -> list[list[Text]]:
     """The texts of each row: one, or as many as its list column has."""
-    made = []
+    texts = []
     for row in rows:
         answers = row[column] if isinstance(row[column], list) else [row[column]]
         prompt = f"Question: {row['question']}\nAnswer:\n"
         start = len(tokenizer(prompt)["input_ids"])
-        made.append(
+        texts.append(
             [
                 ([*tokenizer(prompt + answer)["input_ids"], tokenizer.eos_token_id], start)
                 for answer in answers
             ]
         )
-    return made
+    return texts
 
 
 def padded(texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
@@ -44,16 +44,18 @@ def padded(texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
     tokens = torch.zeros(len(texts), width, dtype=torch.int64)
     for line, (ids, _) in enumerate(texts):
         tokens[line, : len(ids)] = torch.tensor(ids)
-    at = torch.cat([torch.arange(start, len(ids)) + line * width for line, (ids, start) in enumerate(texts)])
-    return tokens, at
+    positions = torch.cat(
+        [torch.arange(start, len(ids)) + line * width for line, (ids, start) in enumerate(texts)]
+    )
+    return tokens, positions
 
 
 def answer_losses(model: Any, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
     """(cross-entropy [M], logits [M, V]) of the answer tokens of one micro-batch."""
-    tokens, at = padded(texts)
+    tokens, positions = padded(texts)
     hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state
-    logits = model.lm_head(hidden.flatten(0, 1)[at - 1])
-    return F.cross_entropy(logits, tokens.flatten()[at], reduction="none"), logits
+    logits = model.lm_head(hidden.flatten(0, 1)[positions - 1])
+    return F.cross_entropy(logits, tokens.flatten()[positions], reduction="none"), logits
 
 
 def train(model: Any, texts: Sequence[Text], rows_a_step: int, lr: float) -> int:
@@ -65,8 +67,8 @@ def train(model: Any, texts: Sequence[Text], rows_a_step: int, lr: float) -> int
         step = texts[first : first + rows_a_step]
         answers = sum(len(ids) - start for ids, start in step)
         optimizer.zero_grad(set_to_none=True)
-        for at in range(0, len(step), ROWS):
-            (answer_losses(model, step[at : at + ROWS])[0].sum() / answers).backward()
+        for first_row in range(0, len(step), ROWS):
+            (answer_losses(model, step[first_row : first_row + ROWS])[0].sum() / answers).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     model.eval()
@@ -82,8 +84,8 @@ def score(model: Any, texts: Sequence[Text]) -> tuple[list[Tensor], list[Tensor]
     order = sorted(unique, key=lambda text: len(text[0]))
     logprobs: list[Any] = [None] * len(texts)
     matches: list[Any] = [None] * len(texts)
-    for at in range(0, len(order), ROWS):
-        part = order[at : at + ROWS]
+    for first_row in range(0, len(order), ROWS):
+        part = order[first_row : first_row + ROWS]
         losses, logits = answer_losses(model, [(list(ids), start) for ids, start in part])
         labels = torch.cat([torch.tensor(ids[start:]) for ids, start in part])
         sizes = [len(ids) - start for ids, start in part]
@@ -98,10 +100,10 @@ def score(model: Any, texts: Sequence[Text]) -> tuple[list[Tensor], list[Tensor]
 @torch.no_grad()
 def generate(model: Any, prompts: Sequence[list[int]], end: int, limit: int) -> list[list[int]]:
     """Return greedy continuations, without the end token. Finished rows leave the batch of padded prompts."""
-    said: list[list[int]] = [[] for _ in prompts]
+    continuations: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    for at in range(0, len(order), ROWS):
-        rows = order[at : at + ROWS]
+    for first_row in range(0, len(order), ROWS):
+        rows = order[first_row : first_row + ROWS]
         width = max(len(prompts[i]) for i in rows)
         ids = torch.tensor([[0] * (width - len(prompts[i])) + prompts[i] for i in rows])
         mask = torch.tensor([[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in rows])
@@ -115,7 +117,7 @@ def generate(model: Any, prompts: Sequence[list[int]], end: int, limit: int) -> 
             going = token != end
             for i, choice, open_ in zip(rows, token.tolist(), going.tolist()):
                 if open_:
-                    said[i].append(choice)
+                    continuations[i].append(choice)
             if not going.any():
                 break
             if not going.all():
@@ -124,4 +126,4 @@ def generate(model: Any, prompts: Sequence[list[int]], end: int, limit: int) -> 
                 token, mask, positions = token[going], mask[going], positions[going]
             ids, positions = token[:, None], positions[:, -1:] + 1
             mask = torch.cat([mask, torch.ones(len(rows), 1, dtype=mask.dtype)], 1)
-    return said
+    return continuations

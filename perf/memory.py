@@ -140,8 +140,10 @@ def run(_chosen: argparse.Namespace) -> Iterator[Figure]:
         *((m, ("forgets", m)) for m in ("gradient_difference", "npo", "rmu")),
         ("audit", ("audits",)),
     ]:
-        found = child(*call)
-        yield Figure(f"memory of {what} above the loaded model", found["above"], None, found["allowed"], "MB")
+        measured = child(*call)
+        yield Figure(
+            f"memory of {what} above the loaded model", measured["above"], None, measured["allowed"], "MB"
+        )
     yield Figure(
         "memory of one NPO step, 100 M parameters, 128 k vocabulary",
         child("npo_large")["above"],

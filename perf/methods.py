@@ -82,33 +82,33 @@ def a_step(method: str, steps: int, start: Any = None) -> float:
 def optimiser() -> float:
     """The least seconds of clipping and an AdamW step: once a step, however many forwards it has."""
     model = original().model
-    made = torch.optim.AdamW(model.parameters(), lr=1e-6)
+    adamw = torch.optim.AdamW(model.parameters(), lr=1e-6)
     for p in model.parameters():
         p.grad = torch.ones_like(p)
 
     def step() -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        made.step()
+        adamw.step()
 
     return min(timed(step) for _ in range(8))
 
 
 def run(chosen: argparse.Namespace) -> list[Figure]:
     steps = 4 if chosen.quick else 8
-    found = [entry for entry in methods.all() if entry.name != "retrain"]
+    entries = [entry for entry in methods.all() if entry.name != "retrain"]
     a_step(BASE, 2)  # warms the libraries up
     seconds = dict(
         zip(
-            [e.name for e in found],
-            interleaved(chosen.repeats, *[lambda e=e: a_step(e.name, steps) for e in found]),
+            [e.name for e in entries],
+            interleaved(chosen.repeats, *[lambda e=e: a_step(e.name, steps) for e in entries]),
         )
     )
     output = output_share()
     base, once = work(methods.entry(BASE), output), optimiser() / seconds[BASE]
-    allowed = {e.name: SLACK * (once + (1 - once) * work(e, output) / base) for e in found}
+    allowed = {e.name: SLACK * (once + (1 - once) * work(e, output) / base) for e in entries}
     return [
         Figure(f"a step of {e.name} over {BASE}", seconds[e.name], seconds[BASE], allowed[e.name])
-        for e in found
+        for e in entries
     ]
 
 

@@ -38,13 +38,13 @@ def scores(texts: int, repeats: int) -> list[Figure]:
     pool, neurons = split["retain"].rows, KnowledgeNeurons()
 
     def context(rows: int) -> Context:
-        made = split.with_rows(forget=pool[:rows], retain=pool[texts:])
+        some_rows = split.with_rows(forget=pool[:rows], retain=pool[texts:])
         return Context(
             model,
             task,
-            made,
+            some_rows,
             ("forget", "retain"),
-            {role: made[role].keys for role in ("forget", "retain")},
+            {role: some_rows[role].keys for role in ("forget", "retain")},
             BATCH,
             0,
         )
@@ -83,10 +83,10 @@ def blend_over_backwards(name: str, steps: int) -> tuple[float, float]:
     def clocked(owner: Any, function: str, under: str) -> None:
         inner = getattr(owner, function)
 
-        def timing(*given: Any, **more: Any) -> Any:
+        def timing(*arguments: Any, **named: Any) -> Any:
             began = time.perf_counter()
             try:
-                return inner(*given, **more)
+                return inner(*arguments, **named)
             finally:
                 spent[under] += time.perf_counter() - began
 
@@ -117,16 +117,16 @@ def blend_over_backwards(name: str, steps: int) -> tuple[float, float]:
 
 
 def run(chosen: argparse.Namespace) -> list[Figure]:
-    found = scores(_TEXTS // 8 if chosen.quick else _TEXTS, chosen.repeats)
+    figures = scores(_TEXTS // 8 if chosen.quick else _TEXTS, chosen.repeats)
     for name in _BLENDS:
         whole, gradients = blend_over_backwards(name, 4 if chosen.quick else 16)
-        found.append(Figure(f"the blend {name} over its gradients", whole, gradients, 1.05))
+        figures.append(Figure(f"the blend {name} over its gradients", whole, gradients, 1.05))
     unknowing = load_artefact(data_folder() / "tofu-tiny-llama-retain90")
     never, known = interleaved(
         chosen.repeats, lambda: a_step("satimp", 4, unknowing.copy()), lambda: a_step("satimp", 4)
     )
     return [
-        *found,
+        *figures,
         Figure("a step of satimp where answers have no chance over one where they have", never, known, 1.15),
     ]
 

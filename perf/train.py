@@ -84,7 +84,9 @@ def run(chosen: argparse.Namespace) -> list[Figure]:
         Figure(f"train {method}", ours, theirs, 1.10)
         for method, ours, theirs in zip(METHODS, seconds[::2], seconds[1::2])
     ]
-    step = {method: sorted(found)[len(found) // 2] for method, found in a_step.items()}
+    step = {
+        method: sorted(steps_seconds)[len(steps_seconds) // 2] for method, steps_seconds in a_step.items()
+    }
     return [
         *figures,
         Figure("a step of npo over simnpo", step["npo"], step["simnpo"], 1.10),

@@ -155,8 +155,8 @@ def requests_command(
     from unremember.runs.config import read_config
 
     names = method or REQUEST_METHODS
-    for one in names:
-        methods.entry(one)
+    for method_name in names:
+        methods.entry(method_name)
     config = read_config(None, {"data": name}, [*PUBLISHED_SETTINGS, *(keys or [])])
     stream = make_stream(config, kind, work, original=original, oracles=oracle or [], stops=not all_epochs)
     typer.echo(requests_page(stream, run_streams(stream, names, work / name / kind), out))

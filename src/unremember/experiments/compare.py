@@ -32,9 +32,9 @@ CROSSED_SELECTIONS = ("all", "lora", "knowledge_neurons")
 _LEAD = (
     "Each method runs from the original until the forget set's answers are no more likely than a tenth of "
     "the way from the oracles' level to the original's; figures are then read at *matched forgetting*. Its "
-    "learning rate is the best of the arena's on an exploratory seed; the figures are the mean (least … greatest) of "
-    "three other seeds. `retain_descent` is the control: plain training on the retain set for the median number "
-    "of steps."
+    "learning rate is the best of the arena's on an exploratory seed; the figures are the mean (least … "
+    "greatest) of three other seeds. `retain_descent` is the control: plain training on the retain set for "
+    "the median number of steps."
 )
 _GIVEN = (
     "`altpo` is given answers that the original invents, `whp` a model that learned the forget set for ten "
@@ -43,7 +43,7 @@ _GIVEN = (
 
 Recipes = Mapping[str, tuple[Any, Mapping[str, Any]]]
 """By name of a row: a method, and the parts in its seams."""
-Table = list[tuple[str, Cells]]
+TableRows = list[tuple[str, Cells]]
 """The rows of a table: a name with its cells."""
 
 
@@ -104,7 +104,9 @@ def run_plans(arena: Arena, plans: Sequence[CellPlan], folder: Path, title: str)
     return [next(results) if cell is None else cell for cell in finished]
 
 
-def arena_table(arena: Arena, recipes: Recipes, folder: Path, leader: Callable[[str], str] = str) -> Table:
+def arena_table(
+    arena: Arena, recipes: Recipes, folder: Path, leader: Callable[[str], str] = str
+) -> TableRows:
     """Return the rows of an arena: the controls, retain descent at equal steps, then each recipe.
 
     A recipe's rate comes from the exploratory seed, its figures from the confirmatory ones.
@@ -160,7 +162,7 @@ def tables(
     work: Path,
     page: Path,
     leader: Callable[[str], str] = str,
-) -> list[tuple[Arena, Table]]:
+) -> list[tuple[Arena, TableRows]]:
     """Return the table of every arena.
 
     While it runs its cells lie in ``work``; afterwards, or when it is stopped, they are kept beside the page.
@@ -225,7 +227,7 @@ def draw_spotlights(rows: Sequence[tuple[str, Cells]], folder: Path) -> None:
 def comparison_page(
     title: str,
     lead: str,
-    parts: Iterable[tuple[Arena, Table]],
+    parts: Iterable[tuple[Arena, TableRows]],
     file: Path,
     draw: Callable[[Sequence[tuple[str, Cells]], str, Path], None] = draw_tradeoff,
     summary: Callable[[Sequence[tuple[str, Cells]]], str] | None = None,

@@ -345,9 +345,9 @@ Mean forget probability by form: {taught_text(figures)}.
 
 **Robustness** is HM(R, Q). R: what one epoch of the forget set ({steps} steps at {RELEARN_RATE:g}) teaches
 the retrained models, over what it recovers from an unlearned one. Q: the figure before the weights are
-rounded to {QUANTISED_BITS} bits, over the figure after. Both are clipped to [0, 1]; 1 is best. In brackets stands the
-95 % interval over methods. The symmetric variants count a fall as they count a rise. Overall is
-HM(faithfulness, robustness).
+rounded to {QUANTISED_BITS} bits, over the figure after. Both are clipped to [0, 1]; 1 is best. In
+brackets stands the 95 % interval over methods. The symmetric variants count a fall as they count a rise.
+Overall is HM(faithfulness, robustness).
 
 {counted_text(figures)} Of these a metric's *models* are those that it takes for models that do not know: up
 to the value that parts the pools best.

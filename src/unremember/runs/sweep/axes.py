@@ -185,7 +185,7 @@ def drawn_values(axes: Axes, drawn: Mapping[str, Any]) -> Values:
 def value_text(value: Any) -> str:
     """Return a swept value in a few characters."""
     if isinstance(value, Mapping):
-        parameters = ", ".join(f"{key}={value_text(one)}" for key, one in value.items() if key != "name")
+        parameters = ", ".join(f"{key}={value_text(inner)}" for key, inner in value.items() if key != "name")
         return f"{value.get('name', '')}({parameters})"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 

@@ -84,7 +84,7 @@ class SweepResult:
         """Return whether a point is recommended, on the front, or neither."""
         if cell is self.best:
             return "recommended"
-        return "on the front" if any(cell is one for one in pareto_front(self.points)) else "point"
+        return "on the front" if any(cell is point for point in pareto_front(self.points)) else "point"
 
     def tree(self) -> dict[str, Any]:
         """Return the whole as plain data."""

@@ -114,7 +114,7 @@ def run_sweep(
     least = floor * (ends[0]["utility"] or 0.0)
 
     def run(some: list[Values]) -> list[Cell]:
-        points = [point_of(shared, tree, one, folder / "points") for one in some]
+        points = [point_of(shared, tree, swept, folder / "points") for swept in some]
         return run_points(pool, shared, points)
 
     if count:
