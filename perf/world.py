@@ -14,7 +14,7 @@ def run(chosen: argparse.Namespace) -> list[Figure]:
     pairs: list[int] = []
     seconds = timed(
         lambda: pairs.append(
-            sum(len(role) for role in people(2_000 if chosen.quick else 20_000).roles.values())
+            sum(len(role) for role in people_split(2_000 if chosen.quick else 20_000).roles.values())
         )
     )
     return [Figure(f"{pairs[0]} pairs of people", seconds, None, pairs[0] / TARGET)]
