@@ -1,4 +1,5 @@
-"""Names say what a thing is: one meaning for a public name, no names that say nothing, tokenizers in one room only."""
+"""Names say what a thing is: one meaning for a public name, no names that say nothing, tokenizers in one
+room only."""
 
 from __future__ import annotations
 

@@ -93,7 +93,8 @@ def test_all_tokens_of_a_letter_count_but_not_the_end() -> None:
 
 
 def test_a_model_without_preference_and_one_with_are_right_in_one_of_four() -> None:
-    """Acceptance 1: uniform letters 25 ± 4 %, a preferred letter exactly 25 %, an oracle 100 %, one that avoids the truth 0 and noted."""
+    """Acceptance 1: uniform letters 25 ± 4 %, a preferred letter exactly 25 %, an oracle 100 %, one that
+    avoids the truth 0 and noted."""
     rows = [
         row for i in range(300) for row in cyclic_prompts(f"{i}?", list("pqrs"), i * i % 4, entity=str(i))
     ]

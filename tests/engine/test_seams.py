@@ -1,4 +1,5 @@
-"""What a seam may add to a run: a penalty, a proximal step, adapters that stay, a loss that reads the model, SGD."""
+"""What a seam may add to a run: a penalty, a proximal step, adapters that stay, a loss that reads the
+model, SGD."""
 
 from __future__ import annotations
 
@@ -106,7 +107,8 @@ class Shrunk(All):
 
 @dataclasses.dataclass(frozen=True)
 class Sparse(All):
-    """All weights, soft-thresholded by lr · strength after each step: the proximal step of strength · |w|₁."""
+    """All weights, soft-thresholded by lr · strength after each step: the proximal step of strength ·
+    |w|₁."""
 
     strength: float = 0.5
 
@@ -353,7 +355,8 @@ def test_the_rate_falls_at_each_milestone() -> None:
 
 
 def test_a_milestone_within_an_epoch_and_after_the_warm_up() -> None:
-    """Two steps an epoch, one epoch of warm-up: half the rate, the whole, and a fifth from the fourth step on."""
+    """Two steps an epoch, one epoch of warm-up: half the rate, the whole, and a fifth from the fourth step
+    on."""
     rates: list[float] = []
 
     @dataclasses.dataclass(frozen=True)

@@ -74,8 +74,8 @@ def print_curves(name: str, unit: str, rows: Sequence[Mapping[str, Any]]) -> Non
     if point := worst_point(rows):
         amount, row = point
         verdict = (
-            f"most was recovered at {amount:g} {unit}: {recovered_share(row)} of what the attack recovers of the "
-            f"original, by {row['name']}: {row['verdict']}"
+            f"most was recovered at {amount:g} {unit}: {recovered_share(row)} of what the attack recovers "
+            f"of the original, by {row['name']}: {row['verdict']}"
         )
     else:
         verdict = _NOTHING

@@ -80,7 +80,7 @@ class Workers:
             raise error.cause from None
         except ray.exceptions.RayError as error:
             raise RunError(
-                f"a worker was lost ({error_summary(error)}): finished results are kept; run the command again"
+                f"a worker was lost ({error_summary(error)}): finished results are kept; run it again"
             ) from error
         for line in dict.fromkeys(line for future in futures for line in done[future][1]):
             print(line, file=sys.stderr)
