@@ -111,7 +111,7 @@ def generate(model: Any, prompts: Sequence[list[int]], end: int, limit: int) -> 
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         for _ in range(limit):
             hidden = model.model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache
+                input_ids=ids, attention_mask=mask, position_ids=positions, cache=cache
             ).last_hidden_state
             token = model.lm_head(hidden[:, -1]).argmax(-1)
             going = token != end
