@@ -15,9 +15,9 @@ from unremember.models.presets import small_llama
 from unremember.observe.kinds.token_scores import TokenScores
 from unremember.observe.store import Store
 from unremember.runs.demo import DEMO_TRAINING
-from unremember.runs.train import tokenizer_of
 from unremember.tasks.artefact import Artefact
 from unremember.tasks.language import LanguageTask
+from unremember.tasks.untrained import tokenizer_of_split
 
 _RUNS = ((0.02, 9), (0.02, 18), (0.06, 9), (0.0, 6), (0.0, 9), (0.0, 12))
 """(spread, epochs); 0 is what the small Llama takes where nothing is named."""
@@ -39,7 +39,7 @@ def line(split: Any, tokenizer: Any, spread: float, epochs: int) -> str:
 
 if __name__ == "__main__":
     people = People(count=100).split()
-    words = tokenizer_of(people)
+    words = tokenizer_of_split(people)
     roles = " | ".join(role.replace("_", " ") for role in _ROLES)
     print(f"| standard deviation | epochs | {roles} | model utility (95 %) |")
     print(f"| ---: | ---: | {' | '.join(['---:'] * len(_ROLES))} | ---: |")

@@ -24,6 +24,7 @@ from unremember.progress import Progress
 from unremember.registry import attacks, methods
 from unremember.registry import audits as audit_registry
 from unremember.tasks.artefact import Artefact, load_artefact
+from unremember.tasks.untrained import untrained_model  # noqa: F401 (part of the Python face)
 
 ATTACKED = ("probability", "extraction_strength")
 """What an attack measures where nothing is named: one scoring pass over the forget answers."""
