@@ -37,7 +37,7 @@ def model_card(
         measurements: Rows of measurements. Those of other weights are left out.
         attacks: The curves of attacks, by name.
     """
-    rows = [row for row in measurements if row["artefact"] == run["digests"]["weights"]]
+    rows = [row for row in measurements if row["artefact"] == run["digests"]["artefact"]]
     parts = [
         _HEAD,
         _forgotten_section(run),
