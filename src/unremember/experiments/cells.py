@@ -128,7 +128,7 @@ def files_digest(recipe: Seams) -> str:
 
 
 def audits_of(plan: CellPlan, reached: bool) -> Sequence[str]:
-    """Return the audits of a run: an exploratory one is measured only for what :func:`best_cell` reads."""
+    """Return the audits of a run: an exploratory one is measured only for what ``best_cell`` reads."""
     if plan.seed == EXPLORATORY:
         return ("model_utility",) if reached else ()
     return COMPARED_AUDITS

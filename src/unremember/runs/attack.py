@@ -32,7 +32,7 @@ def run_attack(
 
     Args:
         attack: ``{"name": …, parameters}``.
-        audits: What is measured at each point; none named: :func:`attack_audits`.
+        audits: What is measured at each point; none named: ``attack_audits``.
     """
     attacker, split = attacks.make(attack), split_of(config.data)
     store = run_store(model)

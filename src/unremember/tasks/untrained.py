@@ -26,7 +26,7 @@ def untrained_model(
         seed: The seed of the weights.
         template: The prompt template; None for the default one.
         sizes: ``hidden``, ``layers``, ``heads`` and ``context`` of
-            :func:`unremember.models.presets.small_llama`.
+            ``unremember.models.presets.small_llama``.
 
     Raises:
         ConfigError: The split has no texts.
