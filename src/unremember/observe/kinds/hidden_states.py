@@ -25,7 +25,9 @@ Position = Literal["prompt_end", "answer", "span"]
 @observations.register("hidden_states", needs=("hidden states",))
 @dataclasses.dataclass(frozen=True)
 class HiddenStates(RoleRequest):
-    """Hidden states after some blocks: float32[n, L, D], for n texts and L layers of width D.
+    """Hidden states after some blocks, at one position of each text.
+
+    The value is float32[n, L, D], for n texts and L layers of width D.
 
     Args:
         role: The role whose rows are read.
