@@ -415,9 +415,11 @@ def test_a_method_leaves_the_given_artefact_alone(
     assert (inplace.model is start.model) == (entry.name != "retrain"), "retraining starts from fresh weights"
 
 
+CORE_BLENDS = [{"name": "ofmu", "inner_steps": 1} if name == "ofmu" else name for name in blends.names()]
+"""OFMU ascends once a round: its default takes five times as long to say the same."""
 CORE = itertools.product(
     ("gradient_ascent", "npo", "simnpo", "dpo", "flat"),
-    blends.names(),
+    CORE_BLENDS,
     ("paired", "melu", "guard_attribution"),
     ("all", "lora", "knowledge_neurons"),
 )
@@ -436,14 +438,19 @@ INSIDE = {
 SELECTS = {"klue": "knowledge_neurons", "rmu": "all"}
 
 
+def name_of(part: Any) -> str:
+    """The name of a seam's part; ``own`` for the method's own."""
+    return part["name"] if isinstance(part, dict) else part or "own"
+
+
 @pytest.mark.parametrize(
     ("method", "blend", "sampling", "selection"),
     CELLS,
-    ids=["-".join(part or "own" for part in cell) for cell in CELLS],
+    ids=["-".join(name_of(part) for part in cell) for cell in CELLS],
 )
 def test_any_cell_of_the_product_runs_and_resumes(
     method: str,
-    blend: str | None,
+    blend: Any,
     sampling: str | None,
     selection: str | None,
     tiny_llama: Any,
@@ -452,16 +459,20 @@ def test_any_cell_of_the_product_runs_and_resumes(
     split: Split,
     tmp_path: Path,
 ) -> None:
-    """Finite, the same twice, exact after a stop, and nothing but the selection moves."""
+    """Finite, the same twice, exact after a stop, and nothing but the selection moves.
+
+    The run that is stopped and resumed takes every step of the undisturbed one a second time.
+    """
     chosen = built(method, reinforced).override(blend=blend, sampling=sampling, selection=selection)
+    steps = 2 if blend else 3
 
     def run(folder: Path, watch: Any = None) -> dict[str, Tensor]:
         start = artefact_of(tiny_llama, tokenizer)
-        done = chosen.run(start, split, Run(settings_of(), folder, watch, 1, quiet=True))
+        done = chosen.run(start, split, Run(settings_of(max_steps=steps), folder, watch, 1, quiet=True))
         return done.model.state_dict()
 
     def stop(model: Any, step: int) -> None:
-        if step == 2:
+        if step == steps - 1:
             raise KeyboardInterrupt
 
     after, before = run(tmp_path / "whole"), tiny_llama.state_dict()
