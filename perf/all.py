@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import audits
 import evaluate
 import job
+import layers
 import memory
 import methods
 import seams
@@ -18,7 +19,7 @@ from measure import Figure, main
 
 
 def run(chosen: argparse.Namespace) -> Iterator[Figure]:
-    for part in (startup, world, train, methods, seams, evaluate, audits, job, memory):
+    for part in (startup, world, train, methods, seams, evaluate, layers, audits, job, memory):
         yield from part.run(chosen)
 
 

@@ -124,19 +124,21 @@ def read_states(
     """
     device = next(model.parameters()).device
     depths = sorted({layer for chosen in layers for layer in chosen})
-    columns = [[depths.index(layer) for layer in chosen] for chosen in layers]
-    values: list[list[np.ndarray]] = [[np.empty(0)] * len(texts) for _ in spans]
+    batches: list[list[np.ndarray]] = [[] for _ in layers]
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     with Progress("states", len(texts), quiet=quiet) as progress:
         for start in range(0, len(order), _ROWS):
             rows = order[start : start + _ROWS]
             # Right-padded: what lies behind a token never reaches it.
             ids = pad_sequence([torch.from_numpy(texts[row]) for row in rows], batch_first=True).to(device)
-            by_layer = causal.hidden_after(model, ids, depths)
-            states = torch.stack([by_layer[layer] for layer in depths], 2)
-            for line, row in enumerate(rows):
-                for request, (first, stop) in enumerate(span[row] for span in spans):
-                    chosen = states[line, first:stop][:, columns[request]].float().mean(0)
-                    values[request][row] = chosen.cpu().numpy()
+            states = causal.hidden_after(model, ids, depths)
+            for of_request, chosen, span in zip(batches, layers, spans):
+                ends = span[rows].tolist()
+                means = [
+                    states[layer][line, first:stop].float().mean(0)
+                    for line, (first, stop) in enumerate(ends)
+                    for layer in chosen
+                ]
+                of_request.append(torch.stack(means).view(len(rows), len(chosen), -1).cpu().numpy())
             progress.advance(len(rows), ids.numel())
-    return [np.stack(of_request) for of_request in values]
+    return [np.concatenate(of_request)[np.argsort(order)] for of_request in batches]
