@@ -434,8 +434,11 @@ INSIDE = {
     "layers": r"layers\.1\.",
     "lora": r"layers\.\d\..*proj",
     "knowledge_neurons": r"layers\.\d\.mlp\.",
+    "output projections": r"layers\.[01]\.mlp\.down_proj\.weight$",
 }
-SELECTS = {"klue": "knowledge_neurons", "rmu": "all"}
+"""By selection: a pattern of the names of the weights that may move."""
+SELECTS = {"klue": "knowledge_neurons", "rmu": "output projections"}
+"""By method: its own selection, where that is not all weights."""
 
 
 def name_of(part: Any) -> str:
