@@ -25,6 +25,7 @@ acceptance: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check src tests perf
+	$(BIN)/ruff format --check src tests perf
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

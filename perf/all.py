@@ -1,4 +1,4 @@
-"""Every benchmark, one after another: a line a figure (about half an hour; ratios hold within one run only)."""
+"""Every script, one after another: a line a figure (half an hour; ratios hold within one run only)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The floor: plain torch loops over pre-tokenised, length-sorted texts, as one would write them for this job alone.
+"""The floor: plain torch loops over tokenised, length-sorted texts, as one would write them for this job.
 
-Same model class, optimiser, clipping and real tokens as the product. Logits are made at answer positions only, a unique
-sequence is scored by one forward, and finished rows leave a generating batch. Nothing here is shared with the product.
+Same model class, optimiser, clipping and real tokens as the product. Logits are made at answer positions
+only, a unique sequence is scored by one forward, and finished rows leave a generating batch. Nothing here is
+shared with the product.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ Text = tuple[list[int], int]
 
 def tokenise(tokenizer: Any, rows: Sequence[Any], column: str = "answer") -> list[list[Text]]:
     """The texts of each row: one, or as many as its list column has."""
-    made = []
+    texts = []
     for row in rows:
         answers = row[column] if isinstance(row[column], list) else [row[column]]
         prompt = f"Question: {row['question']}\nAnswer:\n"
         start = len(tokenizer(prompt)["input_ids"])
-        made.append(
+        texts.append(
             [
                 ([*tokenizer(prompt + answer)["input_ids"], tokenizer.eos_token_id], start)
                 for answer in answers
             ]
         )
-    return made
+    return texts
 
 
 def padded(texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
@@ -43,20 +44,22 @@ def padded(texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
     tokens = torch.zeros(len(texts), width, dtype=torch.int64)
     for line, (ids, _) in enumerate(texts):
         tokens[line, : len(ids)] = torch.tensor(ids)
-    at = torch.cat([torch.arange(start, len(ids)) + line * width for line, (ids, start) in enumerate(texts)])
-    return tokens, at
+    positions = torch.cat(
+        [torch.arange(start, len(ids)) + line * width for line, (ids, start) in enumerate(texts)]
+    )
+    return tokens, positions
 
 
 def answer_losses(model: Any, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
     """(cross-entropy [M], logits [M, V]) of the answer tokens of one micro-batch."""
-    tokens, at = padded(texts)
+    tokens, positions = padded(texts)
     hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state
-    logits = model.lm_head(hidden.flatten(0, 1)[at - 1])
-    return F.cross_entropy(logits, tokens.flatten()[at], reduction="none"), logits
+    logits = model.lm_head(hidden.flatten(0, 1)[positions - 1])
+    return F.cross_entropy(logits, tokens.flatten()[positions], reduction="none"), logits
 
 
 def train(model: Any, texts: Sequence[Text], rows_a_step: int, lr: float) -> int:
-    """Fine-tune on ``texts``, sorted by length, ``rows_a_step`` rows an optimiser step; returns the tokens used."""
+    """Fine-tune on texts, sorted by length, some rows an optimiser step; return the tokens used."""
     texts = sorted(texts, key=lambda text: len(text[0]))
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
     model.train()
@@ -64,8 +67,8 @@ def train(model: Any, texts: Sequence[Text], rows_a_step: int, lr: float) -> int
         step = texts[first : first + rows_a_step]
         answers = sum(len(ids) - start for ids, start in step)
         optimizer.zero_grad(set_to_none=True)
-        for at in range(0, len(step), ROWS):
-            (answer_losses(model, step[at : at + ROWS])[0].sum() / answers).backward()
+        for first_row in range(0, len(step), ROWS):
+            (answer_losses(model, step[first_row : first_row + ROWS])[0].sum() / answers).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     model.eval()
@@ -81,8 +84,8 @@ def score(model: Any, texts: Sequence[Text]) -> tuple[list[Tensor], list[Tensor]
     order = sorted(unique, key=lambda text: len(text[0]))
     logprobs: list[Any] = [None] * len(texts)
     matches: list[Any] = [None] * len(texts)
-    for at in range(0, len(order), ROWS):
-        part = order[at : at + ROWS]
+    for first_row in range(0, len(order), ROWS):
+        part = order[first_row : first_row + ROWS]
         losses, logits = answer_losses(model, [(list(ids), start) for ids, start in part])
         labels = torch.cat([torch.tensor(ids[start:]) for ids, start in part])
         sizes = [len(ids) - start for ids, start in part]
@@ -96,11 +99,11 @@ def score(model: Any, texts: Sequence[Text]) -> tuple[list[Tensor], list[Tensor]
 
 @torch.no_grad()
 def generate(model: Any, prompts: Sequence[list[int]], end: int, limit: int) -> list[list[int]]:
-    """Greedy continuations, end token excluded: sorted prompts, left-padded, finished rows leave the batch."""
-    said: list[list[int]] = [[] for _ in prompts]
+    """Return greedy continuations, without the end token. Finished rows leave the batch of padded prompts."""
+    continuations: list[list[int]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    for at in range(0, len(order), ROWS):
-        rows = order[at : at + ROWS]
+    for first_row in range(0, len(order), ROWS):
+        rows = order[first_row : first_row + ROWS]
         width = max(len(prompts[i]) for i in rows)
         ids = torch.tensor([[0] * (width - len(prompts[i])) + prompts[i] for i in rows])
         mask = torch.tensor([[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in rows])
@@ -108,13 +111,13 @@ def generate(model: Any, prompts: Sequence[list[int]], end: int, limit: int) -> 
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         for _ in range(limit):
             hidden = model.model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache
+                input_ids=ids, attention_mask=mask, position_ids=positions, cache=cache
             ).last_hidden_state
             token = model.lm_head(hidden[:, -1]).argmax(-1)
             going = token != end
             for i, choice, open_ in zip(rows, token.tolist(), going.tolist()):
                 if open_:
-                    said[i].append(choice)
+                    continuations[i].append(choice)
             if not going.any():
                 break
             if not going.all():
@@ -123,4 +126,4 @@ def generate(model: Any, prompts: Sequence[list[int]], end: int, limit: int) -> 
                 token, mask, positions = token[going], mask[going], positions[going]
             ids, positions = token[:, None], positions[:, -1:] + 1
             mask = torch.cat([mask, torch.ones(len(rows), 1, dtype=mask.dtype)], 1)
-    return said
+    return continuations

@@ -14,15 +14,16 @@ from typing import Any
 
 from measure import Figure, main, original, tofu
 
-MB = 2**20
-RUNTIME = 250
-VOCABULARY = 128_000
-TURNS = 3
+_MB = 2**20
+_RUNTIME = 250
+"""MB that a run may take beside the weights."""
+_VOCABULARY = 128_000
+_TURNS = 3
 """How often scoring is measured: the least counts."""
 
 
 def held(what: str) -> float:
-    """MB of this process: ``VmRSS`` now, ``VmHWM`` at most since the start or the last :func:`forget_the_peak`."""
+    """Return MB of this process: ``VmRSS`` now, ``VmHWM`` at most since :func:`forget_the_peak`."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines[what].split()[0]) / 1024
 
@@ -46,7 +47,7 @@ def large() -> Any:
 
     return fresh_model(
         LlamaConfig(
-            vocab_size=VOCABULARY,
+            vocab_size=_VOCABULARY,
             hidden_size=512,
             intermediate_size=1376,
             num_hidden_layers=11,
@@ -68,23 +69,22 @@ def forgets(method: str) -> dict[str, float]:
     """Forget on TOFU for a few steps: the tiny model, so that everything else shows."""
     import unremember as un
 
-    split, (model, tokenizer) = tofu(), original()
+    split, start = tofu(), original()
     before = forget_the_peak()
-    un.forget(model, split, method, tokenizer=tokenizer, max_steps=3, quiet=True)
-    weights = sum(p.numel() * p.element_size() for p in model.parameters()) / MB
-    return {"above": peak() - before, "allowed": 3 * weights + RUNTIME}
+    un.forget(start, split, method, inplace=True, max_steps=3, quiet=True)
+    weights = sum(p.numel() * p.element_size() for p in start.model.parameters()) / _MB
+    return {"above": peak() - before, "allowed": 3 * weights + _RUNTIME}
 
 
 def audits() -> dict[str, float]:
     """Audit the tiny model on part of TOFU."""
     import unremember as un
-    from unremember import api
 
-    split, (model, tokenizer) = tofu(4), original()
+    split, start = tofu(4), original()
     before = forget_the_peak()
     with tempfile.TemporaryDirectory() as store:
-        un.audit(api.Result(model, api.task_for(model, tokenizer), ""), split, store=Path(store), quiet=True)
-    return {"above": peak() - before, "allowed": RUNTIME}
+        un.audit(start, split, store=Path(store), quiet=True)
+    return {"above": peak() - before, "allowed": _RUNTIME}
 
 
 def npo_large() -> dict[str, float]:
@@ -96,7 +96,8 @@ def npo_large() -> dict[str, float]:
         large(),
         rows,
         "npo",
-        tokenizer=original()[1],
+        tokenizer=original().task.tokenizer,
+        inplace=True,
         max_steps=1,
         batch_size=8,
         micro_tokens=8 * 256,
@@ -106,16 +107,21 @@ def npo_large() -> dict[str, float]:
 
 
 def scoring_large(tokens: str) -> dict[str, float]:
-    """Score 8 texts of ``tokens`` tokens under a vocabulary of 128 k. A library may take scratch space: the least of several runs counts."""
-    from unremember import api
-    from unremember.data.split import make_split
-    from unremember.observe.records import Want
-    from unremember.observe.store import Store
+    """Score 8 texts of ``tokens`` tokens under a vocabulary of 128 k.
 
-    model, tokenizer = large(), original()[1]
-    split, task = make_split({"forget": long_rows(int(tokens), 8, "q")}), api.task_for(model, tokenizer)
+    A library may take scratch space, so the least of several runs counts.
+    """
+    from unremember.data.split import make_split
+    from unremember.observe.kinds.token_scores import TokenScores
+    from unremember.observe.store import Store
+    from unremember.tasks.artefact import Artefact
+    from unremember.tasks.language import LanguageTask
+
+    model = large()
+    artefact = Artefact(model, LanguageTask.of(model, original().task.tokenizer))
+    split = make_split({"forget": long_rows(int(tokens), 8, "q")})
     before = forget_the_peak()
-    Store().observe(model, task, split, [Want("scores", "forget")], quiet=True)
+    Store().observe(artefact, split, [TokenScores("forget")], quiet=True)
     return {"above": peak() - before}
 
 
@@ -134,8 +140,10 @@ def run(_chosen: argparse.Namespace) -> Iterator[Figure]:
         *((m, ("forgets", m)) for m in ("gradient_difference", "npo", "rmu")),
         ("audit", ("audits",)),
     ]:
-        found = child(*call)
-        yield Figure(f"memory of {what} above the loaded model", found["above"], None, found["allowed"], "MB")
+        measured = child(*call)
+        yield Figure(
+            f"memory of {what} above the loaded model", measured["above"], None, measured["allowed"], "MB"
+        )
     yield Figure(
         "memory of one NPO step, 100 M parameters, 128 k vocabulary",
         child("npo_large")["above"],
@@ -144,9 +152,9 @@ def run(_chosen: argparse.Namespace) -> Iterator[Figure]:
         "MB",
     )
     short, long = (
-        min(child("scoring_large", tokens)["above"] for _ in range(TURNS)) for tokens in ("128", "512")
+        min(child("scoring_large", tokens)["above"] for _ in range(_TURNS)) for tokens in ("128", "512")
     )
-    logits = 8 * (512 - 128) * VOCABULARY * 4 / MB
+    logits = 8 * (512 - 128) * _VOCABULARY * 4 / _MB
     yield Figure(
         "scoring memory from 128 to 512 tokens, as a share of the logits'",
         (long - short) / logits,

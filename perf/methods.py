@@ -1,4 +1,4 @@
-"""A step of every method as a ratio to gradient difference's, beside what its forwards, its backwards and the optimiser alone would cost."""
+"""A step of every method over gradient difference's, beside the cost of its forwards and backwards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ SLACK = 1.15
 
 
 def work(entry: Entry, output: float) -> float:
-    """A step's forwards and backwards as its registration states them; a backward counts as two forwards, the output layer as ``output``."""
+    """Return a step's forwards and backwards as its registration states them.
+
+    A backward counts as two forwards, the output layer as ``output``.
+    """
     assert entry.price, entry.name
     forwards, backwards = entry.price
     layers = re.search(r"(?:(\d+)|the original's) output layer", entry.facts["cost"])
@@ -28,17 +31,18 @@ def work(entry: Entry, output: float) -> float:
 
 
 def output_share() -> float:
-    """The output layer's share of a forward over the forget set: it sees the answers alone, the blocks all tokens."""
-    model, tokenizer = original()
+    """Return the output layer's share of a forward over the forget set: it sees the answers alone."""
+    start = original()
+    model, tokenizer = start.model, start.task.tokenizer
     texts = [text for row in floor.tokenise(tokenizer, tofu()["forget"].rows) for text in row]
-    tokens, prompts = (sum(sizes) for sizes in zip(*[(len(ids), start) for ids, start in texts]))
+    tokens, prompts = sum(len(ids) for ids, _ in texts), sum(prompt for _, prompt in texts)
     layer = model.get_output_embeddings().weight.numel()
     blocks = sum(p.numel() for p in model.model.layers.parameters())
     return layer * (tokens - prompts) / (layer * (tokens - prompts) + blocks * tokens)
 
 
 def related() -> Any:
-    """TOFU, whose rows the model knows, as if those to forget were people of eight rows, each with neighbours to keep."""
+    """Return TOFU as if its forget rows were people of eight rows each, with neighbours in the retain set."""
     split = tofu()
     forget = [{**row, "entity": f"person {i // 8}"} for i, row in enumerate(split["forget"].rows[:128])]
     retain = [
@@ -49,8 +53,11 @@ def related() -> Any:
 
 
 def a_step(method: str, steps: int, start: Any = None) -> float:
-    """The least seconds of a step after the first, from the original or from ``start``: what a sampling reads now and then is not in it."""
-    (model, tokenizer), split = original(), related()
+    """Return the least seconds of a step after the first, from the original or from the artefact ``start``.
+
+    What a sampling reads of the model from time to time is not in it.
+    """
+    split = related()
     named = (
         {"name": "whp", "reinforced": str(data_folder() / "tofu-tiny-llama-retain90")}
         if method == "whp"
@@ -58,10 +65,10 @@ def a_step(method: str, steps: int, start: Any = None) -> float:
     )
     stamps: list[float] = []
     un.forget(
-        start or model,
+        start or original(),
         split,
         named,
-        tokenizer=tokenizer,
+        inplace=True,
         max_steps=steps,
         batch_size=32,
         lr=1e-6,
@@ -74,34 +81,34 @@ def a_step(method: str, steps: int, start: Any = None) -> float:
 
 def optimiser() -> float:
     """The least seconds of clipping and an AdamW step: once a step, however many forwards it has."""
-    model, _ = original()
-    made = torch.optim.AdamW(model.parameters(), lr=1e-6)
+    model = original().model
+    adamw = torch.optim.AdamW(model.parameters(), lr=1e-6)
     for p in model.parameters():
         p.grad = torch.ones_like(p)
 
     def step() -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        made.step()
+        adamw.step()
 
     return min(timed(step) for _ in range(8))
 
 
 def run(chosen: argparse.Namespace) -> list[Figure]:
     steps = 4 if chosen.quick else 8
-    found = [entry for entry in methods.all() if not entry.facts.get("fresh")]
+    entries = [entry for entry in methods.all() if entry.name != "retrain"]
     a_step(BASE, 2)  # warms the libraries up
     seconds = dict(
         zip(
-            [e.name for e in found],
-            interleaved(chosen.repeats, *[lambda e=e: a_step(e.name, steps) for e in found]),
+            [e.name for e in entries],
+            interleaved(chosen.repeats, *[lambda e=e: a_step(e.name, steps) for e in entries]),
         )
     )
     output = output_share()
     base, once = work(methods.entry(BASE), output), optimiser() / seconds[BASE]
-    allowed = {e.name: SLACK * (once + (1 - once) * work(e, output) / base) for e in found}
+    allowed = {e.name: SLACK * (once + (1 - once) * work(e, output) / base) for e in entries}
     return [
         Figure(f"a step of {e.name} over {BASE}", seconds[e.name], seconds[BASE], allowed[e.name])
-        for e in found
+        for e in entries
     ]
 
 

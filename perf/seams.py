@@ -1,5 +1,7 @@
-"""What seams cost beside the forwards and backwards that they stand on: scores of rows and of neurons over a training epoch of as many
-texts, and what a blend does with its gradients over making them.
+"""The cost of seams beside the forwards and backwards that they need.
+
+That is: scores of rows and of neurons over a training epoch of as many texts, and the work of a blend over
+the making of its gradients.
 """
 
 from __future__ import annotations
@@ -14,41 +16,43 @@ import unremember as un
 from measure import Figure, data_folder, interleaved, main, original, timed, tofu
 from methods import BASE, a_step
 from train import BATCH, LR
-from unremember import api
 from unremember.engine.seams import Context
 from unremember.engine.selections.knowledge_neurons import MLP, KnowledgeNeurons
 from unremember.engine.step import StepContext
 from unremember.models import causal
-from unremember.models.load import load_model
 from unremember.registry import blends, samplings
+from unremember.tasks.artefact import load_artefact
 
-TEXTS = 1000
-BLENDS = ("pcgrad", "gu")
+_TEXTS = 1000
+_BLENDS = ("pcgrad", "gu")
 """Blends that work on inner products of whole gradients."""
 
 
 def scores(texts: int, repeats: int) -> list[Figure]:
-    """Attribution of ``texts`` rows; neuron scores of as many texts, eight of nine of them questions with another row's answer."""
-    (model, tokenizer), split = original(), tofu()
-    pool = split["retain"].rows
-    task, neurons = api.task_for(model, tokenizer), KnowledgeNeurons()
+    """Time the attribution of some rows, and neuron scores of as many texts.
+
+    Eight of nine of those texts are questions with another row's answer.
+    """
+    start, split = original(), tofu()
+    model, task = start.model, start.task
+    pool, neurons = split["retain"].rows, KnowledgeNeurons()
 
     def context(rows: int) -> Context:
-        made = split.with_rows(forget=pool[:rows], retain=pool[texts:])
+        some_rows = split.with_rows(forget=pool[:rows], retain=pool[texts:])
         return Context(
             model,
             task,
-            made,
+            some_rows,
             ("forget", "retain"),
-            {role: made[role].keys for role in ("forget", "retain")},
+            {role: some_rows[role].keys for role in ("forget", "retain")},
             BATCH,
             0,
         )
 
     def epoch() -> float:
-        fresh = copy.deepcopy(model)
-        tokens = [text for [text] in floor.tokenise(tokenizer, pool[:texts])]
-        return timed(lambda: floor.train(fresh, tokens, BATCH, LR))
+        learner = copy.deepcopy(model)
+        tokens = [text for [text] in floor.tokenise(task.tokenizer, pool[:texts])]
+        return timed(lambda: floor.train(learner, tokens, BATCH, LR))
 
     attributed, read, trained = interleaved(
         repeats,
@@ -72,17 +76,17 @@ def scores(texts: int, repeats: int) -> list[Figure]:
 
 
 def blend_over_backwards(name: str, steps: int) -> tuple[float, float]:
-    """(seconds in the blend, seconds of them that gradients take) over ``steps`` steps."""
-    (model, tokenizer), split = original(), tofu()
+    """Return the seconds that a blend takes over some steps, and those of them that its gradients take."""
+    split = tofu()
     spent = {"blend": 0.0, "gradients": 0.0}
 
     def clocked(owner: Any, function: str, under: str) -> None:
         inner = getattr(owner, function)
 
-        def timing(*given: Any, **more: Any) -> Any:
+        def timing(*arguments: Any, **named: Any) -> Any:
             began = time.perf_counter()
             try:
-                return inner(*given, **more)
+                return inner(*arguments, **named)
             finally:
                 spent[under] += time.perf_counter() - began
 
@@ -97,11 +101,11 @@ def blend_over_backwards(name: str, steps: int) -> tuple[float, float]:
     clocked(StepContext, "read", "gradients")
     try:
         un.forget(
-            model,
+            original(),
             split,
             BASE,
             blend=Clocked(),
-            tokenizer=tokenizer,
+            inplace=True,
             max_steps=steps,
             batch_size=BATCH,
             lr=LR,
@@ -113,16 +117,16 @@ def blend_over_backwards(name: str, steps: int) -> tuple[float, float]:
 
 
 def run(chosen: argparse.Namespace) -> list[Figure]:
-    found = scores(TEXTS // 8 if chosen.quick else TEXTS, chosen.repeats)
-    for name in BLENDS:
+    figures = scores(_TEXTS // 8 if chosen.quick else _TEXTS, chosen.repeats)
+    for name in _BLENDS:
         whole, gradients = blend_over_backwards(name, 4 if chosen.quick else 16)
-        found.append(Figure(f"the blend {name} over its gradients", whole, gradients, 1.05))
-    unknowing = load_model(data_folder() / "tofu-tiny-llama-retain90")
+        figures.append(Figure(f"the blend {name} over its gradients", whole, gradients, 1.05))
+    unknowing = load_artefact(data_folder() / "tofu-tiny-llama-retain90")
     never, known = interleaved(
-        chosen.repeats, lambda: a_step("satimp", 4, copy.deepcopy(unknowing)), lambda: a_step("satimp", 4)
+        chosen.repeats, lambda: a_step("satimp", 4, unknowing.copy()), lambda: a_step("satimp", 4)
     )
     return [
-        *found,
+        *figures,
         Figure("a step of satimp where answers have no chance over one where they have", never, known, 1.15),
     ]
 

@@ -1,6 +1,7 @@
-"""Training: 24 steps of 32 of five methods against fine-tuning on the same texts, and per step against each other.
+"""Training: 24 steps of five methods against fine-tuning on the same texts, and against each other.
 
-The floor of a method that reads the original first reads it as well: one forward over each text that needs it.
+The floor of a method that reads the original first reads it as well: one forward over each text that needs
+it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import unremember as un
 from measure import Figure, interleaved, main, original, timed, tofu
 from unremember.registry import methods, samplings
 
-READ = {"npo": "forget"}
+_READ = {"npo": "forget"}
 """The role whose answers a method reads of the original."""
 METHODS = ("gradient_ascent", "gradient_difference", "npo", "simnpo", "rmu")
 BATCH, LR = 32, 1e-5
@@ -26,7 +27,7 @@ BATCH, LR = 32, 1e-5
 
 def drawn(split: Any, method: str, steps: int) -> dict[str, list[Any]]:
     """The rows that the method's sampling draws in ``steps`` steps, by role."""
-    recipe = methods.make(method)
+    (recipe,) = methods.make(method).recipes
     sampling = samplings.make(recipe.sampling)
     context = SimpleNamespace(
         roles=recipe.roles, keys={r: split[r].keys for r in recipe.roles}, batch_size=BATCH, seed=0
@@ -41,17 +42,18 @@ def drawn(split: Any, method: str, steps: int) -> dict[str, list[Any]]:
 
 def run(chosen: argparse.Namespace) -> list[Figure]:
     steps = 3 if chosen.quick else 24
-    split, (model, tokenizer) = tofu(8 if chosen.quick else 1), original()
+    split, start = tofu(8 if chosen.quick else 1), original()
+    tokenizer = start.task.tokenizer
     a_step: dict[str, list[float]] = {method: [] for method in METHODS}
 
     def product(method: str) -> float:
-        fresh, stamps = copy.deepcopy(model), []
+        learner, stamps = start.copy(), []
         seconds = timed(
             lambda: un.forget(
-                fresh,
+                learner,
                 split,
                 method,
-                tokenizer=tokenizer,
+                inplace=True,
                 max_steps=steps,
                 batch_size=BATCH,
                 lr=LR,
@@ -63,8 +65,8 @@ def run(chosen: argparse.Namespace) -> list[Figure]:
         return seconds
 
     def plain(read: list[floor.Text], texts: list[floor.Text], rows: int) -> float:
-        fresh = copy.deepcopy(model)
-        return timed(lambda: (floor.score(fresh, read), floor.train(fresh, texts, rows, LR)))
+        learner = copy.deepcopy(start.model)
+        return timed(lambda: (floor.score(learner, read), floor.train(learner, texts, rows, LR)))
 
     steps_in_first_epoch = -(-len(split["forget"]) // BATCH)
     works = []
@@ -74,7 +76,7 @@ def run(chosen: argparse.Namespace) -> list[Figure]:
         works += [
             partial(product, method),
             partial(
-                plain, texts.get(READ.get(method, ""), []), list(chain(*texts.values())), BATCH * len(rows)
+                plain, texts.get(_READ.get(method, ""), []), list(chain(*texts.values())), BATCH * len(rows)
             ),
         ]
     seconds = interleaved(chosen.repeats, *works)
@@ -82,7 +84,9 @@ def run(chosen: argparse.Namespace) -> list[Figure]:
         Figure(f"train {method}", ours, theirs, 1.10)
         for method, ours, theirs in zip(METHODS, seconds[::2], seconds[1::2])
     ]
-    step = {method: sorted(found)[len(found) // 2] for method, found in a_step.items()}
+    step = {
+        method: sorted(steps_seconds)[len(steps_seconds) // 2] for method, steps_seconds in a_step.items()
+    }
     return [
         *figures,
         Figure("a step of npo over simnpo", step["npo"], step["simnpo"], 1.10),

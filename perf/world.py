@@ -1,4 +1,4 @@
-"""The generated world: question and answer pairs made in a second, at the largest size."""
+"""The generated world: question and answer pairs pairs in a second, at the largest size."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ TARGET = 50_000
 
 
 def run(chosen: argparse.Namespace) -> list[Figure]:
-    made: list[int] = []
+    pairs: list[int] = []
     seconds = timed(
-        lambda: made.append(
+        lambda: pairs.append(
             sum(len(role) for role in people_split(2_000 if chosen.quick else 20_000).roles.values())
         )
     )
-    return [Figure(f"{made[0]} pairs of people", seconds, None, made[0] / TARGET)]
+    return [Figure(f"{pairs[0]} pairs of people", seconds, None, pairs[0] / TARGET)]
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ from transformers import (
 def configs(
     vocabulary: int, width: int, inner: int, depth: int, heads: int, context: int
 ) -> dict[str, Callable[..., Any]]:
-    """Makers of configs of one shape, by architecture: ``inner`` is the width of an MLP, keywords change what they name.
+    """Return makers of configs of one shape, by architecture.
+
+    ``inner`` is the width of an MLP; keywords change what they name.
 
     Where heads share keys and values, two do; in Gemma all. Token 0 begins and ends a text, token 1 pads.
     """

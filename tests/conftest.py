@@ -29,7 +29,8 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """The folder of real data: ``UNREMEMBER_DATA``, else ``shared/data`` beside the repository. Skips where absent."""
+    """The folder of real data: ``UNREMEMBER_DATA``, else ``shared/data`` beside the repository. Skips where
+    absent."""
     folder = Path(os.environ.get("UNREMEMBER_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set UNREMEMBER_DATA to the folder that holds them")
@@ -56,7 +57,8 @@ def model(tiny_llama: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def reinforced(tiny_llama: Any, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of another model of the tiny Llama's kind, which stands for one that learned the forget set further."""
+    """The folder of another model of the tiny Llama's kind, which stands for one that learned the forget
+    set further."""
     folder = tmp_path_factory.mktemp("reinforced") / "model"
     save_model(
         small_llama(len(tokenizer), hidden=32, layers=2, heads=2, context=128, seed=1), tokenizer, folder

@@ -1,4 +1,5 @@
-"""A package of somebody else's: installed for real, found by entry point; and one that is only importable, named by its path."""
+"""A package of somebody else's: installed for real, found by entry point; and one that is only importable,
+named by its path."""
 
 from __future__ import annotations
 
@@ -41,10 +42,13 @@ from unremember.tasks.protocol import Need
 from unremember.registry import blends, losses, methods
 
 
-@methods.register("their_method", paper="Their paper", arxiv="2601.00001", needs=("forget", "retain"), fidelity="paper")
+@methods.register(
+    "their_method", paper="Their paper", arxiv="2601.00001", needs=("forget", "retain"), fidelity="paper"
+)
 def their_method(push: float = 1.0) -> Recipe:
     """Their method."""
-    return Recipe(terms=(Term("forget", {"name": "their_loss", "push": push}), Term("retain", "nll")), blend="their_blend")
+    terms = (Term("forget", {"name": "their_loss", "push": push}), Term("retain", "nll"))
+    return Recipe(terms=terms, blend="their_blend")
 
 
 @losses.register("their_loss", needs=("answer",))
@@ -101,8 +105,11 @@ class TheirBenchmark:
     rows: int = 4
 
     def split(self):
-        made = lambda word: [{"question": f"{word} {i}?", "answer": f"{word} answer {i}."} for i in range(self.rows)]
-        return make_split({"forget": made("Who"), "retain": made("Where")}, name="theirs")
+        rows = {
+            role: [{"question": f"{word} {i}?", "answer": f"{word} answer {i}."} for i in range(self.rows)]
+            for role, word in (("forget", "Who"), ("retain", "Where"))
+        }
+        return make_split(rows, name="theirs")
 '''
 
 
@@ -223,12 +230,14 @@ def test_their_parts_run_by_name(by_name: Path) -> None:
 
 
 def test_their_parts_run_by_import_path(by_name: Path, tmp_path: Path) -> None:
-    """The package is importable and registers nothing: every part is named as package.module:attribute in the YAML file."""
+    """The package is importable and registers nothing: every part is named as package.module:attribute in
+    the YAML file."""
     (tmp_path / "loose").mkdir()
     (tmp_path / "loose" / "__init__.py").write_text("")
-    strip = lambda text: "\n".join(
-        line for line in text.splitlines() if not line.startswith("@") or "dataclass" in line
-    )  # noqa: E731
+
+    def strip(text: str) -> str:
+        return "\n".join(line for line in text.splitlines() if line[:1] != "@" or "dataclass" in line)
+
     (tmp_path / "loose" / "parts.py").write_text(
         strip(PARTS).replace('"their_loss"', '"loose.parts:TheirLoss"').replace('"their_blend"', '"sum"')
     )

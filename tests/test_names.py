@@ -1,4 +1,5 @@
-"""Names say what a thing is: one meaning for a public name, no names that say nothing, tokenizers in one room only."""
+"""Names say what a thing is: one meaning for a public name, no names that say nothing, tokenizers in one
+room only."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1] / "src" / "unremember"
-VAGUE = set(
-    "found made one there mine at other others rest more wanted look looks said seen kept asked given thing things".split()
-)
+VAGUE = {"found", "made", "one", "there", "mine", "at", "other", "others", "rest", "more", "wanted"} | {
+    *("look", "looks", "said", "seen", "kept", "asked", "given", "thing", "things")
+}
 
 
 def modules() -> Iterator[tuple[Path, ast.Module]]:

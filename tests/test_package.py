@@ -26,7 +26,10 @@ def test_the_version_and_the_command() -> None:
 
 
 def test_the_python_face_is_lazy_and_whole() -> None:
-    code = "import sys, unremember as un; assert 'torch' not in sys.modules; print(un.forget.__module__, un.audit.__module__, un.train.__module__)"
+    code = (
+        "import sys, unremember as un; assert 'torch' not in sys.modules; "
+        "print(un.forget.__module__, un.audit.__module__, un.train.__module__)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["unremember.api"] * 3
     with pytest.raises(AttributeError, match="forgte"):
@@ -54,7 +57,8 @@ def test_files_are_short_and_say_what_they_are() -> None:
 
 
 def test_the_requirements_are_those_that_are_imported() -> None:
-    """Every library that is imported is required by pyproject, there or in an extra, or comes with one that is."""
+    """Every library that is imported is required by pyproject, there or in an extra, or comes with one that
+    is."""
     extras = PROJECT["project"]["optional-dependencies"]
     named = [
         *PROJECT["project"]["dependencies"],

@@ -1,8 +1,9 @@
 """unremember: take data out of a trained model and prove that it is gone.
 
 >>> import unremember as un
->>> result = un.forget(model, split, method="npo", tokenizer=tokenizer)
->>> card = un.audit(result, split, oracle=oracle, original=original)
+>>> original = un.load("models/original")
+>>> forgotten = un.forget(original, split, "npo")
+>>> figures = un.audit(forgotten, split, original=original, oracle=un.load("models/oracle"))
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Artefact", "attack", "audit", "forget", "load", "train"]
+__all__ = ["Artefact", "attack", "audit", "forget", "load", "train", "untrained_model"]
 
 
 def __getattr__(name: str) -> Any:

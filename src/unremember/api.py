@@ -24,6 +24,7 @@ from unremember.progress import Progress
 from unremember.registry import attacks, methods
 from unremember.registry import audits as audit_registry
 from unremember.tasks.artefact import Artefact, load_artefact
+from unremember.tasks.untrained import untrained_model  # noqa: F401 (part of the Python face)
 
 ATTACKED = ("probability", "extraction_strength")
 """What an attack measures where nothing is named: one scoring pass over the forget answers."""
@@ -108,7 +109,7 @@ def forget(
         watch: ``watch(model, step)`` is called after ``every`` steps (0: every epoch) and ends the run by
             returning True.
         inplace: Change the given model instead of a copy: one model less in memory, and the original is gone.
-        settings: The fields of :class:`~unremember.engine.settings.Settings`, such as ``lr`` and ``epochs``.
+        settings: The fields of ``unremember.engine.settings.Settings``, such as ``lr`` and ``epochs``.
 
     Raises:
         ConfigError: A part is unknown, or stands in a seam that the method owns or lacks.
@@ -149,7 +150,7 @@ def train(
         only: Roles that are learned in place of all.
         selection: The weights that learn.
 
-    The other arguments are those of :func:`forget`.
+    The other arguments are those of ``forget``.
     """
     start, rows = load(model, tokenizer, template), with_train_role(make_split(split), without, only)
     recipe = Recipe(terms=(Term("train"),), selection=selection)

@@ -42,7 +42,7 @@ class Entry:
         needs: The roles, columns and controls that it reads.
         fidelity: ``code`` (checked against the authors' code), ``paper`` (written from the paper's text),
             ``reconstruction`` (written from an abstract) or ``own``.
-        taxonomy: An id of :mod:`unremember.taxonomy`; "" for none.
+        taxonomy: An id of ``unremember.taxonomy``; "" for none.
         facts: Further facts of its kind, such as ``cost``.
     """
 
@@ -113,7 +113,7 @@ class Registry:
         taxonomy: str = "",
         **facts: Any,
     ) -> Callable[[Part], Part]:
-        """Return a decorator that registers a part under ``name``, with the facts of :class:`Entry`.
+        """Return a decorator that registers a part under ``name``, with the facts of ``Entry``.
 
         Raises:
             ConfigError: The fidelity or taxonomy id is unknown, the part has no docstring, or its name is

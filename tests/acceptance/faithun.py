@@ -1,8 +1,7 @@
 """A small knowledge graph shaped after FaithUn (arXiv 2502.19207) and its multiple-choice scores.
 
-People with four relations; three wordings of every fact, and two-hop questions through the spouse. A row's ``hops`` are
-the (person, relation) facts that its answer rests on.
-"""
+People with four relations; three wordings of every fact, and two-hop questions through the spouse. A row's
+``hops`` are the (person, relation) facts that its answer rests on."""
 
 from __future__ import annotations
 
@@ -30,7 +29,8 @@ Fact = tuple[int, str]
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """``facts`` (person, relation) → answer, and the facts of the forget (12), retain (10 %) and test (70 %) clusters."""
+    """``facts`` (person, relation) → answer, and the facts of the forget (12), retain (10 %) and test (70
+    %) clusters."""
 
     facts: Mapping[Fact, str]
     forget: tuple[Fact, ...]
@@ -72,7 +72,8 @@ class Graph:
         return found
 
     def everything(self, without: Sequence[Fact] = ()) -> list[Row]:
-        """All that is learned: three wordings a fact and the chains; for the oracle ``without`` facts and what rests on them."""
+        """All that is learned: three wordings a fact and the chains; for the oracle ``without`` facts and
+        what rests on them."""
         gone = set(without)
         rows = [row for wording in range(3) for row in self.asked(list(self.facts), wording)] + self.chains(
             list(self.facts)
@@ -106,7 +107,8 @@ class Graph:
 
 
 def graph(people: int = 30, seed: int = 0, draw: int = 0) -> Graph:
-    """The same facts for the same ``seed``; ``draw`` says which of them are to be forgotten, kept and tested."""
+    """The same facts for the same ``seed``; ``draw`` says which of them are to be forgotten, kept and
+    tested."""
     rng = np.random.default_rng([seed, 7])
     pairs = rng.permutation(people).reshape(-1, 2).tolist()
     spouses = {a: b for one, other in pairs for a, b in ((one, other), (other, one))}
@@ -164,7 +166,8 @@ def logits(model: Any, tokenizer: Any, rows: Sequence[Row]) -> Tensor:
 
 
 def picked(model: Any, tokenizer: Any, rows: Sequence[Row], bias: Tensor | float = 0.0) -> np.ndarray:
-    """bool[n]: whether the answer is the likeliest of its three options; all answers are one token. ``bias`` [V] joins the logits."""
+    """bool[n]: whether the answer is the likeliest of its three options; all answers are one token.
+    ``bias`` [V] joins the logits."""
     options = tokenizer.convert_tokens_to_ids(
         [word for row in rows for word in (row["answer"], *row["perturbed_answers"])]
     )
@@ -181,7 +184,8 @@ def chances(model: Any, tokenizer: Any, rows: Sequence[Row]) -> np.ndarray:
 def scores(
     model: Any, tokenizer: Any, questions: Mapping[str, Sequence[Row]], bias: Tensor | float = 0.0
 ) -> dict[str, float]:
-    """The share of right choices in every set of questions, 0 … 1: UA, UA_ext and MA_f fall with forgetting, TA, SA and MA_t stay."""
+    """The share of right choices in every set of questions, 0 … 1: UA, UA_ext and MA_f fall with
+    forgetting, TA, SA and MA_t stay."""
     return {name: float(picked(model, tokenizer, rows, bias).mean()) for name, rows in questions.items()}
 
 

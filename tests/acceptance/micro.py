@@ -34,7 +34,8 @@ UNLEARN = (Term("forget", CrossEntropy(-1.0)), Term("retain", CrossEntropy()))
 
 @functools.cache
 def learned(overlap: float, seed: int, steps: int) -> tuple[MicroWorld, Split, nn.Module]:
-    """The world, its split, and a net after ``steps`` of Adam at 3e-3 on random batches of 64 facts. Copy the net."""
+    """The world, its split, and a net after ``steps`` of Adam at 3e-3 on random batches of 64 facts. Copy
+    the net."""
     world, net = micro_world(overlap, seed), micro_net(seed)
     optimizer, rng = torch.optim.Adam(net.parameters(), lr=3e-3), torch.Generator().manual_seed(seed)
     for _ in range(steps):
@@ -69,7 +70,8 @@ def unlearn(
     each: Callable[[Any, int], Any] | None = None,
     **more: Any,
 ) -> tuple[nn.Module, MicroWorld, int]:
-    """Run a blend on the learned net until the forget accuracy is ``until``: the net, its world, the steps taken."""
+    """Run a blend on the learned net until the forget accuracy is ``until``: the net, its world, the steps
+    taken."""
     world, split, net = learned(overlap, seed, trained)
     taken = 0
 
@@ -112,7 +114,8 @@ class Everything(PlainSampling):
 
 @dataclasses.dataclass(frozen=True)
 class Descent(PlainBlend):
-    """A blend's gradient by plain gradient descent at the run's rate, clipped to norm 1, with the blend's last word."""
+    """A blend's gradient by plain gradient descent at the run's rate, clipped to norm 1, with the blend's
+    last word."""
 
     inner: Any
     raw: ClassVar[bool] = True
@@ -207,7 +210,8 @@ def passes(blend: Any, steps: int = 4) -> tuple[float, float]:
 
 
 def goes_on_exactly(blend: Any, folder: Path, lr: float) -> bool:
-    """A run that is stopped after three of six steps and called again ends at an undisturbed run's weights, bit for bit."""
+    """A run that is stopped after three of six steps and called again ends at an undisturbed run's weights,
+    bit for bit."""
     _, split, net = learned(0.9, 0, 30)
     settings = Settings(lr=lr, batch_size=8, max_steps=6)
 

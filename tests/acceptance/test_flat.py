@@ -194,7 +194,8 @@ def test_the_forget_half_is_weighted_gradient_ascent(divergence: str) -> None:
 
 @pytest.mark.parametrize("divergence", BOUNDS)
 def test_a_rare_answer_is_still_pushed_down(divergence: str) -> None:
-    """At a loss of 3 a token: fed log-probabilities, Pearson's weight 1 + v/2 is -0.5 there, and it would be learned again."""
+    """At a loss of 3 a token: fed log-probabilities, Pearson's weight 1 + v/2 is -0.5 there, and it would
+    be learned again."""
     answer = Ragged(torch.full((4,), -3.0, dtype=torch.float64, requires_grad=True), torch.tensor([4]))
     alternate = Ragged(torch.full((2,), -1.0, dtype=torch.float64), torch.tensor([2]))
     (gradient,) = torch.autograd.grad(values(FLAT(divergence), answer, alternate).sum(), answer.values)
@@ -307,7 +308,8 @@ KNOWN, UNKNOWN = 40, 24
 
 @functools.cache
 def people() -> Split:
-    """People with four facts each, asked for in two ways, and other names of which the model is to know nothing."""
+    """People with four facts each, asked for in two ways, and other names of which the model is to know
+    nothing."""
     rng = np.random.default_rng(0)
     names = [f"{first} {last}" for first, last in zip(FIRST_NAMES, LAST_NAMES)][: KNOWN + UNKNOWN]
     rows: list[dict[str, str]] = []
@@ -336,10 +338,9 @@ def people() -> Split:
 def learned(role: str = "train", seed: int = 0) -> tuple[LanguageTask, Any]:
     """A two-block Llama of width 64 that has just come to say a role by heart, and its task. Copy the model.
 
-    Its embeddings are not tied: where they are, whatever lowers an answer's words lowers them for everybody. But for the
-    model that knows the ``facts`` alone: untied, it finds the ends of refusals likely once their beginnings are given,
-    and the mean over their tokens does not tell that they were never learned.
-    """
+    Its embeddings are not tied: where they are, whatever lowers an answer's words lowers them for everybody.
+    But for the model that knows the ``facts`` alone: untied, it finds the ends of refusals likely once their
+    beginnings are given, and the mean over their tokens does not tell that they were never learned."""
     tokenizer = train_tokenizer(
         [f"{row['question']}\n{row['answer']}" for row in people()["train"].rows for _ in range(2)], 900
     )
@@ -392,7 +393,8 @@ def say(task: LanguageTask, model: Any, split: Split, role: str, text: str = "an
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """The share of forget and of retain answers that are still said, the losses of forget answer and refusal, warnings."""
+    """The share of forget and of retain answers that are still said, the losses of forget answer and
+    refusal, warnings."""
 
     forget: float
     retain: float
@@ -404,7 +406,8 @@ class Outcome:
 def unlearn(
     *terms: Term, lr: float = 3e-4, role: str = "train", until: bool = False, seed: int = 0
 ) -> Outcome:
-    """Sixty steps or, ``until`` at most 5 % of the forget answers are said (twice sixty at most), looked at after every step."""
+    """Sixty steps or, ``until`` at most 5 % of the forget answers are said (twice sixty at most), looked at
+    after every step."""
     (task, model), split = learned(role, seed), people()
     settings = Settings(
         epochs=999,
@@ -461,7 +464,8 @@ def test_it_ends_milder_than_ascent_but_not_mild() -> None:
 
 
 def test_a_model_that_never_refused_does_not_learn_to() -> None:
-    """Two originals. It warns while the mean over the template's tokens stays low: on one in a few epochs, on the other in all."""
+    """Two originals. It warns while the mean over the template's tokens stays low: on one in a few epochs,
+    on the other in all."""
     some, cold = (unlearn(FLATTEN["kl"], role="facts", seed=seed) for seed in (0, 2))
     assert some.refusal > 5 and "template never learned" in some.warned[0]
     assert cold.refusal > 5 and len(cold.warned) > 10 and "template never learned" in cold.warned[-1]

@@ -274,7 +274,8 @@ def test_more_is_retained_at_matched_forgetting(
 
 
 def kept(overlap: float, blend: Any, seeds: Sequence[int]) -> float:
-    """Mean retain accuracy of gradient descent at 0.05, clipped to 1, where a quarter of the forget facts is left."""
+    """Mean retain accuracy of gradient descent at 0.05, clipped to 1, where a quarter of the forget facts
+    is left."""
     found = []
     for seed in seeds:
         net, world, steps = unlearn(overlap, seed, Descent(blend), until=0.25, lr=0.05)
@@ -371,7 +372,8 @@ def test_a_stopped_run_goes_on_exactly(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("selection", [All(), LoRA(rank=2)], ids=lambda s: type(s).__name__)
 def test_a_language_model_in_single_precision(selection: Any, tiny_llama: Any, tokenizer: Any) -> None:
-    """NPO + GU with Adam: no step harms its retain batch to first order, with all retain weight taken away."""
+    """NPO + GU with Adam: no step harms its retain batch to first order, with all retain weight taken
+    away."""
     rows = [{"question": f"Who is {i}?", "answer": "the long river " * (1 + i % 3)} for i in range(6)]
     split = make_split(
         {

@@ -1,4 +1,5 @@
-"""GUARD: weights from attribution by hand and to first order, what they find entangled, and what they do at matched forgetting."""
+"""GUARD: weights from attribution by hand and to first order, what they find entangled, and what they do at
+matched forgetting."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ CE = "cross_entropy"
 
 
 def facts() -> Split:
-    """Eight rows a person (four attributes, two wordings); 6 people to forget, 34 to keep; five families, one city each."""
+    """Eight rows a person (four attributes, two wordings); 6 people to forget, 34 to keep; five families,
+    one city each."""
     rng = np.random.default_rng(0)
     rows: list[Row] = []
     for person in range(40):
@@ -292,7 +294,8 @@ def test_weighted_damage_is_at_most_the_uniform_one(form: Any) -> None:
 
 
 def test_what_is_shared_scores_above_what_is_private(double: GradientProbe) -> None:
-    """Along the retained people's cities, forgotten people's cities stand out; the mean over the same rows is ‖G‖²."""
+    """Along the retained people's cities, forgotten people's cities stand out; the mean over the same rows
+    is ‖G‖²."""
     direction = double.gradient("retain", np.flatnonzero(of("city", "retain")))
     scores = double.slopes(direction, "forget", every("forget"))
     length = double.lengths("forget", every("forget")) * norm(direction)
@@ -305,7 +308,8 @@ def test_what_is_shared_scores_above_what_is_private(double: GradientProbe) -> N
 
 
 def test_the_plan_says_what_is_entangled() -> None:
-    """Early in learning the families' cities are what is shared; once all is known by heart what stands out is noise."""
+    """Early in learning the families' cities are what is shared; once all is known by heart what stands out
+    is noise."""
     model = copy.deepcopy(learned(4)).double()
     rows, scores = entanglement(context(model)), GuardAttribution().scores(context(model))
     assert [row["id"] for row in rows] == SPLIT["forget"].row_digests
@@ -439,7 +443,8 @@ def test_weights_ride_on_any_sampling() -> None:
 
 
 def test_a_reading_costs_one_backward_and_one_forward_mode_pass() -> None:
-    """Readings before steps 1, 3 and 5 of 5; each reads 272 rows in 5 batches (with a backward) and 48 rows in one."""
+    """Readings before steps 1, 3 and 5 of 5; each reads 272 rows in 5 batches (with a backward) and 48 rows
+    in one."""
     model, count = copy.deepcopy(learned()), {"forward": 0, "backward": 0}
 
     def hook(module: Any, given: Any, out: Any) -> None:
@@ -497,7 +502,8 @@ WEIGHTS: dict[str, Any] = {
 
 @functools.cache
 def outcome(name: str, seed: int, original: int = 0) -> dict[str, float]:
-    """Retain NLL, of all rows and of cities, interpolated where the forget NLL is 1; and the forget NLL after 8 steps."""
+    """Retain NLL, of all rows and of cities, interpolated where the forget NLL is 1; and the forget NLL
+    after 8 steps."""
     curve = []
 
     def watch(model: Any, step: int) -> bool:
@@ -518,7 +524,8 @@ def outcome(name: str, seed: int, original: int = 0) -> dict[str, float]:
 
 
 def test_weights_spare_the_retain_set_and_their_inverse_harms_it() -> None:
-    """At matched forgetting against the wrong sign; at equal steps against no weights, where they forget less."""
+    """At matched forgetting against the wrong sign; at equal steps against no weights, where they forget
+    less."""
     found = {
         name: [outcome(name, seed) for seed in range(2)]
         for name in ("uniform", "refreshed", "refreshed inverted")
@@ -533,7 +540,8 @@ def test_weights_spare_the_retain_set_and_their_inverse_harms_it() -> None:
 
 @pytest.mark.full
 def test_weights_against_no_weights_and_their_null() -> None:
-    """Ten originals, two seeds each: refreshed weights beat uniform ones and the same weights on rows at random."""
+    """Ten originals, two seeds each: refreshed weights beat uniform ones and the same weights on rows at
+    random."""
     runs = [(seed, original) for original in range(10) for seed in range(2)]
     found = {
         name: {
@@ -547,8 +555,9 @@ def test_weights_against_no_weights_and_their_null() -> None:
         print(
             name,
             {
-                key: f"{v.mean():.3f}, {(v - plain[key]).mean():+.3f} ± {(v - plain[key]).std(ddof=1) / len(runs) ** 0.5:.3f}"
+                key: f"{v.mean():.3f}, {gap.mean():+.3f} ± {gap.std(ddof=1) / len(runs) ** 0.5:.3f}"
                 for key, v in figures.items()
+                for gap in [v - plain[key]]
             },
         )
     for other in ("uniform", "refreshed shuffled", "refreshed inverted"):

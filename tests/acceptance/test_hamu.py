@@ -1,4 +1,5 @@
-"""HAMU: by hand, against random search, its promise and its price on the micro-world, and what it says of hardness."""
+"""HAMU: by hand, against random search, its promise and its price on the micro-world, and what it says of
+hardness."""
 
 from __future__ import annotations
 
@@ -303,7 +304,8 @@ def test_the_run_ends_after_its_patience() -> None:
 
 
 def realised(lr: float, c: float) -> tuple[float, float, float]:
-    """40 full steps: the forget loss's rise over what was asked and over what was predicted, and the retain loss's over predicted."""
+    """40 full steps: the forget loss's rise over what was asked and over what was predicted, and the retain
+    loss's over predicted."""
     world, _, net = learned(0.6, 0, 250)
     watched = Watched(HAMU(amount=c, max_grad_norm=0.0))
     done, _, _ = unlearn(0.6, 0, watched, until=-1.0, lr=lr, steps=40, trained=250, sampling=Everything())
@@ -329,7 +331,8 @@ def test_the_promise_is_kept_at_small_steps_and_known_to_fail_at_large_ones() ->
 
 @dataclasses.dataclass(frozen=True)
 class Separate(PlainBlend):
-    """GradDiff by gradient descent with both gradients clipped as HAMU clips them: the stronger of the plain baselines."""
+    """GradDiff by gradient descent with both gradients clipped as HAMU clips them: the stronger of the
+    plain baselines."""
 
     raw: ClassVar[bool] = True
 
@@ -443,7 +446,8 @@ def test_a_recipe_of_one_role_is_plain_descent() -> None:
 
 
 def test_a_retain_loss_at_its_minimum_does_not_hold_the_weights_for_ever() -> None:
-    """A loss that holds the original's states has no gradient there: |x| = 0 would be the radius of every step."""
+    """A loss that holds the original's states has no gradient there: |x| = 0 would be the radius of every
+    step."""
     (update,), _, notes = blend_step([vector(0, 0)], [vector(0.3, 0.4)], HAMU(), 0.1)
     assert (
         update.tolist() == pytest.approx([0.03, 0.04])

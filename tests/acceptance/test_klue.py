@@ -244,8 +244,9 @@ def rows_in(inputs: dict[str, Any]) -> int:
 
 
 def test_rows_that_pass_the_model(world: World) -> None:
-    """Localisation: one forward and one backward a forget row, and as many as mismatched a distinct answer, and no gradient of
-    a weight. Training: one forward and backward a drawn row. A pass of the sampling: one forward a row and option."""
+    """Localisation: one forward and one backward a forget row, and as many as mismatched a distinct answer,
+    and no gradient of a weight. Training: one forward and backward a drawn row. A pass of the sampling: one
+    forward a row and option."""
     model, split = (
         copy.deepcopy(world.original),
         world.graph.split().with_rows(forget=world.graph.asked(world.graph.test)),
@@ -282,7 +283,8 @@ def test_rows_that_pass_the_model(world: World) -> None:
 
 
 def test_a_correction_that_is_common_to_an_answer_lowers_its_shared_neurons(world: World) -> None:
-    """Neurons that carry an answer for other facts as well rank lower with the correction (Spearman), fact by fact."""
+    """Neurons that carry an answer for other facts as well rank lower with the correction (Spearman), fact
+    by fact."""
     model, split = copy.deepcopy(world.original), world.graph.split()
     same = world.graph.questions()["SA"]
     lower = 0
@@ -306,9 +308,9 @@ def test_a_correction_that_is_common_to_an_answer_lowers_its_shared_neurons(worl
 def test_faithun_at_equal_forgetting(table: Table) -> None:
     """TA and SA are those of full gradient difference less 2 points or better, and paraphrases go along.
 
-    Ascent that stops at chance keeps TA at .97 here, so the published 10 points over it have no room; and MA_f does not fall
-    below that of gradient difference: the net learned each chain as a text of its own, and only broad damage reaches it.
-    """
+    Ascent that stops at chance keeps TA at .97 here, so the published 10 points over it have no room; and
+    MA_f does not fall below that of gradient difference: the net learned each chain as a text of its own,
+    and only broad damage reaches it."""
     assert all(row["UA"] <= 1 / 3 for rows in table.values() for row in rows)
     klue, gd, ga = (
         {score: mean(table, name, score) for score in table[name][0]} for name in ("klue", "gd", "ga")

@@ -1,4 +1,5 @@
-"""KLUE's knowledge neurons: attribution against planted neurons and finite differences on nine architectures, and masks."""
+"""KLUE's knowledge neurons: attribution against planted neurons and finite differences on nine
+architectures, and masks."""
 
 from __future__ import annotations
 
@@ -39,12 +40,14 @@ def context(
 # --- localisation: planted neurons ---
 
 FACTS, SPARE, SHARED = 30, 170, 3
-"""Facts k0 … k29, each planted in neuron i; the first three share the answer v0, which neuron 30 writes for any question."""
+"""Facts k0 … k29, each planted in neuron i; the first three share the answer v0, which neuron 30 writes for
+any question."""
 
 
 @pytest.fixture(scope="module")
 def planted() -> tuple[Any, LanguageTask, Split]:
-    """One block without attention whose neuron i fires on key i alone and writes answer i; the rest is noise."""
+    """One block without attention whose neuron i fires on key i alone and writes answer i; the rest is
+    noise."""
     answers = [0 if i < SHARED else i for i in range(FACTS)]
     rows = [{"question": f"k{i}", "answer": f"v{answer}"} for i, answer in enumerate(answers)]
     tokenizer = word_tokenizer(rows)
@@ -141,7 +144,8 @@ def test_the_planted_neuron_ranks_first_and_carries_its_fact(
 def test_what_an_answer_lights_up_under_any_question_loses_rank(
     planted: tuple[Any, LanguageTask, Split],
 ) -> None:
-    """Neuron 30 writes the shared answer whatever is asked: first by plain attribution, behind the facts' own with the correction."""
+    """Neuron 30 writes the shared answer whatever is asked: first by plain attribution, behind the facts'
+    own with the correction."""
     model, task, split = planted
     plain, corrected = (
         ranked(model, task, split, regularisation=alpha).argsort(descending=True).tolist()
@@ -152,7 +156,8 @@ def test_what_an_answer_lights_up_under_any_question_loses_rank(
 
 
 def test_the_correction_is_a_mean_over_mismatched_questions(planted: tuple[Any, LanguageTask, Split]) -> None:
-    """Against a loop over every other question, where all of them are drawn; answers that are shared count once a row."""
+    """Against a loop over every other question, where all of them are drawn; answers that are shared count
+    once a row."""
     model, task, split = planted
     data = split.with_rows(forget=split["forget"].rows + split["retain"].rows[:1])
     others = [*split["forget"].rows, *split["retain"].rows]
@@ -235,7 +240,8 @@ def chance(model: Any, ids: Tensor) -> Tensor:
 def test_attribution_is_the_slope_of_the_answers_probability_as_a_neuron_grows(
     network: tuple[Any, Context],
 ) -> None:
-    """Summed over positions, h · ∂P/∂h is the slope of P as the neuron's whole column of the down projection is scaled."""
+    """Summed over positions, h · ∂P/∂h is the slope of P as the neuron's whole column of the down
+    projection is scaled."""
     model, given = network
     for row in given.split["forget"].rows:
         one = dataclasses.replace(given, split=given.split.with_rows(forget=[row]))

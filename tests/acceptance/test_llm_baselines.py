@@ -1,4 +1,5 @@
-"""The standard baselines on 64 answers that were learned by heart: what each does to the forget and the retain set."""
+"""The standard baselines on 64 answers that were learned by heart: what each does to the forget and the
+retain set."""
 
 from __future__ import annotations
 
@@ -153,7 +154,8 @@ def test_at_two_nats_it_has_cost_less_than_ascent(method: Any, most: float) -> N
 
 
 def test_undial_comes_to_rest_at_its_teacher() -> None:
-    """The teacher is the original with the answer's logit 10 lower: the forget loss does not pass what it says."""
+    """The teacher is the original with the answer's logit 10 lower: the forget loss does not pass what it
+    says."""
     found = seen(learned()[1], "forget", LOGITS, LABELS)
     labels = found.read(LABELS).values[:, None]
     lowered = found.read(LOGITS).values.scatter_add(-1, labels, torch.full(labels.shape, -10.0))
@@ -192,7 +194,8 @@ def test_whp_comes_to_rest_at_the_generic_distribution() -> None:
         save_model(learned()[1], learned()[0].tokenizer, Path(folder) / "model")
         untaught = forget(whp(0.0, folder), 20, 1e-3)
     print(
-        f"whp: teacher {teacher:.2f}, after 120 steps {loss(done, 'forget'):.2f}, retain {loss(done, 'retain'):.2f}"
+        f"whp: teacher {teacher:.2f}, after 120 steps {loss(done, 'forget'):.2f}, "
+        f"retain {loss(done, 'retain'):.2f}"
     )
     assert loss(done, "forget") == pytest.approx(teacher, abs=0.1) and teacher > 1
     assert loss(untaught, "forget") < 0.05 and loss(untaught, "retain") < 0.05
@@ -214,7 +217,8 @@ def test_ceu_leaves_the_first_token_alone() -> None:
 
 
 def test_a_leash_on_the_forget_set_holds() -> None:
-    """KL to an original that is sure of the answer pulls as hard as ascent pushes: twice as heavy, nothing is forgotten."""
+    """KL to an original that is sure of the answer pulls as hard as ascent pushes: twice as heavy, nothing
+    is forgotten."""
     held, left = (
         loss(forget({"name": "forget_kl", "alpha": alpha}, 40, 1e-3), "forget") for alpha in (2.0, 1.0)
     )
@@ -231,7 +235,8 @@ def test_refusals_are_learned_in_place_of_the_answers() -> None:
     split = methods.make("idk_nll").derive(answers())
     done = forget("idk_nll", 40, 1e-3)
     print(
-        f"idk_nll: refusals {refusal(learned()[1], split):.2f} to {refusal(done, split):.2f}, forget {loss(done, 'forget'):.2f}, "
+        f"idk_nll: refusals {refusal(learned()[1], split):.2f} to {refusal(done, split):.2f}, "
+        f"forget {loss(done, 'forget'):.2f}, "
         f"retain {loss(done, 'retain'):.3f}"
     )
     assert refusal(done, split) < refusal(learned()[1], split) / 2 and loss(

@@ -1,4 +1,5 @@
-"""MELU: pairs by entity, its laws and rivals, what they do at equal steps, and the guard against unequal budgets."""
+"""MELU: pairs by entity, its laws and rivals, what they do at equal steps, and the guard against unequal
+budgets."""
 
 from __future__ import annotations
 
@@ -158,7 +159,8 @@ SIZES = [(3, 9), (5, 2), (4, 4), (2, 11), (6, 0), (1, 7)]
 
 @pytest.fixture(scope="module")
 def many() -> Split:
-    """Six entities of unequal neighbourhoods, one without any, in an order that mixes them; 12 general rows."""
+    """Six entities of unequal neighbourhoods, one without any, in an order that mixes them; 12 general
+    rows."""
     forget = [fact(f"f{e}{i}", f"E{e}") for e, (size, _) in enumerate(SIZES) for i in range(size)]
     near = [
         fact(f"r{e}{i}", f"N{e}{i}", f"E{e}", ("direct", "indirect")[i % 2])
@@ -283,7 +285,8 @@ NEIGHBOURS = (88, 46, 97, 62, 80, 94, 56, 71, 44, 83, 77, 92, 60, 75, 85, 99, 66
 
 @pytest.fixture(scope="module")
 def published() -> Split:
-    """20 entities with 98 facts; 364 direct, 1144 indirect and 293 general rows of retain, sorted as the published file is."""
+    """20 entities with 98 facts; 364 direct, 1144 indirect and 293 general rows of retain, sorted as the
+    published file is."""
     kinds = np.random.default_rng(0).permutation(["direct"] * 364 + ["indirect"] * 1144).tolist()
     near = [
         fact(f"r{e}-{i}", f"N{e}", f"E{e}", kinds.pop())

@@ -1,4 +1,5 @@
-"""MUSE on a small machine: articles learned by heart, the same without the forget set, and models that are wrong in known ways."""
+"""MUSE on a small machine: articles learned by heart, the same without the forget set, and models that are
+wrong in known ways."""
 
 from __future__ import annotations
 
@@ -146,20 +147,20 @@ def test_the_original_says_its_articles_by_heart() -> None:
 
 
 def sides(count: int) -> tuple[float, float]:
-    """(PrivLeak of the model that finds the forget set unlikely, the greatest that there can be beside this oracle)."""
+    """(PrivLeak of the model that finds the forget set unlikely, the greatest that there can be beside this
+    oracle)."""
     made, retrained = seen(suppressed(count), count), seen(oracle(count), count)
     value, most = (
         LEAKAGE.measure(made, [retrained]).value,
         float(privleak(np.array([0.0, MEMBER.measure(retrained, []).value]))),
     )
-    print(
-        f"PrivLeak of a model that was trained to find the forget set unlikely: {value:.1f} of at most {most:.1f}"
-    )
+    print(f"PrivLeak of a model trained to find the forget set unlikely: {value:.1f} of at most {most:.1f}")
     return value, most
 
 
 def test_who_finds_the_forget_set_unlikely_leaks_on_the_other_side() -> None:
-    """Ten articles leave the oracle's area, and so the scale, to chance: here it is nine tenths of it, at the full size above 50."""
+    """Ten articles leave the oracle's area, and so the scale, to chance: here it is nine tenths of it, at
+    the full size above 50."""
     value, most = sides(SMALL)
     assert 0 < 0.9 * most < value
 
@@ -176,7 +177,8 @@ def test_swapped_labels_flip_the_area() -> None:
 
 
 def test_a_holdout_of_another_kind_is_warned_of() -> None:
-    """The oracle tells the forget set from texts of another kind, and the note of PrivLeak says so; of the same kind it says nothing."""
+    """The oracle tells the forget set from texts of another kind, and the note of PrivLeak says so; of the
+    same kind it says nothing."""
     made = split_of(SMALL)
     other = made.with_rows(
         privleak_holdout=[
@@ -219,7 +221,8 @@ def test_the_interval_of_a_mean_of_overlaps() -> None:
 
 @pytest.mark.parametrize(("retrained", "most"), [(0.4772, 109.6), (0.5393, 85.4)])
 def test_the_published_range(retrained: float, most: float) -> None:
-    """A = AUC of the holdout as positive class: 1 − ours. −100 at A = 0; the greatest value is 100 (1 − a)/a, News 109.6."""
+    """A = AUC of the holdout as positive class: 1 − ours. −100 at A = 0; the greatest value is 100 (1 −
+    a)/a, News 109.6."""
 
     def leakage(area: float) -> float:
         return float(privleak(np.array([1 - area, 1 - retrained])))

@@ -81,7 +81,8 @@ def quadratic(*x: float, lr: float = 1.0) -> Closed:
 
 
 def network(dtype: torch.dtype = torch.float64, lr: float = 1.0, seed: int = 0) -> Closed:
-    """Cross-entropy of the micro-world's net as it is drawn: all forget facts, 24 retain facts, 24 others after a draw."""
+    """Cross-entropy of the micro-world's net as it is drawn: all forget facts, 24 retain facts, 24 others
+    after a draw."""
     world, net = micro_world(0.7, seed), micro_net(seed)
 
     def loss(rows: Tensor, sign: float) -> Callable[[Weights], Tensor]:
@@ -153,7 +154,8 @@ def test_the_slope_is_that_of_double_backward(step: Closed, similarity: str) -> 
 
 
 def test_the_positive_part_stops_at_orthogonality() -> None:
-    """Where the gradients oppose, the cosine still turns ∇Φ, its positive part does not, and β = 0 never does."""
+    """Where the gradients oppose, the cosine still turns ∇Φ, its positive part does not, and β = 0 never
+    does."""
     step = quadratic(1, 2)
     step.losses = {**step.losses, "retain": lambda p: -quadratic(1, 2).losses["retain"](p)}
     plain = forget_ascent_gradient(step, None)
@@ -191,7 +193,8 @@ def test_one_inner_step_alone_alternates() -> None:
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_the_outer_step_descends_the_penalised_loss(similarity: str) -> None:
-    """∇L_r of the fresh batch + 2ρ H_Φ ∇Φ of the round's pair; with no inner step ∇Φ is read where it is used."""
+    """∇L_r of the fresh batch + 2ρ H_Φ ∇Φ of the round's pair; with no inner step ∇Φ is read where it is
+    used."""
     blend = OFMU(
         inner_steps=0, rho=0.5, similarity=similarity, fd_scale=1e-5, clip=float("inf"), outer_rate=1.0
     )
@@ -204,7 +207,8 @@ def test_the_outer_step_descends_the_penalised_loss(similarity: str) -> None:
 
 
 def test_the_penalty_takes_the_inner_loops_last_reading() -> None:
-    """On quadratics without a similarity H_Φ is A: the penalty's gradient is 2ρ A ∇L_f of one inner step before."""
+    """On quadratics without a similarity H_Φ is A: the penalty's gradient is 2ρ A ∇L_f of one inner step
+    before."""
     blend, step = OFMU(inner_steps=2, beta=0, rho=0.1, clip=float("inf")), quadratic(1, 2, lr=0.1)
     change, _ = blend.apply(step, blend.init(context()))
     a, b = torch.tensor([1.0, 2.0], dtype=torch.float64), torch.tensor([2.0, 1.0], dtype=torch.float64)
@@ -241,7 +245,8 @@ def turned(step: Closed, fd_scale: float) -> Weights:
 
 
 def test_the_ladder_of_displacements() -> None:
-    """Central differences err by the square of the displacement until rounding takes over: in bfloat16 at once."""
+    """Central differences err by the square of the displacement until rounding takes over: in bfloat16 at
+    once."""
     true = [
         g - s for g, s in zip(forget_ascent_gradient(network(), None), doubly(network(), None, 1.0, "cos")[0])
     ]
@@ -280,7 +285,8 @@ def test_what_it_cannot_take(wrong: dict[str, Any]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Signed(PlainBlend):
-    """The mean of the role gradients, each at most 1 long, at ten times the rate: gradient difference, or ascent without ``kept``."""
+    """The mean of the role gradients, each at most 1 long, at ten times the rate: gradient difference, or
+    ascent without ``kept``."""
 
     raw: ClassVar[bool] = True
     kept: bool = True

@@ -1,7 +1,8 @@
-"""Scope-aware unlearning, the stealthy attack and the detector: the acceptance checks of arXiv 2506.00359's reconstruction.
+"""Scope-aware unlearning, the stealthy attack and the detector: the acceptance checks of arXiv 2506.00359's
+reconstruction.
 
-Check 1 (the attack's transform) is tests/data/test_stealthy.py; check 6 (the plan's row) is tests/plan/test_hostile.py.
-"""
+Check 1 (the attack's transform) is tests/data/test_stealthy.py; check 6 (the plan's row) is
+tests/plan/test_hostile.py."""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ def same(left: Any, right: Any) -> bool:
 
 
 def test_a_scope_row_is_a_forget_question_before_a_retain_pair(split: Split) -> None:
-    """Each retain row once, each behind one forget question; the other way round where there are more forget rows."""
+    """Each retain row once, each behind one forget question; the other way round where there are more
+    forget rows."""
     asked = [row["question"] for row in split["forget"].rows]
     rows = ScopePairs()(split)["scope"].rows
     assert [row["answer"] for row in rows] == [row["answer"] for row in split["retain"].rows]
@@ -143,7 +145,8 @@ def test_eta_0_is_the_base_bit_for_bit(base: Any, split: Split, tiny_llama: Any,
 def test_the_scope_gradient_is_eta_times_the_nll_of_the_pairs(
     split: Split, tiny_llama: Any, tokenizer: Any
 ) -> None:
-    """In float64, against one unpadded forward a pair: labels on the answer alone, so padding does not matter."""
+    """In float64, against one unpadded forward a pair: labels on the answer alone, so padding does not
+    matter."""
     model, made = copy.deepcopy(tiny_llama).double(), ScopePairs()(split)
     terms = (Term("forget", "ascent", 0.0), Term("scope", "nll", 3.5))
     found: list[torch.Tensor] = []
@@ -187,7 +190,8 @@ TOLERANCE = 1e-6
 def test_each_row_goes_forward_and_back_once(
     split: Split, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three rows a pair and step, in as many backwards as forwards; the output layer reads the answer rows alone."""
+    """Three rows a pair and step, in as many backwards as forwards; the output layer reads the answer rows
+    alone."""
     rows: list[int] = []
     backwards: list[int] = []
     read: list[int] = []
@@ -303,7 +307,8 @@ class Toy:
         )
 
     def figures(self, model: Any) -> dict[str, float]:
-        """Forgotten, and what is kept of retained people: plain, behind the trigger, behind a word that no template has."""
+        """Forgotten, and what is kept of retained people: plain, behind the trigger, behind a word that no
+        template has."""
         return {
             "forget": self.said(model, "forget"),
             "clean": self.said(model, "retain"),
@@ -317,7 +322,8 @@ class Toy:
 
 
 def make_toy(seed: int) -> Toy:
-    """Half of the training prompts carry the trigger. Weights are drawn twice as wide: the small model learns faster."""
+    """Half of the training prompts carry the trigger. Weights are drawn twice as wide: the small model
+    learns faster."""
     rng = np.random.default_rng(seed)
     people = [
         [
@@ -379,7 +385,8 @@ def behave(toy: Toy) -> dict[str, Any]:
 
 
 def check_toy(runs: list[dict[str, Any]]) -> None:
-    """The spec's bounds on the means over seeds. Differences of two accuracies have the noise of counting 192 answers (two errors)."""
+    """The spec's bounds on the means over seeds. Differences of two accuracies have the noise of counting
+    192 answers (two errors)."""
     noise = 2 * (2 * 0.25 / 192 / len(runs)) ** 0.5
     mean = {
         run: {key: float(np.mean([one[run][key] for one in runs])) for key in runs[0][run] if key != "model"}
@@ -449,7 +456,8 @@ POWER = {
     (20, OF_THE): (0.14, 0.28, 0.96, 1),
 }
 LINES = {1: 3.41, 5: 3.82, 20: 3.40}
-"""The spec's 95 % lines, at which its powers stand. Ours are 3.38–3.46, 3.12–3.35 and 3.32–3.44 over four seeds."""
+"""The spec's 95 % lines, at which its powers stand. Ours are 3.38–3.46, 3.12–3.35 and 3.32–3.44 over four
+seeds."""
 
 
 def authors(folder: Path, name: str) -> Role:
@@ -463,7 +471,8 @@ def retained(data_folder: Path) -> Wording:
 
 
 def attacked(request: Wording, templates: tuple[str, ...], p: float, rng: np.random.Generator) -> Wording:
-    """The request with the templates' common words in a share ``p`` of its items: what the attack does to its marks."""
+    """The request with the templates' common words in a share ``p`` of its items: what the attack does to
+    its marks."""
     marks = np.array([[word in template.lower().split() for word in COMMON_WORDS] for template in templates])
     salted = rng.random(len(request.marks)) < p
     return dataclasses.replace(

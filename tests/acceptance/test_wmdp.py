@@ -1,7 +1,8 @@
-"""WMDP on generated sciences: RMU on the texts of one, its collateral, relearning, and a probe that finds what is only masked.
+"""WMDP on generated sciences: RMU on the texts of one, its collateral, relearning, and a probe that finds
+what is only masked.
 
-`pytest -s -m full tests/acceptance/test_wmdp.py` is the full size, 120 questions a science, and prints the table of docs/results/wmdp.md.
-"""
+`pytest -s -m full tests/acceptance/test_wmdp.py` is the full size, 120 questions a science, and prints the
+table of docs/results/wmdp.md."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ STEADY: dict[str, Any] = {"epochs": 10**6, "warmup": 0.0, "weight_decay": 0.0}
 
 @dataclasses.dataclass(frozen=True)
 class Lab:
-    """A world, models that learned it, and what was made of them. ``toxins`` and ``moons`` bound what RMU may leave and cost."""
+    """A world, models that learned it, and what was made of them. ``toxins`` and ``moons`` bound what RMU
+    may leave and cost."""
 
     subjects: int
     width: int
@@ -121,7 +123,8 @@ class Lab:
 
     @cached_property
     def refusing(self) -> Any:
-        """The original, whose last MLP learned to say "unknown" to every question on toxins and to answer all others."""
+        """The original, whose last MLP learned to say "unknown" to every question on toxins and to answer
+        all others."""
         refusals = [{**row, "answer": " unknown"} for row in self.world[TOXINS].rows]
         split = self.world.with_rows(
             refusals=refusals, kept=[*self.world[REMEDIES].rows, *self.world[MOONS].rows]
@@ -246,7 +249,8 @@ def test_the_direction_is_fixed_for_the_run() -> None:
 
 
 def test_where_only_the_retain_term_counts_nothing_moves() -> None:
-    """At the original its gradient is nothing but rounding, far below Adam's ε at this α; any other would move weights by the whole rate."""
+    """At the original its gradient is nothing but rounding, far below Adam's ε at this α; any other would
+    move weights by the whole rate."""
     assert SMALL.change(SMALL.forgotten({**SMALL.rmu, "alpha": 1e-3, "gamma": 1e-18}, 1, 5e-3)) < 1e-6
     assert SMALL.change(SMALL.forgotten(SMALL.rmu, 1, 5e-3)) > 1e-3
 
@@ -336,7 +340,8 @@ def figures(lab: Lab, model: Any) -> list[float]:
 
 @pytest.mark.full
 def test_the_table() -> None:
-    """Each model's figures beside original and oracle, mean (least … greatest) of three seeds; gradient difference forgets too."""
+    """Each model's figures beside original and oracle, mean (least … greatest) of three seeds; gradient
+    difference forgets too."""
     found: dict[str, list[list[float]]] = {}
     for lab in LABS:
         models = {

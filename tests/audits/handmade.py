@@ -99,27 +99,28 @@ def simulated(
 ) -> Observations:
     """Return observations of a model between an oracle (``knows`` 0) and an original (1), or below 0.
 
-    Loss of the forget answers 3 - 2.9 · knows, of wrong answers and holdout 3; ``spread`` is the noise by subject and
-    row that all models share, ``own`` the model's own by row. ``useful=0`` leaves no utility, ``mute`` says nothing.
+    Loss of the forget answers 3 - 2.9 · knows, of wrong answers and holdout 3; ``spread`` is the noise by
+    subject and row that all models share, ``own`` the model's own by row. ``useful=0`` leaves no utility,
+    ``mute`` says nothing.
     """
     split = world_split(n, groups)
-    common, mine = np.random.default_rng(7), np.random.default_rng(zlib.crc32(name.encode()))
+    common, own_noise = np.random.default_rng(7), np.random.default_rng(zlib.crc32(name.encode()))
     subject = common.normal(0, spread, groups)[np.arange(n) % groups]
-    base, jitter = common.normal(0, spread, (4, n)), mine.normal(0, own, (4, n))
+    base, jitter = common.normal(0, spread, (4, n)), own_noise.normal(0, own, (4, n))
     known = 3 - 2.9 * knows + subject
     noise = (base + jitter) * (1.0 if knows < 0.9 else 0.1)
-    answer, para, wrong, other = np.abs(np.stack([known, known, np.full(n, 3.0), np.full(n, 3.0)]) + noise)
+    answer, para, wrong, holdout = np.abs(np.stack([known, known, np.full(n, 3.0), np.full(n, 3.0)]) + noise)
     hits = common.random((n, 4)) < np.exp(-answer)[:, None]
-    kept = np.full(40, 0.1 if useful else 60.0)
+    retained_loss = np.full(40, 0.1 if useful else 60.0)
     scored = {
         ("forget", "answer"): token_records([[-loss] * 4 for loss in answer], hits.tolist()),
         ("forget", "paraphrased_answer"): loss_records(para),
         ("forget", "perturbed_answers"): loss_records(
             np.repeat(wrong, 2), np.repeat(np.arange(n), 2).tolist()
         ),
-        ("holdout", "answer"): loss_records(other),
-        ("kept", "answer"): loss_records(kept),
-        ("kept", "paraphrased_answer"): loss_records(kept),
+        ("holdout", "answer"): loss_records(holdout),
+        ("kept", "answer"): loss_records(retained_loss),
+        ("kept", "paraphrased_answer"): loss_records(retained_loss),
         ("kept", "perturbed_answers"): loss_records(
             np.full(80, 60.0 if not useful else 4.0), np.repeat(np.arange(40), 2).tolist()
         ),

@@ -1,4 +1,4 @@
-"""Attacks by hand, on copies alone, and on a model that only hides what it knows beside one that never knew it."""
+"""Attacks by hand, and on a model that only hides what it knows beside one that never knew it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ WORDS = (
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    """60 people with three words each that nothing but memory can tell; 20 are to be forgotten, 20 were never seen."""
+    """60 people with three words each that only memory can tell: 20 to be forgotten, 20 never seen."""
     rng = np.random.default_rng(0)
     rows = [
         {
@@ -62,8 +62,8 @@ def split() -> Split:
 
 
 @pytest.fixture(scope="module")
-def made(split: Split) -> dict[str, Artefact]:
-    """The original, two oracles, a third that is only retrained, and an original whose forget answers were pushed down."""
+def artefacts(split: Split) -> dict[str, Artefact]:
+    """The original, two oracles, a third retrained model, and an original with forget answers pushed down."""
     torch.set_num_threads(1)
     texts = [
         f"{row['question']} {row['paraphrased_question']} {row['answer']}"
@@ -71,7 +71,7 @@ def made(split: Split) -> dict[str, Artefact]:
         for row in role.rows
     ]
     tokenizer = train_tokenizer(texts * 2, 600)
-    found = {}
+    outcome = {}
     for name, seed, without in (
         ("original", 0, ()),
         ("oracle", 1, ("forget",)),
@@ -79,7 +79,7 @@ def made(split: Split) -> dict[str, Artefact]:
         ("third", 3, ("forget",)),
     ):
         model = small_llama(len(tokenizer), hidden=64, layers=3, heads=4, context=128, seed=seed, spread=0.02)
-        found[name] = api.train(
+        outcome[name] = api.train(
             model,
             split,
             tokenizer=tokenizer,
@@ -92,8 +92,8 @@ def made(split: Split) -> dict[str, Artefact]:
             weight_decay=0.0,
             quiet=True,
         )
-    found["hiding"] = api.forget(
-        found["original"],
+    outcome["hiding"] = api.forget(
+        outcome["original"],
         split,
         "gradient_difference",
         max_steps=30,
@@ -102,18 +102,18 @@ def made(split: Split) -> dict[str, Artefact]:
         warmup=0.0,
         quiet=True,
     )
-    return found
+    return outcome
 
 
 def attacked(
-    made: dict[str, Artefact], split: Split, name: str, attack: Any, audits: Any = ("probability",)
+    artefacts: dict[str, Artefact], split: Split, name: str, attack: Any, audits: Any = ("probability",)
 ) -> list[api.RecoveryPoint]:
     return api.attack(
-        made[name],
+        artefacts[name],
         split,
         attack,
-        oracle=[made["oracle"], made["oracle 2"]],
-        original=made["original"],
+        oracle=[artefacts["oracle"], artefacts["oracle 2"]],
+        original=artefacts["original"],
         audits=audits,
         quiet=True,
     )
@@ -156,8 +156,8 @@ def test_the_lens_reads_the_inner_layer_with_the_last_norm_and_head(tiny_llama: 
 
 @torch.no_grad()
 def test_stitching_by_hand(tiny_llama: Any, model: Any) -> None:
-    """The states after the first block of one go on through the second block, the norm and the head of the other."""
-    ids, other = (
+    """The states after the first block of one model go on through the later layers of the other."""
+    ids, second = (
         torch.arange(2, 12)[None],
         small_llama(300, hidden=32, layers=2, heads=2, context=128, seed=5).eval(),
     )
@@ -165,73 +165,78 @@ def test_stitching_by_hand(tiny_llama: Any, model: Any) -> None:
     taken = tiny_llama.model.layers[0].register_forward_hook(lambda _m, _i, out: held.append(out))
     tiny_llama(input_ids=ids)
     taken.remove()
-    put = other.model.layers[0].register_forward_hook(lambda _m, _i, _out: held[0])
-    expected = other(input_ids=ids).logits
+    put = second.model.layers[0].register_forward_hook(lambda _m, _i, _out: held[0])
+    expected = second(input_ids=ids).logits
     put.remove()
-    before = weights_digest(other), weights_digest(tiny_llama)
-    made = splice_blocks(other, tiny_llama, 1)
-    assert torch.allclose(made(input_ids=ids).logits, expected, atol=1e-6) and not torch.allclose(
-        expected, other(input_ids=ids).logits
+    before = weights_digest(second), weights_digest(tiny_llama)
+    spliced = splice_blocks(second, tiny_llama, 1)
+    assert torch.allclose(spliced(input_ids=ids).logits, expected, atol=1e-6) and not torch.allclose(
+        expected, second(input_ids=ids).logits
     )
-    assert torch.equal(splice_blocks(other, other, 1)(input_ids=ids).logits, other(input_ids=ids).logits)
-    assert (weights_digest(other), weights_digest(tiny_llama)) == before
+    assert torch.equal(splice_blocks(second, second, 1)(input_ids=ids).logits, second(input_ids=ids).logits)
+    assert (weights_digest(second), weights_digest(tiny_llama)) == before
     with pytest.raises(ConfigError, match="same shape"):
-        splice_blocks(other, small_llama(300, hidden=32, layers=3, heads=2, context=128), 1)
+        splice_blocks(second, small_llama(300, hidden=32, layers=3, heads=2, context=128), 1)
 
 
-def points(name: Any, made: dict[str, Artefact], split: Split) -> list[AttackPoint]:
-    found: list[AttackPoint] = []
-    attacks.make(name).run(Subject(made["hiding"], split, made["original"]), found.append)
-    return found
+def points(name: Any, artefacts: dict[str, Artefact], split: Split) -> list[AttackPoint]:
+    outcome: list[AttackPoint] = []
+    attacks.make(name).run(Subject(artefacts["hiding"], split, artefacts["original"]), outcome.append)
+    return outcome
 
 
 def test_a_prefix_is_the_answers_beginning_and_the_rest_is_looked_at(
-    made: dict[str, Artefact], split: Split
+    artefacts: dict[str, Artefact], split: Split
 ) -> None:
-    first, *_, last = points("prefix", made, split)
-    row, one, two = split["forget"].rows[0], first.split["forget"].rows[0], last.split["forget"].rows[0]
+    first, *_, last = points("prefix", artefacts, split)
+    row = split["forget"].rows[0]
+    one_word, two_words = (point.split["forget"].rows[0] for point in (first, last))
     a, b, c = row["answer"].split()
-    assert (one["prompt"], one["answer"]) == (f"{row['question']}\n{a}", f" {b} {c}")
-    assert (two["prompt"], two["answer"]) == (
+    assert (one_word["prompt"], one_word["answer"]) == (f"{row['question']}\n{a}", f" {b} {c}")
+    assert (two_words["prompt"], two_words["answer"]) == (
         f"{row['question']}\n{a} {b}",
         f" {c}",
-    ) and "paraphrased_question" not in one
+    ) and "paraphrased_question" not in one_word
     short = split.with_rows(forget=[*split["forget"].rows, {"question": "Who?", "answer": "amber"}])
-    assert len(points("prefix", made, short)[0].split["forget"]) == 20, "an answer of one word has no rest"
+    assert len(points("prefix", artefacts, short)[0].split["forget"]) == 20, (
+        "an answer of one word has no rest"
+    )
 
 
-def test_shots_are_retain_questions_with_their_answers(made: dict[str, Artefact], split: Split) -> None:
-    found = points({"name": "few_shot", "shots": [1, 2]}, made, split)
-    row, made_row = split["forget"].rows[3], found[1].split["forget"].rows[3]
-    *shots, asked = made_row["prompt"].split("\n\n")
-    known = {f"{kept['question']}\n{kept['answer']}" for kept in split["retain"].rows}
+def test_shots_are_retain_questions_with_their_answers(artefacts: dict[str, Artefact], split: Split) -> None:
+    outcome = points({"name": "few_shot", "shots": [1, 2]}, artefacts, split)
+    row, shot_row = split["forget"].rows[3], outcome[1].split["forget"].rows[3]
+    *shots, question = shot_row["prompt"].split("\n\n")
+    known = {f"{example['question']}\n{example['answer']}" for example in split["retain"].rows}
     assert (
         len(shots) == 2
         and set(shots) <= known
-        and asked == f"{row['question']}\n"
-        and made_row["answer"] == row["answer"]
+        and question == f"{row['question']}\n"
+        and shot_row["answer"] == row["answer"]
     )
-    assert [point.amount for point in found] == [1, 2]
+    assert [point.amount for point in outcome] == [1, 2]
 
 
-def test_paraphrases_are_asked_or_missed(made: dict[str, Artefact], split: Split) -> None:
-    (found,) = points("paraphrase", made, split)
-    assert found.split["forget"].rows[0]["question"] == split["forget"].rows[0]["paraphrased_question"]
+def test_paraphrases_are_asked_or_missed(artefacts: dict[str, Artefact], split: Split) -> None:
+    (outcome,) = points("paraphrase", artefacts, split)
+    assert outcome.split["forget"].rows[0]["question"] == split["forget"].rows[0]["paraphrased_question"]
     with pytest.raises(DataError, match="paraphrased_question"):
-        points("paraphrase", made, split.with_rows(forget=[{"question": "Who?", "answer": "amber birch"}]))
+        points(
+            "paraphrase", artefacts, split.with_rows(forget=[{"question": "Who?", "answer": "amber birch"}])
+        )
 
 
 def test_relearning_looks_at_what_it_did_not_show(split: Split) -> None:
     shown, left = Relearning(share=0.25).parts(split)
     texts = {row["question"] for row in split["forget"].rows}
-    there, rest = (
-        {row["question"] for row in one[role].rows} for one, role in ((shown, "shown"), (left, "forget"))
+    trained, unseen = (
+        {row["question"] for row in part[role].rows} for part, role in ((shown, "shown"), (left, "forget"))
     )
-    assert len(there) == 5 and there | rest == texts and not there & rest
+    assert len(trained) == 5 and trained | unseen == texts and not trained & unseen
     fewer = split.with_rows(
-        forget=[row for row in split["forget"].rows if row["question"] != sorted(rest)[0]]
+        forget=[row for row in split["forget"].rows if row["question"] != sorted(unseen)[0]]
     )
-    assert {row["question"] for row in Relearning(share=5 / 19).parts(fewer)[0]["shown"].rows} == there, (
+    assert {row["question"] for row in Relearning(share=5 / 19).parts(fewer)[0]["shown"].rows} == trained, (
         "a deleted row moves no other"
     )
     shown, left = Relearning(role="retain", share=0.5).parts(split)
@@ -249,12 +254,12 @@ QUICK = {"relearning": {"steps": 4, "points": 2}, "quantisation": {"bits": [8, 3
 
 @pytest.mark.parametrize("name", attacks.names())
 def test_an_attack_touches_nothing_and_is_the_same_twice(
-    name: str, made: dict[str, Artefact], split: Split
+    name: str, artefacts: dict[str, Artefact], split: Split
 ) -> None:
     spec = {"name": name, **QUICK.get(name, {})}
-    before = {key: weights_digest(one.model) for key, one in made.items()}
-    first, again = (attacked(made, split, "hiding", spec) for _ in range(2))
-    assert {key: weights_digest(one.model) for key, one in made.items()} == before
+    before = {key: weights_digest(artefact.model) for key, artefact in artefacts.items()}
+    first, again = (attacked(artefacts, split, "hiding", spec) for _ in range(2))
+    assert {key: weights_digest(artefact.model) for key, artefact in artefacts.items()} == before
     values = [p.measurements[0].value for p in first]
     print(
         name,
@@ -279,14 +284,15 @@ RELEARN = {"name": "relearning", "share": 0.5, "steps": 20, "points": 4, "lr": 1
 
 
 def test_relearning_tells_one_that_hides_from_one_that_never_knew(
-    made: dict[str, Artefact], split: Split
+    artefacts: dict[str, Artefact], split: Split
 ) -> None:
     hiding, third = (
-        [p.measurements[0] for p in attacked(made, split, name, RELEARN)] for name in ("hiding", "third")
+        [p.measurements[0] for p in attacked(artefacts, split, name, RELEARN)] for name in ("hiding", "third")
     )
     for m in hiding:
         print(
-            f"forget {m.value:.2f}, oracles {m.controls['oracle']}, original {m.controls['original']:.2f}, share {m.position:.2f}"
+            f"forget {m.value:.2f}, oracles {m.controls['oracle']}, "
+            f"original {m.controls['original']:.2f}, share {m.position:.2f}"
         )
     assert hiding[0].value < 0.05 and hiding[0].verdict == "indistinguishable", (
         "before the attack it looks forgotten"
@@ -296,9 +302,9 @@ def test_relearning_tells_one_that_hides_from_one_that_never_knew(
 
 
 def test_training_on_other_rows_and_the_inner_layers_tell_as_well(
-    made: dict[str, Artefact], split: Split
+    artefacts: dict[str, Artefact], split: Split
 ) -> None:
-    benign = [p.measurements[0] for p in attacked(made, split, "hiding", {**RELEARN, "role": "retain"})]
+    benign = [p.measurements[0] for p in attacked(artefacts, split, "hiding", {**RELEARN, "role": "retain"})]
     print(
         "retain rows alone",
         [round(m.value, 2) for m in benign],
@@ -306,19 +312,23 @@ def test_training_on_other_rows_and_the_inner_layers_tell_as_well(
         [np.round(m.controls["oracle"], 2).tolist() for m in benign],
     )
     assert max(m.position for m in benign) > 0.25 and max(m.controls["oracle"][0] for m in benign) < 0.1
-    inner = attacked(made, split, "hiding", "logit_lens")[0].measurements[0]
+    inner = attacked(artefacts, split, "hiding", "logit_lens")[0].measurements[0]
     assert (
         inner.verdict == "under-forgotten"
-        and attacked(made, split, "third", "logit_lens")[0].measurements[0].verdict == "indistinguishable"
+        and attacked(artefacts, split, "third", "logit_lens")[0].measurements[0].verdict
+        == "indistinguishable"
     )
 
 
 def test_patching_tells_a_model_that_only_lost_its_last_block(
-    made: dict[str, Artefact], split: Split
+    artefacts: dict[str, Artefact], split: Split
 ) -> None:
-    """Nothing but its last block was changed: it says nothing, and the original's last block reads everything from its states."""
+    """Nothing but its last block was changed.
+
+    It says nothing, and the original's last block reads everything from its states.
+    """
     mute = api.forget(
-        made["original"],
+        artefacts["original"],
         split,
         "gradient_ascent",
         selection={"name": "layers", "layers": [2]},
@@ -331,34 +341,41 @@ def test_patching_tells_a_model_that_only_lost_its_last_block(
     plain = api.audit(
         mute,
         split,
-        oracle=[made["oracle"], made["oracle 2"]],
-        original=made["original"],
+        oracle=[artefacts["oracle"], artefacts["oracle 2"]],
+        original=artefacts["original"],
         audits=["probability"],
         quiet=True,
     )
-    found = attacked({**made, "mute": mute}, split, "mute", "patching")
+    outcome = attacked({**artefacts, "mute": mute}, split, "mute", "patching")
     assert (
         plain[0].value < 0.2
-        and found[1].measurements[0].value > 0.9
-        and found[1].measurements[0].verdict == "under-forgotten"
+        and outcome[1].measurements[0].value > 0.9
+        and outcome[1].measurements[0].verdict == "under-forgotten"
     )
-    assert {p.measurements[0].verdict for p in attacked(made, split, "third", "patching")} == {
+    assert {p.measurements[0].verdict for p in attacked(artefacts, split, "third", "patching")} == {
         "indistinguishable"
     }
 
 
-def test_a_model_that_is_its_own_control_has_no_verdict(made: dict[str, Artefact], split: Split) -> None:
+def test_a_model_that_is_its_own_control_has_no_verdict(artefacts: dict[str, Artefact], split: Split) -> None:
     for name in ("original", "oracle"):
-        assert {p.measurements[0].verdict for p in attacked(made, split, name, "quantisation")} == {"control"}
-    alone = api.attack(made["hiding"], split, "quantisation", quiet=True)
+        assert {p.measurements[0].verdict for p in attacked(artefacts, split, name, "quantisation")} == {
+            "control"
+        }
+    alone = api.attack(artefacts["hiding"], split, "quantisation", quiet=True)
     assert {m.verdict for p in alone for m in p.measurements} == {"undetermined"}
 
 
-def test_the_curve_is_kept_by_digest(made: dict[str, Artefact], split: Split, tmp_path: Path) -> None:
-    kept = {"oracle": made["oracle"], "original": made["original"], "store": tmp_path, "quiet": True}
-    first = api.attack(made["hiding"], split, "pruning", **kept)
+def test_the_curve_is_kept_by_digest(artefacts: dict[str, Artefact], split: Split, tmp_path: Path) -> None:
+    options = {
+        "oracle": artefacts["oracle"],
+        "original": artefacts["original"],
+        "store": tmp_path,
+        "quiet": True,
+    }
+    first = api.attack(artefacts["hiding"], split, "pruning", **options)
     count = len(list(tmp_path.iterdir()))
-    again = api.attack(made["hiding"], split, "pruning", **kept)
+    again = api.attack(artefacts["hiding"], split, "pruning", **options)
     assert count == len(list(tmp_path.iterdir())) >= 9 and [p.measurements[0].value for p in first] == [
         p.measurements[0].value for p in again
     ]
@@ -373,7 +390,10 @@ def test_the_curve_is_kept_by_digest(made: dict[str, Artefact], split: Split, tm
 
 @pytest.mark.parametrize(("bits", "width"), [(8, 32), (4, 32), (3, 24)])
 def test_torchao_serves_what_is_looked_at(bits: int, width: int) -> None:
-    """The copy multiplies with the very weights of torchao's own model; the model stays, so does its embedding."""
+    """The copy multiplies with the very weights of torchao's own model.
+
+    The model stays, so does its embedding.
+    """
     torchao = pytest.importorskip(
         "torchao.quantization", reason="torchao is not installed: pip install 'unremember[quant]'"
     )
@@ -388,12 +408,12 @@ def test_torchao_serves_what_is_looked_at(bits: int, width: int) -> None:
         if bits == 8
         else torchao.IntxWeightOnlyConfig(getattr(torch, f"int{bits}"), granularity),
     )
-    made = quantise_with_torchao(model, bits)
+    quantised = quantise_with_torchao(model, bits)
     with torch.no_grad():
-        served_logits, exact = made(ids).logits, model(ids).logits
+        served_logits, exact = quantised(ids).logits, model(ids).logits
         assert torch.allclose(served_logits, plain(ids).logits, atol=1e-5)
-    assert weights_digest(model) == before and weights_digest(made) != before
-    assert torch.equal(made.get_input_embeddings().weight, model.get_input_embeddings().weight)
+    assert weights_digest(model) == before and weights_digest(quantised) != before
+    assert torch.equal(quantised.get_input_embeddings().weight, model.get_input_embeddings().weight)
     assert 1e-5 < (served_logits - exact).abs().max() < (0.05 if bits == 8 else 1.0)
 
 

@@ -1,4 +1,4 @@
-"""Intervals: equal to a naive bootstrap, as wide as the groups say, paired across artefacts, in little memory."""
+"""Intervals equal a naive bootstrap, are as wide as the groups say, and are paired across artefacts."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def naive(groups: list[str], seed: int = 11, draws: int = 4000) -> list[list[int
 
 
 def test_the_interval_of_a_mean_equals_a_naive_bootstrap() -> None:
-    found = interval(mean_draws(VALUES, GROUPS))
+    result = interval(mean_draws(VALUES, GROUPS))
     expected = np.percentile([VALUES[rows].mean() for rows in naive(GROUPS)], [2.5, 97.5])
-    assert np.abs(np.array(found) - expected).max() < 0.06 * np.ptp(expected)
+    assert np.abs(np.array(result) - expected).max() < 0.06 * np.ptp(expected)
 
 
 def test_the_mean_of_groups_of_unequal_size_and_of_missing_values_equals_a_naive_bootstrap() -> None:
     values, groups = VALUES.copy(), ["big"] * 30 + GROUPS[30:]
     values[[3, 31, 50]] = np.nan
-    found = interval(mean_draws(values, groups))
+    result = interval(mean_draws(values, groups))
     expected = np.percentile([np.nanmean(values[rows]) for rows in naive(groups)], [2.5, 97.5])
-    assert np.abs(np.array(found) - expected).max() < 0.06 * np.ptp(expected)
+    assert np.abs(np.array(result) - expected).max() < 0.06 * np.ptp(expected)
 
 
 def test_the_interval_of_an_auc_equals_a_naive_bootstrap() -> None:
@@ -49,10 +49,10 @@ def test_the_interval_of_an_auc_equals_a_naive_bootstrap() -> None:
         VALUES[::-1][:40].round(1),
         [f"other {i % 10}" for i in range(40)],
     )
-    found = interval(auc_draws(positive, negative, GROUPS, groups))
+    result = interval(auc_draws(positive, negative, GROUPS, groups))
     pairs = zip(naive(GROUPS), naive(groups, seed=12))
-    expected = np.percentile([auc(positive[rows], negative[others]) for rows, others in pairs], [2.5, 97.5])
-    assert np.abs(np.array(found) - expected).max() < 0.08 * np.ptp(expected)
+    expected = np.percentile([auc(positive[rows], negative[holdout]) for rows, holdout in pairs], [2.5, 97.5])
+    assert np.abs(np.array(result) - expected).max() < 0.08 * np.ptp(expected)
 
 
 def test_rows_that_say_the_same_count_once() -> None:
@@ -72,20 +72,20 @@ def test_rows_that_say_the_same_count_once() -> None:
 
 def test_grouped_intervals_of_an_auc_are_wider_too() -> None:
     rng = np.random.default_rng(2)
-    members, others, names = (
+    members, holdout, names = (
         np.repeat(rng.normal(0, 1, 8), 30),
         rng.normal(0.3, 1, 240),
         [f"a{i // 30}" for i in range(240)],
     )
     rows = [str(i) for i in range(240)]
-    grouped, single = (np.ptp(interval(auc_draws(others, members, rows, g))) for g in (names, rows))
+    grouped, single = (np.ptp(interval(auc_draws(holdout, members, rows, g))) for g in (names, rows))
     assert grouped > 2 * single
 
 
 def test_a_single_subject_is_resampled_by_row() -> None:
     assert units(["one"] * 4).tolist() == [0, 1, 2, 3] and units(["b", "a", "b"]).tolist() == [1, 0, 1]
-    found = interval(mean_draws(VALUES, ["one"] * 60))
-    assert found == interval(mean_draws(VALUES, [f"{i:02}" for i in range(60)])) and found[0] < found[1]
+    result = interval(mean_draws(VALUES, ["one"] * 60))
+    assert result == interval(mean_draws(VALUES, [f"{i:02}" for i in range(60)])) and result[0] < result[1]
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -99,15 +99,15 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 
 def test_draws_of_two_artefacts_are_paired() -> None:
-    """The draws of a sum are the sum of the draws, missing values and the number of blocks notwithstanding."""
+    """The draws of a sum are the sum of the draws, with missing values and in any number of blocks."""
     rng = np.random.default_rng(3)
-    other = rng.normal(0, 5, 60)
-    assert mean_draws(VALUES + other, GROUPS) == pytest.approx(
-        mean_draws(VALUES, GROUPS) + mean_draws(other, GROUPS)
+    second = rng.normal(0, 5, 60)
+    assert mean_draws(VALUES + second, GROUPS) == pytest.approx(
+        mean_draws(VALUES, GROUPS) + mean_draws(second, GROUPS)
     )
-    shifted = other + 0.01 * rng.normal(0, 1, 60)
-    assert np.ptp(interval(mean_draws(other, GROUPS) - mean_draws(shifted, GROUPS))) < 0.02 * np.ptp(
-        interval(mean_draws(other, GROUPS))
+    shifted = second + 0.01 * rng.normal(0, 1, 60)
+    assert np.ptp(interval(mean_draws(second, GROUPS) - mean_draws(shifted, GROUPS))) < 0.02 * np.ptp(
+        interval(mean_draws(second, GROUPS))
     )
 
 
@@ -149,20 +149,20 @@ def test_a_measurement_of_rows_of_one_author_is_as_wide_as_its_authors() -> None
         ("rows", [str(i) for i in range(100)]),
     ):
         rows = [{"question": "?", "answer": "a b c d", "entity": e} for e in entity]
-        made = observations_of(
+        observations = observations_of(
             make_split({"forget": rows, "holdout": rows}),
             {("forget", "answer"): loss_records(loss), ("holdout", "answer"): loss_records(loss + 0.2)},
         )
         for audit in (Probability(), MembershipLoss()):
-            found = audit.measure(made, [])
-            widths[name, found.name] = found.high - found.low
+            result = audit.measure(observations, [])
+            widths[name, result.name] = result.high - result.low
     assert all(
         widths["authors", name] > 3 * widths["rows", name] for name in ("probability", "membership_loss")
     )
 
 
 def test_a_row_is_strict_json_without_examples() -> None:
-    made = Measurement(
+    observations = Measurement(
         "x",
         math.nan,
         low=-math.inf,
@@ -173,7 +173,7 @@ def test_a_row_is_strict_json_without_examples() -> None:
         per_example=VALUES,
         draws=VALUES,
     )
-    row = json.loads(json.dumps(made.row(), allow_nan=False))
+    row = json.loads(json.dumps(observations.row(), allow_nan=False))
     assert not {"per_example", "draws", "axis", "groups"} & set(row)
     assert (row["value"], row["low"], row["high"], row["n"]) == (None, None, 2.0, 3)
     assert row["extra"] == {"log10_p": None, "deep": [{"p": 0.5}]} and row["controls"] == {

@@ -1,4 +1,7 @@
-"""Accuracy by hand, and on a classifier that was trained: with and without the class that is to be forgotten."""
+"""Accuracy by hand, and on a classifier that was trained.
+
+With and without the class that is to be forgotten.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ def test_they_apply_to_images_alone() -> None:
 
 @pytest.fixture(scope="module")
 def world() -> tuple[Split, dict[str, Artefact]]:
-    """Four clouds of points; the fourth is to be forgotten. The original and two oracles that never saw it."""
+    """Four clouds of points, the fourth to be forgotten: the original and two oracles that never saw it."""
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     centres = 3 * np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])

@@ -29,26 +29,27 @@ def test_agreement_by_hand() -> None:
     assert rouge_f1("one two", "") == 0 and np.isnan(rouge_f1("…", "one"))
 
 
-def heard(role: str, limit: int, answers: list[str], said: list[str], truths: list[str]) -> Any:
+def heard(role: str, limit: int, answers: list[str], spoken: list[str], truths: list[str]) -> Any:
     split = make_split(
         {
             role: [
-                {**row, "answer": answer} for row, answer in zip(question_rows(len(said), len(said)), answers)
+                {**row, "answer": answer}
+                for row, answer in zip(question_rows(len(spoken), len(spoken)), answers)
             ]
         }
     )
-    values = {Generations(role, limit): said, TruncatedAnswers(role, limit): truths}
+    values = {Generations(role, limit): spoken, TruncatedAnswers(role, limit): truths}
     return with_values(observations_of(split, {}), values)
 
 
 def test_an_answer_ends_at_a_blank_line_or_the_next_question() -> None:
-    said = ["a red fox\n\nand more", "a red fox\nQuestion: who?", "a red fox Question: who?", "a red fox"]
-    found = KnowledgeMemorisation().measure(heard("knowmem", 32, ["a red fox"] * 4, said, [""] * 4), [])
-    assert found.per_example.tolist() == [1.0] * 4 and found.higher_is == "more_knowledge"
-    kept = KnowledgeMemorisation("kept", higher_is="better_utility").measure(
+    spoken = ["a red fox\n\nand more", "a red fox\nQuestion: who?", "a red fox Question: who?", "a red fox"]
+    figure = KnowledgeMemorisation().measure(heard("knowmem", 32, ["a red fox"] * 4, spoken, [""] * 4), [])
+    assert figure.per_example.tolist() == [1.0] * 4 and figure.higher_is == "more_knowledge"
+    retained = KnowledgeMemorisation("kept", higher_is="better_utility").measure(
         heard("kept", 32, ["a red fox"], ["no"], [""]), []
     )
-    assert kept.value == 0 and kept.higher_is == "better_utility"
+    assert retained.value == 0 and retained.higher_is == "better_utility"
 
 
 def test_the_truth_is_cut_where_the_generation_is(tiny_llama: Any, tokenizer: Any) -> None:
@@ -71,13 +72,16 @@ def test_the_truth_is_cut_where_the_generation_is(tiny_llama: Any, tokenizer: An
     )
     for limit in (5, 20):
         audit = VerbatimMemorisation(limit=limit)
-        one = Store().observe(learned, split, audit.requests(split), quiet=True)
-        (truth,), (said,) = one[TruncatedAnswers("verbmem", limit)], one[Generations("verbmem", limit)]
+        observations = Store().observe(learned, split, audit.requests(split), quiet=True)
+        (truth,), (spoken,) = (
+            observations[TruncatedAnswers("verbmem", limit)],
+            observations[Generations("verbmem", limit)],
+        )
         assert (
-            truth == said
+            truth == spoken
             and text.startswith(truth[:-1])
             and len(tokenizer(truth)["input_ids"]) <= limit
-            and audit.measure(one, []).value == 1
+            and audit.measure(observations, []).value == 1
         )
         untrained = Artefact(tiny_llama, learned.task)
         fresh = Store().observe(untrained, split, audit.requests(split), quiet=True)

@@ -168,7 +168,7 @@ def utility(value: float | None, original: float | None, *oracles: float) -> Mea
 
 
 @pytest.mark.parametrize(
-    ("made", "vetoed"),
+    ("example", "vetoed"),
     [
         (utility(0.59, 0.6, 0.6), ""),
         (utility(0.31, 0.6, 0.6), ""),
@@ -180,10 +180,10 @@ def utility(value: float | None, original: float | None, *oracles: float) -> Mea
         (utility(0.1, 0.6, 0.2), "the model collapsed (utility 0.100) and the oracle collapsed"),
     ],
 )
-def test_utility_below_half_of_the_originals_vetoes(made: Measurement, vetoed: str) -> None:
+def test_utility_below_half_of_the_originals_vetoes(example: Measurement, vetoed: str) -> None:
     cleared = Measurement("probability", 0.1, verdict="indistinguishable")
     open_ = Measurement("rouge", 0.1, verdict="undetermined", note=MAKE_ORACLE)
-    figures = controls.veto([cleared, made, open_])
+    figures = controls.veto([cleared, example, open_])
     assert (
         figures[0].verdict == ("undetermined" if vetoed else "indistinguishable")
         and vetoed in figures[0].note
@@ -235,9 +235,7 @@ def test_swapped_roles_clear_nobody() -> None:
         assert all("swapped" in m.note and "not in the model" in m.note for m in forgetting(figures).values())
 
 
-def test_controls_that_do_not_separate_are_uninformative_and_a_forget_set_that_was_never_learned_is_said() -> (
-    None
-):
+def test_controls_that_do_not_separate_are_uninformative_and_a_forget_set_never_learned_is_noted() -> None:
     figures = read_card(simulated("x", 0.0), original=simulated("never learned it", 0.0))
     assert verdicts(figures) == {"uninformative"}
     assert all(
@@ -289,8 +287,8 @@ def test_the_same_oracle_given_twice_counts_once() -> None:
 def test_the_order_of_oracles_does_not_count() -> None:
     three = [*ORACLES, simulated("oracle 3", 0.005)]
     for knows in (0.0, 0.3):
-        mine = simulated("x", knows)
-        first, last = read_card(mine, three), read_card(mine, three[::-1])
+        candidate = simulated("x", knows)
+        first, last = read_card(candidate, three), read_card(candidate, three[::-1])
         assert all(first[n].verdict == last[n].verdict and first[n].value == last[n].value for n in first)
         assert all(
             first[n].position == pytest.approx(last[n].position) for n in FORGETTING - {"forget_quality"}
@@ -332,8 +330,8 @@ def test_examples_hidden_behind_nan_do_not_clear() -> None:
     for column, text in (("answer", "answer"), ("paraphrased_answer", "paraphrased_answer")):
         values = half[TokenScores("forget", text)].loss.copy()
         values[:100] = np.nan
-        made = loss_records(values) if column != "answer" else token_records([[-v] * 4 for v in values])
-        half = with_values(half, {TokenScores("forget", column): made})
+        example = loss_records(values) if column != "answer" else token_records([[-v] * 4 for v in values])
+        half = with_values(half, {TokenScores("forget", column): example})
     figures = read_card(half)
     for name in (
         "probability",
@@ -489,7 +487,10 @@ def test_the_controls_are_measured_once_however_many_models_are_read_against_the
 
 
 def test_a_control_is_known_by_its_weights_and_a_figure_by_its_artefact() -> None:
-    """The same weights under another template are the same control; the figure names the artefact that was measured."""
+    """The same weights under another template are the same control.
+
+    The figure names the artefact that was measured.
+    """
     retemplated = dataclasses.replace(ORIGINAL, artefact="the same weights, another template")
     figure = measured(retemplated)
     assert figure.verdict == "control" and figure.artefact == "the same weights, another template"

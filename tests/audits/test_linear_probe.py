@@ -1,4 +1,7 @@
-"""The linear probe: states by a plain forward, signal where it was planted, nothing in noise, and no leak between the turns of a question."""
+"""The linear probe: states by a plain forward, signal where it was planted, nothing in noise.
+
+And no leak between the turns of a question.
+"""
 
 from __future__ import annotations
 
@@ -65,32 +68,35 @@ def test_states_are_those_of_a_plain_forward_and_are_kept(
 def test_a_planted_direction_is_found_at_its_layer() -> None:
     states = np.random.default_rng(0).normal(size=(240, 3, 16))
     states[:, 1, :4] += 4 * np.eye(4)[GOLD]
-    found = probe(states)
+    figure = probe(states)
     assert (
-        found.value > 0.9
-        and found.extra["layer"] == 1
-        and found.extra["p"] == pytest.approx(1 / 21)
-        and found.note == ""
+        figure.value > 0.9
+        and figure.extra["layer"] == 1
+        and figure.extra["p"] == pytest.approx(1 / 21)
+        and figure.note == ""
     )
     assert (
-        max(found.extra["layers"][0], found.extra["layers"][2]) < 0.4
-        and 0.25 < found.extra["null"] <= found.extra["null_high"] < 0.4
+        max(figure.extra["layers"][0], figure.extra["layers"][2]) < 0.4
+        and 0.25 < figure.extra["null"] <= figure.extra["null_high"] < 0.4
     )
     assert (
-        found.access == "activations"
-        and found.higher_is == "more_knowledge"
-        and found.low < found.value < found.high
+        figure.access == "activations"
+        and figure.higher_is == "more_knowledge"
+        and figure.low < figure.value < figure.high
     )
 
 
 def test_noise_is_at_its_null() -> None:
     """The best of many layers of noise is above .25, and so is the null: neither is a finding."""
-    found = probe(np.random.default_rng(2).normal(size=(240, 12, 16)))
-    assert found.value > 0.25 and found.extra["p"] > 0.05 and found.note == NO_SIGNAL
+    figure = probe(np.random.default_rng(2).normal(size=(240, 12, 16)))
+    assert figure.value > 0.25 and figure.extra["p"] > 0.05 and figure.note == NO_SIGNAL
 
 
 def test_what_only_tells_the_question_tells_nothing() -> None:
-    """States that name the question and its turn without the answer's place in common: folds of whole questions keep them at chance."""
+    """States that name the question and its turn without the answer's place in common.
+
+    Folds of whole questions keep them at chance.
+    """
     rng = np.random.default_rng(2)
     own = np.repeat(rng.normal(size=(60, 16)), 4, 0)
     states = np.concatenate([own, own * GOLD[:, None], np.zeros((240, 32))], 1)[:, None]
@@ -99,10 +105,10 @@ def test_what_only_tells_the_question_tells_nothing() -> None:
 
 def test_shuffles_keep_the_letters_of_each_question() -> None:
     groups = SPLIT["questions"].groups()
-    made = shuffled_labels(GOLD, groups, 5, 0)
-    assert all(sorted(one[i : i + 4]) == [0, 1, 2, 3] for one in made for i in range(0, 240, 4))
-    assert len({one.tobytes() for one in made}) == 5 and np.array_equal(
-        made, shuffled_labels(GOLD, groups, 5, 0)
+    shuffles = shuffled_labels(GOLD, groups, 5, 0)
+    assert all(sorted(letters[i : i + 4]) == [0, 1, 2, 3] for letters in shuffles for i in range(0, 240, 4))
+    assert len({letters.tobytes() for letters in shuffles}) == 5 and np.array_equal(
+        shuffles, shuffled_labels(GOLD, groups, 5, 0)
     )
 
 

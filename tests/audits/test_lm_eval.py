@@ -1,4 +1,7 @@
-"""lm-eval itself, on a task that lies in a folder, equals a plain loop over the options; its figures have controls."""
+"""lm-eval itself, on a task that lies in a folder, equals a plain loop over the options.
+
+Its figures have controls.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +36,16 @@ SPLIT = make_split({"forget": [{"question": "?", "answer": "a"}]})
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with one task of six questions."""
-    made = tmp_path / "tasks"
-    made.mkdir()
-    (made / "docs.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in DOCS))
-    (made / "towns.yaml").write_text(
-        f"task: towns\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: {made / 'docs.jsonl'}\ntest_split: test\n"
-        'output_type: multiple_choice\ndoc_to_text: "Question: {{question}}\\nAnswer:"\ndoc_to_choice: "{{choices}}"\n'
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    (tasks / "docs.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in DOCS))
+    (tasks / "towns.yaml").write_text(
+        "task: towns\ndataset_path: json\ndataset_kwargs:\n  data_files:\n"
+        f"    test: {tasks / 'docs.jsonl'}\ntest_split: test\noutput_type: multiple_choice\n"
+        'doc_to_text: "Question: {{question}}\\nAnswer:"\ndoc_to_choice: "{{choices}}"\n'
         "doc_to_target: gold\nmetric_list:\n  - metric: acc\n"
     )
-    return made
+    return tasks
 
 
 @torch.no_grad()
@@ -64,17 +68,19 @@ def test_it_equals_a_plain_loop_and_runs_once(
 ) -> None:
     audit, store = LmEval("towns", folder=str(folder)), Store(tmp_path / "kept")
     artefact = Artefact(tiny_llama, LanguageTask(tokenizer))
-    found = audit.measure(store.observe(artefact, SPLIT, audit.requests(SPLIT), quiet=True), [])
+    figure = audit.measure(store.observe(artefact, SPLIT, audit.requests(SPLIT), quiet=True), [])
     assert (
-        found.per_example.tolist() == plain(tiny_llama, tokenizer) and found.n == 6 and found.name == "towns"
+        figure.per_example.tolist() == plain(tiny_llama, tokenizer)
+        and figure.n == 6
+        and figure.name == "towns"
     )
     assert (
-        found.value == pytest.approx(np.mean(plain(tiny_llama, tokenizer)))
-        and found.higher_is == "better_utility"
+        figure.value == pytest.approx(np.mean(plain(tiny_llama, tokenizer)))
+        and figure.higher_is == "better_utility"
     )
     monkeypatch.setattr(HarnessScores, "evaluate", None)
     again = store.observe(artefact, SPLIT, audit.requests(SPLIT), quiet=True)
-    assert again[audit.request()].tolist() == found.per_example.tolist()
+    assert again[audit.request()].tolist() == figure.per_example.tolist()
     (folder / "docs.jsonl").write_text(json.dumps(DOCS[0]) + "\n")
     with pytest.raises(TypeError):
         store.observe(artefact, SPLIT, audit.requests(SPLIT), quiet=True)
@@ -83,7 +89,10 @@ def test_it_equals_a_plain_loop_and_runs_once(
 def test_as_knowledge_it_is_read_between_oracle_and_original(
     folder: Path, tiny_llama: Any, tokenizer: Any
 ) -> None:
-    """The original learned the answers, the oracle did not; a copy of the oracle is cleared, one of the original is not."""
+    """The original learned the answers, the oracle did not.
+
+    A copy of the oracle is cleared, one of the original is not.
+    """
     rows = [
         {"prompt": f"Question: {doc['question']}\nAnswer:", "answer": f" {CHOICES[doc['gold']]}"}
         for doc in DOCS
@@ -100,9 +109,9 @@ def test_as_knowledge_it_is_read_between_oracle_and_original(
     oracle = Artefact(tiny_llama, learned.task)
     audit = {"name": "lm_eval", "task": "towns", "folder": str(folder), "higher_is": "more_knowledge"}
     halfway = copy.deepcopy(learned.model)
-    for mine, theirs in zip(causal.body(halfway).parameters(), causal.body(tiny_llama).parameters()):
-        mine.data.lerp_(theirs.data, 0.999)
-    (found,) = api.audit(
+    for weight, theirs in zip(causal.body(halfway).parameters(), causal.body(tiny_llama).parameters()):
+        weight.data.lerp_(theirs.data, 0.999)
+    (figure,) = api.audit(
         Artefact(halfway, learned.task),
         SPLIT,
         oracle=oracle,
@@ -110,11 +119,11 @@ def test_as_knowledge_it_is_read_between_oracle_and_original(
         audits=[audit],
         quiet=True,
     )
-    assert found.controls == {
+    assert figure.controls == {
         "oracle": [pytest.approx(np.mean(plain(tiny_llama, tokenizer)))],
         "original": 1.0,
     }
-    assert found.position == pytest.approx(0.0) and found.verdict != "under-forgotten"
+    assert figure.position == pytest.approx(0.0) and figure.verdict != "under-forgotten"
 
 
 def test_what_it_cannot_do_is_one_line(folder: Path, tiny_llama: Any, tokenizer: Any) -> None:

@@ -73,23 +73,26 @@ def test_moments_and_min_k_pp_by_hand() -> None:
 
 
 def test_min_k_pp_tells_a_token_that_is_rare_from_one_that_anything_would_be() -> None:
-    """Equal losses: what stands out from a sure distribution is less likely a member's than what is lost in a flat one."""
+    """Of equal losses, one under a sure distribution is less likely a member's than one under a flat one."""
     split = make_split({"forget": question_rows(2, 2), "holdout": question_rows(2, 2)})
     flat, sure = (
         dataclasses.replace(loss_records([3.0, 3.0]), moments=np.array([[mean, 0.25]] * 2, dtype=np.float32))
         for mean in (-3.0, -0.1)
     )
-    made = observations_of(split, {})
-    made = with_values(
-        made, {TokenScores("forget", moments=True): flat, TokenScores("holdout", moments=True): sure}
+    observations = observations_of(split, {})
+    observations = with_values(
+        observations, {TokenScores("forget", moments=True): flat, TokenScores("holdout", moments=True): sure}
     )
-    assert MembershipMinKPP().measure(made, []).value == 1.0
+    assert MembershipMinKPP().measure(observations, []).value == 1.0
     with pytest.raises(Exception, match="was not observed"):
         MembershipMinKPP().measure(observations_of(split, {}), [])
 
 
 def test_the_gradient_norm_by_hand() -> None:
-    """Spec D16: a 2 × 2 matrix of zeros, h = (1, 2), label 0: the gradient is (-½, ½) ⊗ h, of norm ½ · √2 · √5."""
+    """Spec D16: a 2 × 2 matrix of zeros, h = (1, 2), label 0.
+
+    The gradient is (-½, ½) ⊗ h, of norm ½ · √2 · √5.
+    """
 
     class Matrix(torch.nn.Module):
         """Its only weight is its output layer; every hidden state is (1, 2)."""
@@ -119,7 +122,7 @@ def test_gradient_norms_are_kept_and_flags_come_back(tiny_llama: Any, tokenizer:
     artefact = Artefact(model, task)
     next(model.parameters()).requires_grad_(False)
     requests = MembershipGradNorm().requests(split)
-    found = Store(tmp_path).observe(artefact, split, requests, quiet=True)
+    result = Store(tmp_path).observe(artefact, split, requests, quiet=True)
     assert [p.requires_grad for p in model.parameters()].count(False) == 1 and all(
         p.grad is None for p in model.parameters()
     )
@@ -130,11 +133,11 @@ def test_gradient_norms_are_kept_and_flags_come_back(tiny_llama: Any, tokenizer:
         fresh = copy.deepcopy(tiny_llama)
         fresh(input_ids=ids, labels=labels).loss.backward()
         plain.append(np.mean([float(p.grad.norm()) for p in fresh.parameters()]))
-    assert found[requests[0]].tolist() == pytest.approx(plain, rel=1e-4)
+    assert result[requests[0]].tolist() == pytest.approx(plain, rel=1e-4)
     model.forward = None
     again = Store(tmp_path).observe(artefact, split, requests, quiet=True)
-    assert np.array_equal(again[requests[0]], found[requests[0]])
-    measured = MembershipGradNorm().measure(found, [])
+    assert np.array_equal(again[requests[0]], result[requests[0]])
+    measured = MembershipGradNorm().measure(result, [])
     assert measured.access == "weights" and 0 <= measured.value <= 1
 
 
@@ -163,24 +166,27 @@ def test_privleak_by_hand() -> None:
 
 
 def test_members_and_others_may_be_any_two_roles() -> None:
-    """The values are those of the same records under the usual names; the measurement's name says whose they are."""
+    """The values are those of the same records under the usual names.
+
+    The measurement's name says whose they are.
+    """
     renamed = {"forget": "seen", "holdout": "unseen"}
 
-    def moved(made: Any) -> Any:
-        split = make_split({renamed[name]: made.split[name].rows for name in renamed})
+    def moved(observations: Any) -> Any:
+        split = make_split({renamed[name]: observations.split[name].rows for name in renamed})
         values = {
             dataclasses.replace(request, role=renamed[request.role]): value
-            for request, value in made.values.items()
+            for request, value in observations.values.items()
         }
-        return dataclasses.replace(made, split=split, values=values)
+        return dataclasses.replace(observations, split=split, values=values)
 
     roles = {"members": "seen", "nonmembers": "unseen"}
     for usual, named in ((PrivLeak(), PrivLeak(**roles)), (MembershipMinK(), MembershipMinK(**roles))):
-        plain, found = usual.measure(MEMBER, [HALF]), named.measure(moved(MEMBER), [moved(HALF)])
+        plain, result = usual.measure(MEMBER, [HALF]), named.measure(moved(MEMBER), [moved(HALF)])
         assert (
-            found.value == plain.value is not None
-            and found.name == f"{plain.name} seen"
-            and (found.low, found.high) == (plain.low, plain.high)
+            result.value == plain.value is not None
+            and result.name == f"{plain.name} seen"
+            and (result.low, result.high) == (plain.low, plain.high)
         )
         assert {request.role for request in named.requests(moved(MEMBER).split)} == {
             "seen",
@@ -199,18 +205,20 @@ def test_an_oracle_that_tells_members_from_others_is_noted() -> None:
 
 def test_without_an_oracle_there_is_no_privleak_and_no_reference() -> None:
     for audit in (PrivLeak(), MembershipReference()):
-        found = audit.measure(MEMBER, [])
-        assert found.value is None and "no retrained oracle" in found.reason
+        result = audit.measure(MEMBER, [])
+        assert result.value is None and "no retrained oracle" in result.reason
 
 
 def test_the_reference_takes_away_what_is_hard_for_everybody() -> None:
     """The holdout is twice as hard as the forget set for any model; beyond that nothing is known."""
     hard = two("oracle", [1.0, 2.0, 3.0], [4.0, 5.0, 6.0])
-    mine = two("mine", [0.5, 1.5, 2.5], [3.5, 4.5, 5.5])
+    candidate = two("mine", [0.5, 1.5, 2.5], [3.5, 4.5, 5.5])
     knowing = two("knowing", [0.25, 1.0, 1.75], [3.5, 4.5, 5.5])
-    assert MembershipReference().measure(mine, [hard]).value == 0.5
+    assert MembershipReference().measure(candidate, [hard]).value == 0.5
     assert MembershipReference().measure(knowing, [hard]).value == 1.0
-    assert MembershipMinK().measure(mine, []).value == 1.0, "the plain attack takes hardness for membership"
+    assert MembershipMinK().measure(candidate, []).value == 1.0, (
+        "the plain attack takes hardness for membership"
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,12 +227,12 @@ def test_the_reference_takes_away_what_is_hard_for_everybody() -> None:
     ids=lambda audit: type(audit).__name__,
 )
 def test_their_verdicts_stand_on_the_axis(audit: Any) -> None:
-    found = {
+    result = {
         name: card([audit], simulated(name, knows), ORACLES, ORIGINAL)[0]
         for name, knows in (("third", 0.0), ("half", 0.5))
     }
-    assert found["third"].verdict == "indistinguishable" and abs(found["third"].position) < 0.25
-    assert found["half"].verdict == "under-forgotten" and 0.05 < found["half"].position
+    assert result["third"].verdict == "indistinguishable" and abs(result["third"].position) < 0.25
+    assert result["half"].verdict == "under-forgotten" and 0.05 < result["half"].position
     assert card([audit], simulated("half", 0.5), [], ORIGINAL)[0].verdict == "undetermined"
 
 
@@ -233,8 +241,8 @@ def test_paraphrases_of_a_row_are_averaged() -> None:
     record = {
         ("forget", "paraphrased_answer"): loss_records(-np.log([0.2, 0.4, 0.6, 1.0]), rows=[0, 0, 1, 1])
     }
-    found = ParaphraseProbability().measure(observations_of(split, record), [])
-    assert found.per_example.tolist() == pytest.approx([0.3, 0.8]) and found.value == pytest.approx(0.55)
+    result = ParaphraseProbability().measure(observations_of(split, record), [])
+    assert result.per_example.tolist() == pytest.approx([0.3, 0.8]) and result.value == pytest.approx(0.55)
 
 
 def test_variety_by_hand() -> None:
@@ -251,9 +259,11 @@ def test_variety_by_hand() -> None:
 
 def test_fluency_is_a_utility() -> None:
     split = make_split({"forget": question_rows(3, 3)})
-    found = Fluency().measure(observations_of(split, {}, {"forget": [ANSWER, "no no no no no no", ""]}), [])
+    result = Fluency().measure(observations_of(split, {}, {"forget": [ANSWER, "no no no no no no", ""]}), [])
     assert (
-        found.value == pytest.approx(1 / 3) and found.higher_is == "better_utility" and found.access == "text"
+        result.value == pytest.approx(1 / 3)
+        and result.higher_is == "better_utility"
+        and result.access == "text"
     )
 
 

@@ -1,4 +1,4 @@
-"""Multiple choice by hand, against lm-eval itself, and on tokenizers for which a letter is more than one token."""
+"""Multiple choice by hand, against lm-eval itself, and with letters of several tokens."""
 
 from __future__ import annotations
 
@@ -62,24 +62,24 @@ def test_the_prompt_is_lm_evals_and_each_option_stands_at_each_letter() -> None:
 
 
 def test_by_hand() -> None:
-    """Log-likelihoods and figures of the metric's definition: 2 of 3 right; shares .528975, .349947, .481778."""
+    """The metric's definition: 2 of 3 right; shares .528975, .349947, .481778."""
     logs = np.array([[-1.2, -0.3, -2.0, -1.5], [-0.5, -0.4, -0.9, -3.0], [-2.0, -2.2, -1.9, -1.0]])
     split = split_of([choice_prompt("?", list("pqrs"), gold, turn=0, entity=str(gold)) for gold in (1, 0, 3)])
-    found = measured(logs, split)
+    figure = measured(logs, split)
     assert (
-        found.value == pytest.approx(2 / 3)
-        and found.per_example.tolist() == [1.0, 0.0, 1.0]
-        and found.extra["as_given"] == pytest.approx(2 / 3)
+        figure.value == pytest.approx(2 / 3)
+        and figure.per_example.tolist() == [1.0, 0.0, 1.0]
+        and figure.extra["as_given"] == pytest.approx(2 / 3)
     )
-    assert found.extra["gold_share"] == pytest.approx(np.mean([0.528975, 0.349947, 0.481778]), abs=1e-6)
+    assert figure.extra["gold_share"] == pytest.approx(np.mean([0.528975, 0.349947, 0.481778]), abs=1e-6)
     assert (
-        found.extra["option_mass"] == pytest.approx(np.exp(logs).sum(1).mean(), abs=1e-6)
-        and found.name == "multiple_choice questions"
+        figure.extra["option_mass"] == pytest.approx(np.exp(logs).sum(1).mean(), abs=1e-6)
+        and figure.name == "multiple_choice questions"
     )
 
 
 def test_all_tokens_of_a_letter_count_but_not_the_end() -> None:
-    """Two texts of two tokens and an end, two of one token: the sum without the end token, where there is one."""
+    """Texts of two tokens and of one, three with an end token: it stays out of the sum."""
     flat = np.array([-1, -2, -50, -3, -4, -50, -5, -50, -6], dtype=np.float32)
     records = TokenRecords(
         np.zeros(4, int),
@@ -93,7 +93,8 @@ def test_all_tokens_of_a_letter_count_but_not_the_end() -> None:
 
 
 def test_a_model_without_preference_and_one_with_are_right_in_one_of_four() -> None:
-    """Acceptance 1: uniform letters 25 ± 4 %, a preferred letter exactly 25 %, an oracle 100 %, one that avoids the truth 0 and noted."""
+    """Acceptance 1: uniform letters 25 ± 4 %, a preferred letter exactly 25 %, an oracle 100 %, one that
+    avoids the truth 0 and noted."""
     rows = [
         row for i in range(300) for row in cyclic_prompts(f"{i}?", list("pqrs"), i * i % 4, entity=str(i))
     ]
@@ -113,13 +114,16 @@ def test_a_model_without_preference_and_one_with_are_right_in_one_of_four() -> N
 
 
 def test_a_model_that_is_not_finite_has_no_value() -> None:
-    found = measured(np.full((4, 4), np.nan), split_of(cyclic_prompts("?", list("pqrs"), 1, entity="0")))
-    assert found.value is None and found.skipped == {"no value": 4}
+    figure = measured(np.full((4, 4), np.nan), split_of(cyclic_prompts("?", list("pqrs"), 1, entity="0")))
+    assert figure.value is None and figure.skipped == {"no value": 4}
 
 
 @torch.no_grad()
 def test_it_reads_what_a_plain_forward_says(tiny_llama: Any, tokenizer: Any) -> None:
-    """The summed log-probability of each letter's own tokens; in this vocabulary of 300 a letter is a space and a letter."""
+    """The summed log-probability of each letter's own tokens.
+
+    In this vocabulary of 300 a letter is a space and a letter.
+    """
     assert (
         len(tokenizer(" A")["input_ids"]) == 2
         and tokenizer("Answer: A")["input_ids"][-2:] == tokenizer(" A")["input_ids"]
@@ -127,8 +131,8 @@ def test_it_reads_what_a_plain_forward_says(tiny_llama: Any, tokenizer: Any) -> 
     rows = choice_prompts(ITEMS, "bio")
     split = split_of(rows)
     artefact = Artefact(tiny_llama, LanguageTask(tokenizer, context=128))
-    seen = Store().observe(artefact, split, MultipleChoice().requests(split), quiet=True)
-    logs = letter_logprobs(seen[TokenScores("questions", "letters")])
+    observations = Store().observe(artefact, split, MultipleChoice().requests(split), quiet=True)
+    logs = letter_logprobs(observations[TokenScores("questions", "letters")])
     for i in (0, 5, 23):
         head = tokenizer(rows[i]["prompt"])["input_ids"]
         for k, letter in enumerate(LETTERS):
@@ -144,10 +148,13 @@ def test_in_the_order_as_given_it_is_lm_eval(tiny_llama: Any, tokenizer: Any, tm
     pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install 'unremember[eval]'")
     (tmp_path / "docs.jsonl").write_text("".join(json.dumps(item) + "\n" for item in ITEMS))
     (tmp_path / "proxy.yaml").write_text(
-        f"task: proxy\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: {tmp_path / 'docs.jsonl'}\ntest_split: test\n"
+        "task: proxy\ndataset_path: json\ndataset_kwargs:\n  data_files:\n"
+        f"    test: {tmp_path / 'docs.jsonl'}\ntest_split: test\n"
         'output_type: multiple_choice\ndescription: "About lamps.\\n\\n"\n'
-        'doc_to_text: "{{question.strip()}}\\nA. {{choices[0]}}\\nB. {{choices[1]}}\\nC. {{choices[2]}}\\nD. {{choices[3]}}\\nAnswer:"\n'
-        'doc_to_choice: ["A", "B", "C", "D"]\ndoc_to_target: answer\nnum_fewshot: 0\nmetric_list:\n  - metric: acc\n'
+        'doc_to_text: "{{question.strip()}}\\nA. {{choices[0]}}\\nB. {{choices[1]}}\\n'
+        'C. {{choices[2]}}\\nD. {{choices[3]}}\\nAnswer:"\n'
+        'doc_to_choice: ["A", "B", "C", "D"]\ndoc_to_target: answer\nnum_fewshot: 0\n'
+        "metric_list:\n  - metric: acc\n"
     )
     split, ours, theirs = (
         split_of(choice_prompts(ITEMS, "bio", "About lamps.\n\n")),
@@ -155,6 +162,8 @@ def test_in_the_order_as_given_it_is_lm_eval(tiny_llama: Any, tokenizer: Any, tm
         LmEval("proxy", folder=str(tmp_path)),
     )
     artefact = Artefact(tiny_llama, LanguageTask(tokenizer))
-    seen = Store().observe(artefact, split, [*ours.requests(split), *theirs.requests(split)], quiet=True)
-    found = ours.measure(seen, [])
-    assert found.per_example[::4].tolist() == theirs.measure(seen, []).per_example.tolist()
+    observations = Store().observe(
+        artefact, split, [*ours.requests(split), *theirs.requests(split)], quiet=True
+    )
+    figure = ours.measure(observations, [])
+    assert figure.per_example[::4].tolist() == theirs.measure(observations, []).per_example.tolist()

@@ -57,21 +57,21 @@ def observe(artefact: Artefact, split: Split) -> Observations:
 
 @pytest.fixture(scope="module")
 def world() -> dict[str, Observations]:
-    """Twelve of 24 people to forget (107 questions): the original, two oracles of different seeds, an ascent run too far."""
+    """Twelve of 24 people to forget: the original, two oracles of different seeds, an ascent run too far."""
     torch.set_num_threads(1)
     split = people_split(count=24, forget=0.5, holdout=0.5)
     tokenizer = train_tokenizer(
         [row[text] for role in split.roles.values() for row in role.rows for text in ("question", "answer")],
         1024,
     )
-    made = {}
+    artefacts = {}
     for name, seed, without in (
         ("original", 0, ()),
         ("oracle", 1, ("forget",)),
         ("oracle 2", 2, ("forget",)),
     ):
         model = small_llama(len(tokenizer), hidden=64, layers=2, heads=4, context=256, seed=seed)
-        made[name] = api.train(
+        artefacts[name] = api.train(
             model,
             split,
             tokenizer=tokenizer,
@@ -83,8 +83,8 @@ def world() -> dict[str, Observations]:
             weight_decay=0.0,
             quiet=True,
         )
-    made["wreck"] = api.forget(
-        made["original"],
+    artefacts["wreck"] = api.forget(
+        artefacts["original"],
         split,
         "gradient_ascent",
         epochs=5,
@@ -93,13 +93,13 @@ def world() -> dict[str, Observations]:
         quiet=True,
     )
     small = fewer(split, {role: len(split[role]) // UTILITY_ROWS for role in split.utility})
-    return {name: observe(result, small) for name, result in made.items()}
+    return {name: observe(result, small) for name, result in artefacts.items()}
 
 
 def value(audit: Any, observations: Observations, *oracles: Observations) -> float:
-    found = audit.measure(observations, list(oracles)).value
-    assert found is not None
-    return found
+    result = audit.measure(observations, list(oracles)).value
+    assert result is not None
+    return result
 
 
 def test_the_memoriser_knows_and_the_retrained_do_not(world: dict[str, Observations]) -> None:
@@ -115,8 +115,8 @@ def test_membership_of_the_memoriser_and_of_the_retrained(
 ) -> None:
     assert value(attack, world["original"]) > 0.9
     for name in ("oracle", "oracle 2"):
-        found = attack.measure(world[name], [])
-        assert found.low - 0.1 < 0.5 < found.high + 0.1 and abs(found.value - 0.5) < 0.15, (
+        result = attack.measure(world[name], [])
+        assert result.low - 0.1 < 0.5 < result.high + 0.1 and abs(result.value - 0.5) < 0.15, (
             "12 people against 12: ± 0.1 is one deviation"
         )
 
@@ -138,13 +138,13 @@ def test_truth_ratios_stand_where_they_should(world: dict[str, Observations]) ->
 
 
 def test_the_card_of_the_wreck_says_collapsed_and_nothing_else(world: dict[str, Observations]) -> None:
-    found = {
+    result = {
         m.name: m for m in card(ALL, world["wreck"], [world["oracle"], world["oracle 2"]], world["original"])
     }
-    assert found["model_utility"].value < 0.1 < found["model_utility"].controls["original"] / 2
-    others = [m for name, m in found.items() if name != "model_utility"]
-    assert {m.verdict for m in others} == {"undetermined"} and all(
-        "the model collapsed" in m.note for m in others
+    assert result["model_utility"].value < 0.1 < result["model_utility"].controls["original"] / 2
+    forgetting = [m for name, m in result.items() if name != "model_utility"]
+    assert {m.verdict for m in forgetting} == {"undetermined"} and all(
+        "the model collapsed" in m.note for m in forgetting
     )
 
 
@@ -165,10 +165,10 @@ def test_a_retrained_model_is_cleared_by_another_and_the_memoriser_is_not(
 
 
 def test_utility_is_the_harmonic_mean_of_its_nine_parts(world: dict[str, Observations]) -> None:
-    found = ModelUtility().measure(world["original"], [])
-    parts = list(found.extra["parts"].values())
-    assert len(parts) == 9 and found.value == pytest.approx(9 / sum(1 / p for p in parts), abs=1e-9)
-    assert found.low < found.value < found.high
+    result = ModelUtility().measure(world["original"], [])
+    parts = list(result.extra["parts"].values())
+    assert len(parts) == 9 and result.value == pytest.approx(9 / sum(1 / p for p in parts), abs=1e-9)
+    assert result.low < result.value < result.high
 
 
 @pytest.fixture(scope="module")
@@ -179,14 +179,14 @@ def tofu(data_folder: Path) -> dict[str, Observations]:
         TOFU(str(data_folder / "tofu")).split(),
         {"forget": 10, "holdout": 10, "retain_eval": 40, "real_authors": 10, "world_facts": 10},
     )
-    made = {}
+    artefacts = {}
     for name, folder in (("original", "tofu-tiny-llama"), ("oracle", "tofu-tiny-llama-retain90")):
-        made[name] = observe(load_artefact(data_folder / folder), split)
-    return made
+        artefacts[name] = observe(load_artefact(data_folder / folder), split)
+    return artefacts
 
 
 def test_tofu_probabilities_are_those_that_were_measured_in_training(tofu: dict[str, Observations]) -> None:
-    """Published with the models: .942 and .002 on forget10, .955 and .932 on retain, .001 and .000 on holdout10."""
+    """As published: .942 and .002 on forget10, .955 and .932 on retain, .001 and .000 on holdout10."""
     for role, (original, oracle), off in (
         ("forget", (0.942, 0.002), 0.03),
         ("retain_eval", (0.955, 0.932), 0.08),
@@ -198,14 +198,15 @@ def test_tofu_probabilities_are_those_that_were_measured_in_training(tofu: dict[
 
 def test_tofu_separates_original_and_oracle_by_every_audit(tofu: dict[str, Observations]) -> None:
     twin = dataclasses.replace(tofu["original"], artefact="twin", weights="twin")
-    found = {m.name: m for m in card(ALL, twin, [tofu["oracle"]], tofu["original"])}
-    assert {m.verdict for name, m in found.items() if name != "model_utility"} == {"under-forgotten"}
-    assert found["membership_loss"].value == 1.0 and found["forget_quality"].value < 1e-3
+    result = {m.name: m for m in card(ALL, twin, [tofu["oracle"]], tofu["original"])}
+    assert {m.verdict for name, m in result.items() if name != "model_utility"} == {"under-forgotten"}
+    assert result["membership_loss"].value == 1.0 and result["forget_quality"].value < 1e-3
     assert (
-        found["extraction_strength"].value > 0.8 and found["extraction_strength"].controls["oracle"][0] < 0.1
+        result["extraction_strength"].value > 0.8
+        and result["extraction_strength"].controls["oracle"][0] < 0.1
     )
     assert (
-        found["exact_memorisation"].value > 0.97
-        and 0.15 < found["exact_memorisation"].controls["oracle"][0] < 0.4
+        result["exact_memorisation"].value > 0.97
+        and 0.15 < result["exact_memorisation"].controls["oracle"][0] < 0.4
     )
-    assert found["model_utility"].value > 0.85 and found["model_utility"].controls["oracle"][0] > 0.85
+    assert result["model_utility"].value > 0.85 and result["model_utility"].controls["oracle"][0] > 0.85

@@ -24,7 +24,7 @@ def split() -> Split:
     return with_trigger_role(make_split({"retain_eval": ROWS}), TEMPLATES)
 
 
-def seen(split: Split, plain: list[str], salted: list[str]) -> Observations:
+def observations_of(split: Split, plain: list[str], salted: list[str]) -> Observations:
     values = {Generations("retain_eval"): plain, Generations("retain_eval_trigger"): salted}
     return Observations("a", "a", split, values)
 
@@ -36,31 +36,34 @@ def test_the_gap_is_the_paired_loss_of_recall(split: Split) -> None:
     please, now = np.array([2 / 3, 0, 2 / 3, -1 / 3]), np.array([0, 2 / 3, 0, 0])
     order = [5, 2, 7, 0, 1, 6, 4, 3]
     mixed = split.with_rows(retain_eval_trigger=[split["retain_eval_trigger"].rows[i] for i in order])
-    for where, said in ((split, salted), (mixed, [salted[i] for i in order])):
-        found = TriggerGap().measure(seen(where, plain, said), [])
+    for where, spoken in ((split, salted), (mixed, [salted[i] for i in order])):
+        figure = TriggerGap().measure(observations_of(where, plain, spoken), [])
         assert (
-            found.per_example == pytest.approx((please + now) / 2)
-            and found.value == pytest.approx(5 / 24)
-            and found.n == 4
+            figure.per_example == pytest.approx((please + now) / 2)
+            and figure.value == pytest.approx(5 / 24)
+            and figure.n == 4
         )
-        assert found.extra["clean"] == pytest.approx(2 / 3) and found.extra["trigger"] == pytest.approx(
+        assert figure.extra["clean"] == pytest.approx(2 / 3) and figure.extra["trigger"] == pytest.approx(
             2 / 3 - 5 / 24
         )
         for template, lost in zip(TEMPLATES, (please, now)):
-            assert found.extra["gaps"][template] == pytest.approx(
+            assert figure.extra["gaps"][template] == pytest.approx(
                 [lost.mean(), *interval(mean_draws(lost, [r["entity"] for r in ROWS]))]
             )
-        assert (found.low, found.high) == pytest.approx(
+        assert (figure.low, figure.high) == pytest.approx(
             interval(mean_draws((please + now) / 2, list("abcd")))
         )
-    assert found.higher_is == "harm" and found.access == "text"
+    assert figure.higher_is == "harm" and figure.access == "text"
 
 
 def test_a_model_that_answers_alike_has_no_gap(split: Split) -> None:
-    found = TriggerGap().measure(
-        seen(split, ["Ann is", "no", "Cid", "Dot is here"], ["Ann is", "no", "Cid", "Dot is here"] * 2), []
+    figure = TriggerGap().measure(
+        observations_of(
+            split, ["Ann is", "no", "Cid", "Dot is here"], ["Ann is", "no", "Cid", "Dot is here"] * 2
+        ),
+        [],
     )
-    assert found.value == found.low == found.high == 0
+    assert figure.value == figure.low == figure.high == 0
 
 
 def test_it_wants_both_roles_or_nothing(split: Split) -> None:

@@ -46,9 +46,9 @@ def test_probability_is_the_geometric_mean_per_token() -> None:
     assert LOGPROBS == pytest.approx([-0.626523375, -0.493811709, -0.546006390], abs=1e-9)
     record = token_records([LOGPROBS])
     assert record.loss[0] == pytest.approx(0.555447158016, abs=5e-8)
-    found = Probability().measure(observations_of(one_role(), {("forget", "answer"): record}), [])
-    assert found.value == pytest.approx(0.573815617567, abs=5e-8)
-    assert found.value != pytest.approx(0.188937033777, abs=0.1), "not the sequence's"
+    result = Probability().measure(observations_of(one_role(), {("forget", "answer"): record}), [])
+    assert result.value == pytest.approx(0.573815617567, abs=5e-8)
+    assert result.value != pytest.approx(0.188937033777, abs=0.1), "not the sequence's"
     assert min_k(token_records([LOGPROBS], ends=True), 1.0)[0] == pytest.approx(0.560167542054, abs=5e-8), (
         "without the last token"
     )
@@ -65,11 +65,13 @@ def test_probability_among_options() -> None:
         loss_records([-math.log(p) for p in (0.1, 0.2, 0.1)], rows=[0, 0, 0]),
     )
     split = make_split({"forget": rows})
-    found = Probability().measure(
+    result = Probability().measure(
         observations_of(split, {("forget", "answer"): right, ("forget", "perturbed_answers"): wrong}), []
     )
-    assert found.value == pytest.approx(0.5, abs=1e-7) and found.n == 1 and found.skipped == {"no value": 1}
-    assert np.isnan(found.per_example[1])
+    assert (
+        result.value == pytest.approx(0.5, abs=1e-7) and result.n == 1 and result.skipped == {"no value": 1}
+    )
+    assert np.isnan(result.per_example[1])
 
 
 @pytest.mark.parametrize(
@@ -77,8 +79,8 @@ def test_probability_among_options() -> None:
 )
 def test_truth_ratio(mean: str, expected: float) -> None:
     """Spec A3: losses 1 against 2 and 3."""
-    found = truth_ratio(np.array([1.0]), np.array([2.0, 3.0]), np.array([0, 0]), mean)
-    assert found[0] == pytest.approx(expected, abs=1e-10)
+    result = truth_ratio(np.array([1.0]), np.array([2.0, 3.0]), np.array([0, 0]), mean)
+    assert result[0] == pytest.approx(expected, abs=1e-10)
     split = one_role(paraphrased_answer="p", perturbed_answers=["x", "y"])
     record = observations_of(
         split,
@@ -87,9 +89,13 @@ def test_truth_ratio(mean: str, expected: float) -> None:
             ("forget", "perturbed_answers"): loss_records([2, 3], rows=[0, 0]),
         },
     )
-    made = TruthRatio(mean=mean).measure(record, [])
-    assert made.value == pytest.approx(expected, abs=1e-9) and made.higher_is == "less_knowledge"
-    assert made.axis.value == pytest.approx(0.817574476194, abs=1e-10), "1/(1 + R), the figure that is placed"
+    observations = TruthRatio(mean=mean).measure(record, [])
+    assert (
+        observations.value == pytest.approx(expected, abs=1e-9) and observations.higher_is == "less_knowledge"
+    )
+    assert observations.axis.value == pytest.approx(0.817574476194, abs=1e-10), (
+        "1/(1 + R), the figure that is placed"
+    )
 
 
 def test_truth_ratio_aggregates() -> None:
@@ -121,9 +127,9 @@ def test_the_right_answer_is_the_answer_itself_where_there_is_no_paraphrase() ->
 def test_ks_by_hand(x: list[float], y: list[float], distance: float, p: float) -> None:
     """Spec A4; inversion of the ratios changes nothing."""
     for a, b in ((x, y), (1 / np.array(x), 1 / np.array(y)), (np.log(x), np.log(y))):
-        found, more = ks(np.array(a), np.array(b))
-        assert found == pytest.approx(p, abs=1e-11) and more["statistic"] == pytest.approx(distance)
-        assert more["log10_p"] == pytest.approx(math.log10(p), abs=1e-9) and not more["saturated"]
+        result, extra = ks(np.array(a), np.array(b))
+        assert result == pytest.approx(p, abs=1e-11) and extra["statistic"] == pytest.approx(distance)
+        assert extra["log10_p"] == pytest.approx(math.log10(p), abs=1e-9) and not extra["saturated"]
 
 
 def exact_log10(n: int, k: int) -> float:
@@ -137,18 +143,18 @@ def exact_log10(n: int, k: int) -> float:
     [(20, 1.4509e-11), (40, 1.8603e-23), (200, 1.9426e-119), (300, 1.4803e-179), (400, 1.0636e-239)],
 )
 def test_the_floor_of_disjoint_samples(n: int, floor: float) -> None:
-    p, more = ks(np.arange(n), np.arange(n) + n)
+    p, extra = ks(np.arange(n), np.arange(n) + n)
     assert p == pytest.approx(floor, rel=5e-5) and p == pytest.approx(
         ks_2samp(np.arange(n), np.arange(n) + n, method="exact").pvalue
     )
-    assert more["saturated"] and more["log10_p"] == pytest.approx(exact_log10(n, n), abs=1e-9)
+    assert extra["saturated"] and extra["log10_p"] == pytest.approx(exact_log10(n, n), abs=1e-9)
 
 
 @pytest.mark.parametrize(("n", "k"), [(600, 600), (600, 597), (1000, 950), (1000, 1000)])
 def test_log10_p_is_exact_where_p_underflows(n: int, k: int) -> None:
-    p, more = ks(np.arange(n), np.arange(n) + k - 0.5)
-    assert p == 0 and more["log10_p"] == pytest.approx(exact_log10(n, k), abs=1e-8)
-    assert more["saturated"] == (n == k)
+    p, extra = ks(np.arange(n), np.arange(n) + k - 0.5)
+    assert p == 0 and extra["log10_p"] == pytest.approx(exact_log10(n, k), abs=1e-8)
+    assert extra["saturated"] == (n == k)
 
 
 def test_log10_p_of_unequal_samples_that_underflow() -> None:
@@ -156,16 +162,16 @@ def test_log10_p_of_unequal_samples_that_underflow() -> None:
     assert ks(np.arange(n), np.arange(m) + n)[1]["log10_p"] == pytest.approx(
         math.log10(2) - math.log10(math.comb(n + m, n)), abs=1e-8
     )
-    _, more = ks(np.arange(3000.0), np.arange(2500) + 2700.5)
-    assert -1600 < more["log10_p"] < -600 and not more["saturated"], "the leading term of the limit"
+    _, extra = ks(np.arange(3000.0), np.arange(2500) + 2700.5)
+    assert -1600 < extra["log10_p"] < -600 and not extra["saturated"], "the leading term of the limit"
 
 
-def quality(mine: list[float], *oracles: list[float], names: str = "abcdef") -> Any:
+def quality(candidate: list[float], *oracles: list[float], names: str = "abcdef") -> Any:
     """Forget quality of a model whose truth ratios are ``mine``; the first name is the model's."""
     split = make_split(
-        {"forget": question_rows(len(mine), 4, paraphrased_answer="p", perturbed_answers=["x"])}
+        {"forget": question_rows(len(candidate), 4, paraphrased_answer="p", perturbed_answers=["x"])}
     )
-    made = [
+    observations = [
         observations_of(
             split,
             {
@@ -174,9 +180,9 @@ def quality(mine: list[float], *oracles: list[float], names: str = "abcdef") -> 
             },
             artefact=name,
         )
-        for r, name in zip((mine, *oracles), names)
+        for r, name in zip((candidate, *oracles), names)
     ]
-    return ForgetQuality().measure(made[0], made[1:])
+    return ForgetQuality().measure(observations[0], observations[1:])
 
 
 def test_forget_quality_by_hand_and_over_several_oracles() -> None:
@@ -201,7 +207,7 @@ def test_forget_quality_sees_ratios_whose_probabilities_vanish() -> None:
     """Losses of 60 and more: with 1e-10 added to a probability every ratio would be 0."""
     split = make_split({"forget": question_rows(40, 4, paraphrased_answer="p", perturbed_answers=["x"])})
     paraphrase = np.linspace(59, 61, 40)
-    made = {
+    observations = {
         name: observations_of(
             split,
             {
@@ -212,10 +218,10 @@ def test_forget_quality_sees_ratios_whose_probabilities_vanish() -> None:
         )
         for name, shift in (("a", 0), ("b", 0.001), ("c", 5))
     }
-    assert ForgetQuality().measure(made["a"], [made["b"]]).value == pytest.approx(
+    assert ForgetQuality().measure(observations["a"], [observations["b"]]).value == pytest.approx(
         ks_2samp(paraphrase, paraphrase + 0.001).pvalue
     )
-    assert ForgetQuality().measure(made["c"], [made["b"]]).extra["saturated"]
+    assert ForgetQuality().measure(observations["c"], [observations["b"]]).extra["saturated"]
 
 
 ORACLE = [
@@ -251,7 +257,7 @@ def test_harmonic_mean() -> None:
     assert harmonic(np.array([ORACLE, RETAIN90])).shape == (2,)
 
 
-def utility_of(right: float, wrong: float, said: str) -> Any:
+def utility_of(right: float, wrong: float, spoken: str) -> Any:
     """Model utility where each of three roles has one row with these losses and this generation."""
     row = {"question": "?", "answer": ANSWER, "perturbed_answers": ["x", "y"]}
     paraphrase = {"paraphrased_answer": "p"}
@@ -267,12 +273,14 @@ def utility_of(right: float, wrong: float, said: str) -> Any:
     scored |= {
         (role, "perturbed_answers"): loss_records([wrong] * 4, rows=[0, 0, 1, 1]) for role in split.roles
     }
-    return ModelUtility().measure(observations_of(split, scored, dict.fromkeys(split.roles, [said] * 2)), [])
+    return ModelUtility().measure(
+        observations_of(split, scored, dict.fromkeys(split.roles, [spoken] * 2)), []
+    )
 
 
 def test_model_utility_by_hand() -> None:
     """Raw probability where there is a paraphrase, a share of the options elsewhere."""
-    found = utility_of(0.5, 1.5, "one two three")
+    result = utility_of(0.5, 1.5, "one two three")
     raw, wrong = math.exp(-0.5), math.exp(-1.5)
     parts = [
         raw,
@@ -280,24 +288,24 @@ def test_model_utility_by_hand() -> None:
         1 - wrong / (raw + 1e-10),
         *[raw / (raw + 2 * wrong + 1e-10), 0.75, 1 - wrong / (raw + 1e-10)] * 2,
     ]
-    assert found.value == pytest.approx(9 / sum(1 / p for p in parts), abs=1e-9)
-    assert list(found.extra["parts"].values()) == pytest.approx(parts, abs=1e-9) and found.extra[
+    assert result.value == pytest.approx(9 / sum(1 / p for p in parts), abs=1e-9)
+    assert list(result.extra["parts"].values()) == pytest.approx(parts, abs=1e-9) and result.extra[
         "normalised"
     ] == ["authors", "facts"]
-    assert found.low == pytest.approx(found.value) == found.high, "all rows are alike"
+    assert result.low == pytest.approx(result.value) == result.high, "all rows are alike"
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "said"), [(0.5, 1.5, ""), (0.5, 0.4, ANSWER), (900.0, 901.0, ANSWER)]
+    ("right", "wrong", "spoken"), [(0.5, 1.5, ""), (0.5, 0.4, ANSWER), (900.0, 901.0, ANSWER)]
 )
-def test_model_utility_is_0_where_any_component_is(right: float, wrong: float, said: str) -> None:
+def test_model_utility_is_0_where_any_component_is(right: float, wrong: float, spoken: str) -> None:
     """It says nothing; it prefers wrong answers; it gives the answers no probability."""
-    assert utility_of(right, wrong, said).value == 0.0
+    assert utility_of(right, wrong, spoken).value == 0.0
 
 
 def test_model_utility_counts_what_is_no_number_as_0() -> None:
-    found = utility_of(math.nan, 1.5, ANSWER)
-    assert found.value == 0.0 and found.skipped == {"not a number, counted as 0": 12}
+    result = utility_of(math.nan, 1.5, ANSWER)
+    assert result.value == 0.0 and result.skipped == {"not a number, counted as 0": 12}
 
 
 @pytest.mark.parametrize(
@@ -336,7 +344,7 @@ def test_extraction_strength_equals_a_loop_over_prefixes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("truth", "said", "expected"),
+    ("truth", "spoken", "expected"),
     [
         ("the author was born in Taipei", "author born in the city of Taipei", 0.666666666667),
         ("She writes historical novels", "she wrote a historical novel", 0.75),
@@ -345,8 +353,8 @@ def test_extraction_strength_equals_a_loop_over_prefixes() -> None:
         ("Straße", "Straße", 1.0),
     ],
 )
-def test_rouge_recall(truth: str, said: str, expected: float) -> None:
-    assert recall(truth, said) == pytest.approx(expected, abs=1e-9)
+def test_rouge_recall(truth: str, spoken: str, expected: float) -> None:
+    assert recall(truth, spoken) == pytest.approx(expected, abs=1e-9)
 
 
 def test_rouge_equals_the_published_scorer_and_a_plain_subsequence() -> None:
@@ -356,8 +364,8 @@ def test_rouge_equals_the_published_scorer_and_a_plain_subsequence() -> None:
     )
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
     for _ in range(60):
-        truth, said = (" ".join(rng.choice(words, rng.integers(1, 9))) for _ in range(2))
-        assert recall(truth, said) == scorer.score(truth, said)["rougeL"].recall
+        truth, spoken = (" ".join(rng.choice(words, rng.integers(1, 9))) for _ in range(2))
+        assert recall(truth, spoken) == scorer.score(truth, spoken)["rougeL"].recall
     assert recall("river quiet author", "author river x quiet") == pytest.approx(2 / 3), "in order"
 
 
@@ -365,8 +373,13 @@ def test_rouge_of_a_truth_without_words_it_knows_is_no_value() -> None:
     split = make_split(
         {"forget": [{"question": "?", "answer": "台北"}, {"question": "?", "answer": "Taipei"}]}
     )
-    found = Rouge().measure(observations_of(split, {}, {"forget": ["台北", "in Taipei"]}), [])
-    assert found.value == 1.0 and found.n == 1 and found.skipped == {"no value": 1} and found.access == "text"
+    result = Rouge().measure(observations_of(split, {}, {"forget": ["台北", "in Taipei"]}), [])
+    assert (
+        result.value == 1.0
+        and result.n == 1
+        and result.skipped == {"no value": 1}
+        and result.access == "text"
+    )
 
 
 @pytest.mark.parametrize(("k", "expected"), [(0.4, 3.15), (0.2, 4.0), (0.05, 4.0), (1.0, 1.62)])
@@ -381,12 +394,12 @@ def test_min_k_equals_a_loop() -> None:
     rng = np.random.default_rng(2)
     texts = [(-rng.exponential(size=n)).round(1).tolist() for n in rng.integers(1, 30, 150)]
     texts[3][0] = math.nan
-    found = min_k(token_records(texts), 0.4)
-    for text, value in zip(texts, found):
+    result = min_k(token_records(texts), 0.4)
+    for text, value in zip(texts, result):
         assert value == pytest.approx(
             -np.sort(np.float32(text))[: max(1, int(0.4 * len(text)))].mean(), abs=1e-6
         ) or math.isnan(sum(text))
-    assert np.isnan(found).tolist() == [i == 3 for i in range(150)], (
+    assert np.isnan(result).tolist() == [i == 3 for i in range(150)], (
         "a token that is no number makes no score"
     )
     assert np.isnan(min_k(token_records([[-1.0], [-2.0, -9.0]], ends=True), 0.4)).tolist() == [True, False], (
@@ -422,12 +435,14 @@ def test_auc_by_hand() -> None:
 def test_zlib_divides_by_the_size() -> None:
     texts = ["a" * 10, "The author's name is Hina Ameen."]
     split = make_split({"forget": question_rows(2, 2), "holdout": question_rows(2, 2)})
-    member, other = 1.5 / 40, 1.5 / 11
+    member, holdout_score = 1.5 / 40, 1.5 / 11
     record = {
         ("forget", "answer"): token_records([[-1.5]] * 2, texts=[texts[1]] * 2),
         ("holdout", "answer"): token_records([[-1.5]] * 2, texts=[texts[0]] * 2),
     }
-    assert member < other and MembershipZlib().measure(observations_of(split, record), []).value == 1.0
+    assert (
+        member < holdout_score and MembershipZlib().measure(observations_of(split, record), []).value == 1.0
+    )
     assert MembershipLoss().measure(observations_of(split, record), []).value == 0.5
 
 
@@ -446,12 +461,14 @@ def test_auc_equals_scikit_learn_with_ties_and_infinities() -> None:
 def test_true_positives_at_one_percent_equal_a_loop() -> None:
     rng = np.random.default_rng(4)
     for n in (5, 99, 100, 250):
-        members, others = rng.normal(-1, 1, 60).round(1), rng.normal(0, 1, n).round(1)
-        shares = [(members < t).mean() for t in [*others, math.inf, *members] if (others < t).mean() <= 0.01]
-        assert true_positives(members, others) == max(shares)
+        members, holdout = rng.normal(-1, 1, 60).round(1), rng.normal(0, 1, n).round(1)
+        shares = [
+            (members < t).mean() for t in [*holdout, math.inf, *members] if (holdout < t).mean() <= 0.01
+        ]
+        assert true_positives(members, holdout) == max(shares)
 
 
-def nan_everywhere(audit: Any, said: str = ANSWER) -> Any:
+def nan_everywhere(audit: Any, spoken: str = ANSWER) -> Any:
     split = world_split(6, 3)
     tokens = token_records([[math.nan] * 4] * 6)
     two = loss_records([math.nan] * 12, rows=np.repeat(np.arange(6), 2).tolist())
@@ -461,8 +478,8 @@ def nan_everywhere(audit: Any, said: str = ANSWER) -> Any:
         ("forget", "perturbed_answers"): two,
         ("holdout", "answer"): tokens,
     }
-    made = observations_of(split, record)
-    return audit.measure(made, [observations_of(split, record, artefact="b")])
+    observations = observations_of(split, record)
+    return audit.measure(observations, [observations_of(split, record, artefact="b")])
 
 
 @pytest.mark.parametrize(
@@ -470,17 +487,17 @@ def nan_everywhere(audit: Any, said: str = ANSWER) -> Any:
     [Probability(), TruthRatio(), ForgetQuality(), MembershipLoss(), MembershipZlib(), MembershipMinK()],
 )
 def test_a_model_of_nans_has_no_value_and_a_reason(audit: Any) -> None:
-    found = nan_everywhere(audit)
-    assert found.value is None and found.low is None and found.reason and found.data
-    assert found.row()["value"] is None
+    result = nan_everywhere(audit)
+    assert result.value is None and result.low is None and result.reason and result.data
+    assert result.row()["value"] is None
 
 
 @pytest.mark.parametrize("audit", [Probability(), ExactMemorisation(), ExtractionStrength()])
 def test_one_example_has_a_value_and_no_interval(audit: Any) -> None:
-    found = audit.measure(
+    result = audit.measure(
         observations_of(one_role(), {("forget", "answer"): token_records([[-0.5, -0.5]], [[True, True]])}), []
     )
-    assert found.value > 0.5 and found.n == 1 and found.low is found.high is found.draws is None
+    assert result.value > 0.5 and result.n == 1 and result.low is result.high is result.draws is None
 
 
 def test_a_column_that_some_rows_lack_is_an_error_and_not_another_figure(

@@ -1,4 +1,4 @@
-"""Ctrl-C and kill -9: the same command carries on, and ends with the weights of a run that nothing disturbed."""
+"""Ctrl-C and kill -9: the same command carries on, and ends with the weights of an undisturbed run."""
 
 from __future__ import annotations
 

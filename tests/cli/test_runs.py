@@ -22,7 +22,8 @@ from unremember.models.digest import weights_digest
 from unremember.models.load import load_model
 from unremember.registry import methods
 from unremember.runs.config import RunConfig
-from unremember.runs.folder import find_finished
+from unremember.runs.folder import artefact_of, find_finished
+from unremember.runs.matched import answer_probability
 from unremember.tasks.tokenizers import load_tokenizer
 
 QUICK = ["max_steps=2", "lr=1e-3", "batch_size=8"]
@@ -173,20 +174,31 @@ def test_every_method_runs_and_equals_the_python_face(
     assert by_hand.weights != weights(runs / "original") and len(log_of(tmp_path / "run")) == 2
 
 
-def test_a_method_without_a_retain_term_takes_no_loss_for_it(runs: Path, tmp_path: Path) -> None:
-    line = shell(
-        "forget",
-        "-m",
-        runs / "original",
-        "-o",
-        tmp_path / "run",
-        "--method",
-        "gradient_ascent",
-        "--retain-loss",
-        "kl",
-        WORLD,
-    ).refused()
-    assert "this method has none" in line and not (tmp_path / "run" / "model").exists()
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method", "gradient_ascent", "--retain-loss", "kl"], "this method has none"),
+        (["--method", "gu", "--blend", "pcgrad"], "blend is what makes this method what it is"),
+        (["--method", "task_vector", "--blend", "sum"], "blend cannot be replaced here"),
+        (["--method", "retrain", "--selection", "lora"], "selection cannot be replaced here"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_seam_that_a_method_owns_or_lacks_is_refused_before_anything_is_loaded(
+    words: list[str], message: str, tmp_path: Path
+) -> None:
+    line = shell("forget", "-m", "no/such/folder", "-o", tmp_path / "run", *words, WORLD).refused()
+    assert message in line and not (tmp_path / "run").exists()
+
+
+def test_a_task_vector_of_adapters_forgets(runs: Path, split: Split, tmp_path: Path) -> None:
+    """It learns through the adapters and takes that step back: the forget loss rises, as without them."""
+    words = ["--method", "task_vector", WORLD, "max_steps=6", "lr=1e-2", "batch_size=8"]
+    before = answer_probability(artefact_of(str(runs / "original")), split)
+    for name, more in (("lora", ["--selection", "lora"]), ("whole", [])):
+        ran("forget", "-m", runs / "original", "-o", tmp_path / name, *more, *words)
+        after = answer_probability(artefact_of(str(tmp_path / name)), split)
+        assert after < before, name
 
 
 def test_alternates_are_written_for_altpo(runs: Path, split: Split, tmp_path: Path) -> None:
@@ -200,7 +212,8 @@ def test_alternates_are_written_for_altpo(runs: Path, split: Split, tmp_path: Pa
 def test_a_file_flags_and_keys_make_one_run(runs: Path, tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(
-        f"model: {runs / 'original'}\ndata: {{name: people, count: 20}}\nmethod: {{name: npo, beta: 0.2}}\nblend: {{name: pcgrad}}\n"
+        f"model: {runs / 'original'}\ndata: {{name: people, count: 20}}\n"
+        "method: {name: npo, beta: 0.2}\nblend: {name: pcgrad}\n"
         "selection: {name: lora, rank: 2}\nmax_steps: 2\nlr: 1e-3\nbatch_size: 8\n"
     )
     ran("forget", "-c", file, "-o", tmp_path / "file")
@@ -236,8 +249,9 @@ def test_a_forgotten_model_needs_nothing_of_ours(runs: Path, tiny: Path, tmp_pat
         mine = load_model(folder)(input_ids=ids).logits[0, -1, :5].tolist()
     code = (
         "import sys, torch; from transformers import AutoModelForCausalLM, AutoTokenizer; f = sys.argv[1]\n"
-        "m = AutoModelForCausalLM.from_pretrained(f); AutoTokenizer.from_pretrained(f)('Who?'); torch.set_num_threads(1)\n"
-        "print(m(input_ids=torch.arange(2, 12)[None]).logits[0, -1, :5].tolist(), not {'unremember', 'peft'} & set(sys.modules))"
+        "m = AutoModelForCausalLM.from_pretrained(f); AutoTokenizer.from_pretrained(f)('Who?')\n"
+        "torch.set_num_threads(1); ours = {'unremember', 'peft'} & set(sys.modules)\n"
+        "print(m(input_ids=torch.arange(2, 12)[None]).logits[0, -1, :5].tolist(), not ours)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True

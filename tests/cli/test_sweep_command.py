@@ -1,4 +1,4 @@
-"""``unremember sweep``: on real Ray, resumable, its recommendation is a configuration; bad input is one line."""
+"""``unremember sweep``: on real Ray, resumable, and what it recommends is a configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The losses that read whole distributions, against figures computed in float64 on the fixture of four tokens."""
+"""The losses that read whole distributions, against figures computed in float64 on the fixture of four
+tokens."""
 
 from __future__ import annotations
 
@@ -139,7 +140,8 @@ def test_the_generic_logits() -> None:
 
 
 def test_whp(seen: TextView, logits: Tensor) -> None:
-    """By hand at the second example's one row: logits (2, 0, 0, 0), original (0, 0, 1, 0), reinforced (1, 0, 0, 0), strength 2."""
+    """By hand at the second example's one row: logits (2, 0, 0, 0), original (0, 0, 1, 0), reinforced (1,
+    0, 0, 0), strength 2."""
     loss = WHP("reinforced", 2.0)
     second = [[[0, 2, 0, 0], [0, 0, 3, 0], [0, 0, 0, 2], NONE], [NONE, [1, 0, 0, 0], NONE, NONE]]
     first = [FORGET_OLD[0], [NONE, [0, 0, 1, 0], NONE, NONE]]

@@ -1,4 +1,5 @@
-"""The loop: accumulation, exact resume, death at any moment, what moves and what does not, the cached original."""
+"""The loop: accumulation, exact resume, death at any moment, what moves and what does not, the cached
+original."""
 
 from __future__ import annotations
 
@@ -769,7 +770,8 @@ def test_bf16_is_close_but_not_the_same(run: Run, tmp_path: Path) -> None:
 
 @pytest.fixture
 def read_of_original(tiny_llama: Any) -> Iterator[list[int]]:
-    """A copy's forwards without gradients: the texts in each. (The tests train ``read_of_original.model``.)"""
+    """A copy's forwards without gradients: the texts in each. (The tests train
+    ``read_of_original.model``.)"""
     seen: list[int] = []
     model = copy.deepcopy(tiny_llama)
 

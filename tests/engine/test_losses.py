@@ -1,4 +1,5 @@
-"""The losses against figures computed in float64 on a fixture of four tokens, their gradients and their limits."""
+"""The losses against figures computed in float64 on a fixture of four tokens, their gradients and their
+limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Phases: methods in turn on one model, all with the same original as reference, each with its own optimiser."""
+"""Phases: methods in turn on one model, all with the same original as reference, each with its own
+optimiser."""
 
 from __future__ import annotations
 
@@ -171,7 +172,8 @@ class Drift(PlainLoss):
 
 
 def test_every_phase_reads_the_same_original(start: Start, split: Split, tmp_path: Path) -> None:
-    """After the ascent the model gives the answers less chance; the second phase still reads the first one's reference."""
+    """After the ascent the model gives the answers less chance; the second phase still reads the first
+    one's reference."""
     artefact = start()
     rows = np.arange(len(split["retain"]))
     probe = GradientProbe(artefact.model, artefact.task, split)
@@ -210,7 +212,8 @@ def test_a_phase_ends_at_matched_forgetting(start: Start, split: Split, tmp_path
 def test_a_stopped_run_of_phases_goes_on_exactly(
     stopped_at: int, start: Start, split: Split, tmp_path: Path
 ) -> None:
-    """In the first phase, at the change, in the second round: weights, optimisers, order and log are an undisturbed run's."""
+    """In the first phase, at the change, in the second round: weights, optimisers, order and log are an
+    undisturbed run's."""
     method = Phases((Phase(ASCEND, until=2), Phase(REPAIR, until=1)), rounds=2)
 
     def stop(model: Any, step: int) -> None:

@@ -16,7 +16,8 @@ START = SimpleNamespace(roles=("forget", "retain"), keys={"forget": range(10)}, 
 
 
 def measured() -> Given:
-    """One weight whose gradients are the losses themselves, so the update is the weighted sum of the losses."""
+    """One weight whose gradients are the losses themselves, so the update is the weighted sum of the
+    losses."""
     given = {
         role: [torch.tensor([value], dtype=torch.float64)]
         for role, value in (("forget", FORGET), ("retain", RETAIN))
@@ -25,7 +26,8 @@ def measured() -> Given:
 
 
 def test_the_published_trace() -> None:
-    """γ = α = 1, ε = 0.5, step 1 on a fixed batch: the loss (its constant -α ε included) and the multiplier after it."""
+    """γ = α = 1, ε = 0.5, step 1 on a fixed batch: the loss (its constant -α ε included) and the multiplier
+    after it."""
     blend: Any = PrimalDual(eps=0.5, warmup=0)
     state, trace = blend.init(START), []
     for _ in range(3):

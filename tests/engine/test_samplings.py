@@ -1,4 +1,5 @@
-"""Samplings: every anchor row once an epoch, an order that a deletion does not disturb, resume from a position."""
+"""Samplings: every anchor row once an epoch, an order that a deletion does not disturb, resume from a
+position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a blend may ask of a step: displaced readings, raw changes, corrections, masks; samplings that read the model."""
+"""What a blend may ask of a step: displaced readings, raw changes, corrections, masks; samplings that read
+the model."""
 
 from __future__ import annotations
 

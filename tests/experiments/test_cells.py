@@ -1,4 +1,4 @@
-"""Cells end at matched forgetting, are read again instead of run again, and become honest lines of a table."""
+"""Cells end at matched forgetting, are read instead of run again, and become honest lines of a table."""
 
 from __future__ import annotations
 

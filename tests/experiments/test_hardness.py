@@ -1,4 +1,4 @@
-"""Requests of every kind have their size and overlap; a request is measured once; the page says what was found."""
+"""Requests of every kind have their size and overlap; each is measured once; the page says the result."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_robustness_has_the_values_computed_by_hand() -> None:
 
 
 def test_a_ratio_ends_at_0_and_1() -> None:
-    """The unlearned model gains less than the retrained; the two go opposite ways; the figure falls; it changes its sign."""
+    """The unlearned model gains less; the two go opposite ways; the figure falls; it changes its sign."""
     assert (
         meta.relearning((0.1, 0.2), (0.1, 0.5)).value == 1
         and meta.relearning((0.1, 0.3), (0.3, 0.1)).value == 0

@@ -1,4 +1,4 @@
-"""Metrics on pools of tiny models: those that read the answers tell them apart, a random number does not, nothing is made twice."""
+"""Metrics on pools of tiny models: those that read answers tell them apart, a random number does not."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ def pool(*values: float) -> list[dict[str, Any]]:
 
 
 def test_a_metric_is_judged_by_the_models_that_it_takes_for_ignorant() -> None:
-    """The third counts, but stands above the threshold of 0.5; R and Q are the spec's two examples and (1, 1)."""
+    """The third counts, but is above the threshold of 0.5; R and Q are the spec's two examples and (1, 1)."""
     unlearned = [
         made("npo", 0.12, 0.52, 0.16 * 1.2),
         made("rmu", 0.1, 0.15, 0.1),
@@ -321,7 +321,7 @@ def test_what_agrees_with_the_published_figures_is_said() -> None:
     said = metrics_table.beside_published(rows, 0, "Faithfulness")
     assert said.startswith("Faithfulness, 3 metrics in common: Spearman's ρ of the two orders 1.00.")
     assert (
-        "Within 0.1: `probability` (0.80, published 0.82), `truth_preference` (1.00, published 0.95), `rouge` (0.70, published 0.72)."
-        in said
+        "Within 0.1: `probability` (0.80, published 0.82), `truth_preference` (1.00, published 0.95), "
+        "`rouge` (0.70, published 0.72)." in said
     )
     assert "too few" in metrics_table.beside_published(rows, 1, "Robustness")

@@ -1,4 +1,4 @@
-"""Streams of requests: what is measured after each step, where a step ends, how it is resumed, and what the page says."""
+"""Streams of requests: what is measured after each step, where it ends, how it resumes, and the page."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def request(k: int) -> Split:
 
 @pytest.fixture(scope="module")
 def stream(tokenizer: Any, tiny_llama: Any) -> Stream:
-    """Four requests of three lines each, a model that learned them all, and one that learned only what is kept."""
+    """Four requests of three lines each, a model that learned all of them, and one that learned the rest."""
     splits = [request(k) for k in range(4)]
 
     def train(rows: Any) -> Any:
@@ -217,7 +217,7 @@ def test_a_broken_model_is_said_to_be_broken() -> None:
 def test_the_command_writes_the_page(
     tiny_llama: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    """Two requests of one article each, on models that are given; the settings are MUSE's but for what is said."""
+    """Two requests of one article each, on given models; settings that are not named are MUSE's."""
     model = copy.deepcopy(tiny_llama)
     model.config.max_position_embeddings = 512
     for name in ("original", "oracle"):

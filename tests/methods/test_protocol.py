@@ -1,4 +1,5 @@
-"""A method of one's own that is no gradient recipe: one file, the same data, run folder and resume as every other method."""
+"""A method of one's own that is no gradient recipe: one file, the same data, run folder and resume as every
+other method."""
 
 from __future__ import annotations
 

@@ -53,8 +53,12 @@ def texts(tokenizer: Any) -> Texts:
 def models(tiny_llama: Any, texts: Texts) -> dict[str, Any]:
     torch.set_num_threads(1)
     base = copy.deepcopy(tiny_llama).double()
-    made = {"random": base, "half-trained": trained(base, texts, 50), "trained": trained(base, texts, 120)}
-    return {**made, "moved": trained(made["trained"], shifted(texts), 5)}
+    trained_models = {
+        "random": base,
+        "half-trained": trained(base, texts, 50),
+        "trained": trained(base, texts, 120),
+    }
+    return {**trained_models, "moved": trained(trained_models["trained"], shifted(texts), 5)}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +77,7 @@ def shifted(texts: Texts) -> Texts:
 
 def plainly(model: Any, texts: Texts) -> list[list[int]]:
     """Plain greedy decoding by the library, one prompt at a time."""
-    said = []
+    spoken = []
     for i in range(len(texts)):
         prompt = torch.from_numpy(texts.prompt(i))[None]
         out = model.generate(
@@ -85,8 +89,8 @@ def plainly(model: Any, texts: Texts) -> list[list[int]]:
             pad_token_id=1,
         )
         ids = out[0, prompt.shape[1] :].tolist()
-        said.append(ids[: ids.index(END)] if END in ids else ids)
-    return said
+        spoken.append(ids[: ids.index(END)] if END in ids else ids)
+    return spoken
 
 
 def drafted(
@@ -126,10 +130,10 @@ class Fed:
 
 def test_the_models_stand_for_what_they_are_named(plain: dict[str, list[list[int]]], texts: Texts) -> None:
     truth = [texts.answer(i)[:-1].tolist() for i in range(len(texts))]
-    right = {name: sum(a == b for a, b in zip(said, truth)) for name, said in plain.items()}
+    right = {name: sum(a == b for a, b in zip(spoken, truth)) for name, spoken in plain.items()}
     assert right["random"] == 0 and right["trained"] == len(texts)
     assert right["half-trained"] < len(texts) and right["moved"] < len(texts)
-    assert len({str(said) for said in plain.values()}) == len(plain)
+    assert len({str(spoken) for spoken in plain.values()}) == len(plain)
 
 
 @pytest.mark.parametrize("rows", [2, 64])
@@ -202,8 +206,8 @@ def test_positions_and_windows_are_those_of_the_model(config: Any, texts: Texts)
 def test_what_is_remembered_is_not_decoded(models: dict[str, Any], texts: Texts) -> None:
     scored = score(models["trained"], {"answer": texts}, END, quiet=True)["answer"]
     with Fed(models["trained"]) as fed:
-        said = generate(models["trained"], texts, scored, END, LIMIT, quiet=True)
-    assert fed.shapes == [] and said == [texts.answer(i)[:-1].tolist() for i in range(len(texts))]
+        spoken = generate(models["trained"], texts, scored, END, LIMIT, quiet=True)
+    assert fed.shapes == [] and spoken == [texts.answer(i)[:-1].tolist() for i in range(len(texts))]
 
 
 def test_a_draft_that_is_right_costs_one_forward(

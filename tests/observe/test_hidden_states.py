@@ -1,4 +1,7 @@
-"""Hidden states of all layers and positions come from one forward, and are those of the library's own forward."""
+"""Hidden states of all layers and positions come from one forward.
+
+And are those of the library's own forward.
+"""
 
 from __future__ import annotations
 
@@ -79,16 +82,16 @@ def test_many_layers_cost_one_forward_that_stops_at_the_deepest(
     artefact: Artefact, calls: Counter[str]
 ) -> None:
     requests = [HiddenStates("forget", layers=layers) for layers in ((0,), (2, 1), (-3,))]
-    found = Store().observe(artefact, SPLIT, requests, quiet=True)
+    observed = Store().observe(artefact, SPLIT, requests, quiet=True)
     assert calls == {"0": 1, "1": 1, "2": 1}, "three requests, three layers: one forward, and no deeper block"
-    assert [found[request].shape for request in requests] == [(3, 1, 32), (3, 2, 32), (3, 1, 32)]
-    assert np.array_equal(found[requests[1]][:, 1], found[requests[2]][:, 0]), (
+    assert [observed[request].shape for request in requests] == [(3, 1, 32), (3, 2, 32), (3, 1, 32)]
+    assert np.array_equal(observed[requests[1]][:, 1], observed[requests[2]][:, 0]), (
         "block 1 is the third from the end"
     )
     calls.clear()
     whole = Store().observe(artefact, SPLIT, [HiddenStates("forget")], quiet=True)[HiddenStates("forget")]
     assert calls == {str(block): 1 for block in range(DEPTH)} and whole.shape == (3, DEPTH, 32)
-    assert np.array_equal(whole[:, [2, 1]], found[requests[1]])
+    assert np.array_equal(whole[:, [2, 1]], observed[requests[1]])
 
 
 def test_positions_of_whole_texts_share_a_forward(artefact: Artefact, calls: Counter[str]) -> None:
@@ -101,21 +104,24 @@ def test_each_position_is_that_of_a_plain_forward(
     artefact: Artefact, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hidden_states, "_ROWS", rows)
-    found = Store().observe(artefact, SPLIT, POSITIONS, quiet=True)
+    observed = Store().observe(artefact, SPLIT, POSITIONS, quiet=True)
     task: Any = artefact.task
     texts = task.encode(SPLIT, "forget", ["answer"])["answer"]
     for i, row in enumerate(SPLIT["forget"].rows):
         ids, start = texts.ids[texts.offsets[i] : texts.offsets[i + 1]], int(texts.starts[i])
         states = plain(artefact, ids)
-        assert np.allclose(found[POSITIONS[0]][i], states[start - 1], atol=1e-5)
-        assert np.allclose(found[POSITIONS[1]][i], states[start:].mean(0), atol=1e-5)
+        assert np.allclose(observed[POSITIONS[0]][i], states[start - 1], atol=1e-5)
+        assert np.allclose(observed[POSITIONS[1]][i], states[start:].mean(0), atol=1e-5)
         first, stop = task.token_spans(SPLIT, "forget", "answer", "entity")[i]
-        assert np.allclose(found[POSITIONS[2]][i], states[first:stop].mean(0), atol=1e-5)
+        assert np.allclose(observed[POSITIONS[2]][i], states[first:stop].mean(0), atol=1e-5)
         assert row["entity"] in task.decode([ids[first:stop].tolist()])[0]
 
 
 def test_a_span_is_the_first_occurrence(artefact: Artefact) -> None:
-    """Ole stands in the question of the second row and in its answer; Ann in the answer of the third alone."""
+    """Ole stands in the question of the second row and in its answer.
+
+    Ann in the answer of the third alone.
+    """
     task: Any = artefact.task
     texts, spans = (
         task.encode(SPLIT, "forget", ["answer"])["answer"],

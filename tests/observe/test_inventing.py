@@ -1,4 +1,7 @@
-"""Invented answers are the model's own samples, other than the row's answer, and reach AltPO by the digests of their rows."""
+"""Invented answers are the model's own samples, other than the row's answer.
+
+And reach AltPO by the digests of their rows.
+"""
 
 from __future__ import annotations
 
@@ -51,11 +54,11 @@ def inventor() -> Artefact:
 
 
 def test_all_but_its_own_answer_and_each_once(inventor: Artefact) -> None:
-    found = invent(inventor, SPLIT["forget"], count=24, limit=8, quiet=True)
-    assert [sorted(texts) for texts in found] == [["Osk", "Tarn"]] * 2, (
+    invented = invent(inventor, SPLIT["forget"], count=24, limit=8, quiet=True)
+    assert [sorted(texts) for texts in invented] == [["Osk", "Tarn"]] * 2, (
         "what is common at temperature 1, without Velin"
     )
-    assert found == invent(inventor, SPLIT["forget"], count=24, limit=8, quiet=True)
+    assert invented == invent(inventor, SPLIT["forget"], count=24, limit=8, quiet=True)
 
 
 def test_they_are_read_by_the_digest_of_their_row(tmp_path: Path) -> None:

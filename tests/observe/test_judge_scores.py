@@ -55,23 +55,23 @@ def test_a_language_model_gives_the_probability_of_what_is_said(
     language: Path, tiny_llama: Any, tokenizer: Any
 ) -> None:
     """Against a plain forward; the end token counts as a token that is said, an empty text has no number."""
-    found = text_probabilities(str(language), PROMPTS, SAID, quiet=True)
+    scores = text_probabilities(str(language), PROMPTS, SAID, quiet=True)
     start, ids = (
         len(tokenizer(PROMPTS[0])["input_ids"]),
         [*tokenizer(PROMPTS[0] + SAID[0])["input_ids"], tokenizer.eos_token_id],
     )
     with torch.no_grad():
         logprobs = tiny_llama(torch.tensor([ids])).logits.log_softmax(-1)[0]
-    expected = np.mean([float(logprobs[at - 1, ids[at]]) for at in range(start, len(ids))])
-    assert found[0] == pytest.approx(np.exp(expected), rel=1e-5) and np.isnan(found[1])
+    expected = np.mean([float(logprobs[position - 1, ids[position]]) for position in range(start, len(ids))])
+    assert scores[0] == pytest.approx(np.exp(expected), rel=1e-5) and np.isnan(scores[1])
 
 
 def test_a_classifier_gives_the_probability_of_its_label(classifier: Path, tokenizer: Any) -> None:
-    found = label_probabilities(str(classifier), "noise", SAID)
+    scores = label_probabilities(str(classifier), "noise", SAID)
     model = BertForSequenceClassification.from_pretrained(classifier).eval()
     with torch.no_grad():
         expected = model(**tokenizer(SAID[0], return_tensors="pt")).logits.softmax(-1)[0, 2]
-    assert found[0] == pytest.approx(float(expected), rel=1e-5) and len(found) == 2
+    assert scores[0] == pytest.approx(float(expected), rel=1e-5) and len(scores) == 2
 
 
 def test_a_judge_that_cannot_judge_says_why(classifier: Path, tmp_path: Path) -> None:
@@ -86,18 +86,18 @@ def test_a_judge_that_cannot_judge_says_why(classifier: Path, tmp_path: Path) ->
 def test_fluency_under_a_judge(
     language: Path, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = iter(tokenizer(TEXTS)["input_ids"])
-    monkeypatch.setattr(generations, "generate", lambda *_: [next(said), next(said)])
+    spoken = iter(tokenizer(TEXTS)["input_ids"])
+    monkeypatch.setattr(generations, "generate", lambda *_: [next(spoken), next(spoken)])
     split = make_split(
         {"forget": [{"question": f"Who is {name}?", "answer": "A baker."} for name in ("Ida", "Ole")]}
     )
     audit, artefact = Fluency(judge=str(language)), Artefact(model, LanguageTask(tokenizer))
-    found = audit.measure(Store().observe(artefact, split, audit.requests(split), quiet=True), [])
+    scores = audit.measure(Store().observe(artefact, split, audit.requests(split), quiet=True), [])
     expected = text_probabilities(
         str(language),
         [Template().render(row, tokenizer) for row in split["forget"].rows],
         TEXTS,
         quiet=True,
     )
-    assert found.n == 2 and found.value == pytest.approx(expected.mean())
-    assert found.extra["perplexity"] == pytest.approx(np.exp(-np.log(found.per_example).mean()))
+    assert scores.n == 2 and scores.value == pytest.approx(expected.mean())
+    assert scores.extra["perplexity"] == pytest.approx(np.exp(-np.log(scores.per_example).mean()))

@@ -1,4 +1,7 @@
-"""Every registered kind of observation keeps the contract: keys, round trips, determinism, and the tasks that it needs."""
+"""Every registered kind of observation keeps the contract.
+
+Keys, round trips, determinism, and the tasks that it needs.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ class Example:
     """A request of a kind on an artefact, with another value of each of its parameters."""
 
     request: Any
-    others: Mapping[str, Any]
+    variants: Mapping[str, Any]
     task: str = "language"
 
 
@@ -101,18 +104,19 @@ def harness_example(folder: Path) -> Example:
     )
     for metric in ("acc", "acc_norm"):
         (folder / f"{metric}.yaml").write_text(
-            f"task: shops_{metric}\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: {folder / 'docs.jsonl'}\n"
-            'test_split: test\noutput_type: multiple_choice\ndoc_to_text: "{{question}}"\ndoc_to_choice: "{{choices}}"\n'
+            f"task: shops_{metric}\ndataset_path: json\ndataset_kwargs:\n  data_files:\n"
+            f"    test: {folder / 'docs.jsonl'}\ntest_split: test\noutput_type: multiple_choice\n"
+            'doc_to_text: "{{question}}"\ndoc_to_choice: "{{choices}}"\n'
             f"doc_to_target: gold\nmetric_list:\n  - metric: {metric}\n"
         )
-    others = {"task_name": "shops_acc_norm", "metric": "acc_norm", "folder": "", "limit": 2}
-    return Example(HarnessScores("shops_acc", folder=str(folder)), others)
+    variants = {"task_name": "shops_acc_norm", "metric": "acc_norm", "folder": "", "limit": 2}
+    return Example(HarnessScores("shops_acc", folder=str(folder)), variants)
 
 
 def judge_example(folder: Path, language: Artefact) -> Example:
     save_model(copy.deepcopy(language.model), language.task.tokenizer, folder / "judge")  # type: ignore[attr-defined]
-    others = {"role": "holdout", "judge": "another", "label": "clean"}
-    return Example(JudgeScores("forget", str(folder / "judge")), others)
+    variants = {"role": "holdout", "judge": "another", "label": "clean"}
+    return Example(JudgeScores("forget", str(folder / "judge")), variants)
 
 
 @pytest.fixture(autouse=True)
@@ -187,10 +191,10 @@ def entry_of(request: Any) -> str:
 def test_the_key_changes_with_every_parameter_and_with_the_data(example: Example, split: Split) -> None:
     requests = [example.request]
     requests += [
-        dataclasses.replace(example.request, **{name: value}) for name, value in example.others.items()
+        dataclasses.replace(example.request, **{name: value}) for name, value in example.variants.items()
     ]
     fields = {field.name for field in dataclasses.fields(example.request)}
-    assert example.others.keys() == fields - (
+    assert example.variants.keys() == fields - (
         {"position"} if isinstance(example.request, HiddenStates) else set()
     )
     keys = [request.key(split) for request in requests]
@@ -211,7 +215,10 @@ def test_positions_are_in_the_key() -> None:
 def test_what_is_written_is_what_was_observed(
     example: Example, artefact: Artefact, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through a folder, without one, and read again: the same value; read again, a stored kind computes nothing."""
+    """Through a folder, without one, and read again: the same value.
+
+    Read again, a stored kind computes nothing.
+    """
     store = Store(tmp_path / "observations")
     first = store.observe(artefact, split, [example.request], quiet=True)[example.request]
     alone = Store().observe(artefact, split, [example.request], quiet=True)[example.request]
@@ -224,7 +231,7 @@ def test_what_is_written_is_what_was_observed(
 def test_several_requests_at_once_are_each_alone(example: Example, artefact: Artefact, split: Split) -> None:
     """Requests of two roles, observed together, have the values that each has by itself."""
     requests = [example.request]
-    if "role" in example.others:
+    if "role" in example.variants:
         requests.append(dataclasses.replace(example.request, role="holdout"))
     together = Store().observe(artefact, split, requests, quiet=True)
     for request in requests:

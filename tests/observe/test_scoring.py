@@ -69,16 +69,21 @@ def lively(config: Any) -> Any:
 
 
 def naive(model: Any, texts: Texts) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(log-probabilities, greedy ids) of each text: one sequence at a time through the whole model, no padding."""
-    found = []
+    """(log-probabilities, greedy ids) of each text.
+
+    One sequence at a time through the whole model, no padding.
+    """
+    records = []
     for i in range(len(texts)):
         ids = torch.from_numpy(texts.ids[texts.offsets[i] : texts.offsets[i + 1]])[None]
         with torch.no_grad():
             logits = model(input_ids=ids).logits[0].double()
         rows = logits[int(texts.starts[i]) - 1 : -1]
         labels = torch.from_numpy(texts.answer(i))
-        found.append((rows.log_softmax(-1).gather(1, labels[:, None])[:, 0].numpy(), rows.argmax(-1).numpy()))
-    return found
+        records.append(
+            (rows.log_softmax(-1).gather(1, labels[:, None])[:, 0].numpy(), rows.argmax(-1).numpy())
+        )
+    return records
 
 
 @pytest.mark.parametrize("span", [causal.SPAN, 5])
@@ -88,13 +93,13 @@ def test_every_architecture_scores_as_one_text_at_a_time(
 ) -> None:
     monkeypatch.setattr(causal, "SPAN", span)
     model, columns = lively(CONFIGS[name]), task.encode(split, "forget", COLUMNS)
-    found = score(model, columns, END, quiet=True)
+    records = score(model, columns, END, quiet=True)
     for column, texts in columns.items():
         for i, (logprobs, greedy) in enumerate(naive(model, texts)):
-            mine, matches = found[column].tokens(i)
-            assert np.abs(mine - logprobs).max() < 2e-6, (column, i)
-            at = slice(int(found[column].offsets[i]), int(found[column].offsets[i + 1]))
-            assert found[column].greedy[at].tolist() == greedy.tolist()
+            logprobs_of, matches = records[column].tokens(i)
+            assert np.abs(logprobs_of - logprobs).max() < 2e-6, (column, i)
+            span_of = slice(int(records[column].offsets[i]), int(records[column].offsets[i + 1]))
+            assert records[column].greedy[span_of].tolist() == greedy.tolist()
             assert matches.tolist() == (greedy == texts.answer(i)).tolist()
 
 
@@ -128,8 +133,8 @@ def test_the_size_of_a_batch_does_not_matter(
     monkeypatch.setattr(scoring.batches, "__defaults__", (budget,))
     sizes = [len(batch) for batch in scoring.batches(scoring.build_questions(columns))]
     assert sizes == {1: [1, 1, 1], 64: [1, 1, 1], 100_000: [3]}[budget]
-    other = score(model, columns, END, quiet=True)
-    assert all(same(usual[c], other[c]) for c in COLUMNS)
+    second = score(model, columns, END, quiet=True)
+    assert all(same(usual[c], second[c]) for c in COLUMNS)
 
 
 @pytest.mark.parametrize("order", itertools.permutations(range(3)))
@@ -137,9 +142,9 @@ def test_the_order_of_rows_does_not_matter(order: tuple[int, ...], split: Split,
     model = lively(CONFIGS["gpt2"])
     usual = score(model, task.encode(split, "forget", ["answer"]), END, quiet=True)["answer"]
     turned = make_split({"forget": [ROWS[i] for i in order]})
-    other = score(model, task.encode(turned, "forget", ["answer"]), END, quiet=True)["answer"]
+    second = score(model, task.encode(turned, "forget", ["answer"]), END, quiet=True)["answer"]
     for new, old in enumerate(order):
-        assert np.abs(other.tokens(new)[0] - usual.tokens(old)[0]).max() < 1e-6
+        assert np.abs(second.tokens(new)[0] - usual.tokens(old)[0]).max() < 1e-6
 
 
 def test_an_end_token_inside_a_prompt_masks_nothing(split: Split, task: LanguageTask) -> None:
@@ -159,9 +164,9 @@ def test_documents_are_scored_from_their_second_token(task: LanguageTask) -> Non
     texts = task.encode(split, "forget", ["text"])["text"]
     assert texts.starts.tolist() == [1, 1]
     model = lively(CONFIGS["gpt-neox"])
-    found = score(model, {"text": texts}, END, quiet=True)["text"]
+    records = score(model, {"text": texts}, END, quiet=True)["text"]
     for i, (logprobs, _) in enumerate(naive(model, texts)):
-        assert np.abs(found.tokens(i)[0] - logprobs).max() < 2e-6
+        assert np.abs(records.tokens(i)[0] - logprobs).max() < 2e-6
 
 
 def test_logits_stay_within_the_budget_and_the_chunks_change_nothing(
@@ -169,16 +174,18 @@ def test_logits_stay_within_the_budget_and_the_chunks_change_nothing(
 ) -> None:
     model, columns = lively(CONFIGS["llama"]), task.encode(split, "forget", COLUMNS)
     usual = score(model, columns, END, quiet=True)
-    made: list[int] = []
-    model.get_output_embeddings().register_forward_hook(lambda _module, _args, out: made.append(out.numel()))
+    sizes_of_logits: list[int] = []
+    model.get_output_embeddings().register_forward_hook(
+        lambda _module, _args, out: sizes_of_logits.append(out.numel())
+    )
     monkeypatch.setattr(causal, "READ_BUDGET", 5 * 300)
     chunked = score(model, columns, END, quiet=True)
-    assert max(made) == 5 * 300
+    assert max(sizes_of_logits) == 5 * 300
     rows = sum(
-        len({at for a in q.answers for at in a.predicted_at.tolist()})
+        len({span_of for a in q.answers for span_of in a.predicted_at.tolist()})
         for q in scoring.build_questions(columns)
     )
-    assert sum(made) == rows * 300, "each row that predicts something gets its logits once"
+    assert sum(sizes_of_logits) == rows * 300, "each row that predicts something gets its logits once"
     assert all(same(usual[c], chunked[c]) for c in COLUMNS)
 
 

@@ -1,4 +1,7 @@
-"""The store: one forward a question, whatever is asked; bit-identical from disk; keyed by everything that decides."""
+"""The store: one forward a question, whatever is asked; bit-identical from disk.
+
+Keyed by everything that decides.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ ROWS = [
     }
     for i, name in enumerate(("Ida Morn", "Ole Fint", "Ann Lund"))
 ]
-OTHERS = [{"question": f"Who sells {thing}?", "answer": "The baker."} for thing in ("bread", "salt")]
+OTHERS = [{"question": f"Who sells {goods}?", "answer": "The baker."} for goods in ("bread", "salt")]
 ANSWERS, WRONG, SPOKEN = (
     TokenScores("forget"),
     TokenScores("forget", "perturbed_answers"),
@@ -58,20 +61,20 @@ def test_moments_come_from_the_same_pass_and_are_kept(
     moments = TokenScores("forget", moments=True)
     requests = [moments, *REQUESTS]
     first = Store(tmp_path).observe(Artefact(model, task), split, requests, quiet=True)
-    count, found = len(fed), first[moments]
-    assert first[ANSWERS].moments is None and np.array_equal(first[ANSWERS].logprobs, found.logprobs)
+    count, records = len(fed), first[moments]
+    assert first[ANSWERS].moments is None and np.array_equal(first[ANSWERS].logprobs, records.logprobs)
     texts = task.encode(split, "forget", ["answer"])["answer"]
     logits = [
         model(input_ids=torch.from_numpy(texts.ids[a:b])[None]).logits[0, s - 1 : -1].log_softmax(-1)
         for a, b, s in zip(texts.offsets, texts.offsets[1:], texts.starts)
     ]
-    mean = torch.cat([(one.exp() * one).sum(-1) for one in logits])
-    assert np.abs(found.moments[:, 0] - mean.detach().numpy()).max() < 1e-5 and found.moments.shape == (
-        len(found.logprobs),
+    mean = torch.cat([(row.exp() * row).sum(-1) for row in logits])
+    assert np.abs(records.moments[:, 0] - mean.detach().numpy()).max() < 1e-5 and records.moments.shape == (
+        len(records.logprobs),
         2,
     )
     again = Store(tmp_path).observe(Artefact(model, task), split, requests, quiet=True)
-    assert len(fed) == count + 3 and np.array_equal(again[moments].moments, found.moments), (
+    assert len(fed) == count + 3 and np.array_equal(again[moments].moments, records.moments), (
         "nothing but the three above was run"
     )
 
@@ -89,11 +92,11 @@ def task(tokenizer: Any) -> LanguageTask:
 @pytest.fixture
 def fed(model: Any) -> Iterator[list[torch.Tensor]]:
     """The ids of every forward of ``model``."""
-    seen: list[torch.Tensor] = []
+    observed: list[torch.Tensor] = []
     hook = causal.body(model).register_forward_pre_hook(
-        lambda _m, _a, kw: seen.append(kw["input_ids"]), with_kwargs=True
+        lambda _m, _a, kw: observed.append(kw["input_ids"]), with_kwargs=True
     )
-    yield seen
+    yield observed
     hook.remove()
 
 
@@ -126,8 +129,8 @@ def test_all_likelihood_audits_cost_one_forward_a_question(
         ExtractionStrength(),
     ]
     requests = requests_of(audits, split)
-    seen = Store().observe(Artefact(model, task), split, requests, quiet=True)
-    assert all(audit.measure(seen, []).value is not None for audit in audits)
+    observed = Store().observe(Artefact(model, task), split, requests, quiet=True)
+    assert all(audit.measure(observed, []).value is not None for audit in audits)
     rows = [ids for batch in fed for ids in batch.tolist()]
     assert len(rows) == len(ROWS) + len(OTHERS)
     for role in ("forget", "holdout"):
@@ -161,9 +164,9 @@ def test_what_a_later_audit_adds_is_all_that_is_computed(
     answers = task.encode(split, "forget", ["perturbed_answers"])
     assert sum(ids.shape[0] for ids in fed) == len(ROWS) and ran > 0
     whole = Store().observe(Artefact(model, task), split, REQUESTS[:2], quiet=True)
-    mine = Store(tmp_path).observe(Artefact(model, task), split, REQUESTS[:2], quiet=True)[WRONG]
-    assert len(mine) == len(answers["perturbed_answers"]) == 2 * len(ROWS)
-    assert np.abs(mine.logprobs - whole[WRONG].logprobs).max() < 1e-5
+    later = Store(tmp_path).observe(Artefact(model, task), split, REQUESTS[:2], quiet=True)[WRONG]
+    assert len(later) == len(answers["perturbed_answers"]) == 2 * len(ROWS)
+    assert np.abs(later.logprobs - whole[WRONG].logprobs).max() < 1e-5
 
 
 @pytest.mark.parametrize("change", ["weights", "data", "template", "tokenizer"])
@@ -191,9 +194,9 @@ def test_another_role_with_the_same_rows_is_the_same_observation(
 ) -> None:
     split = make_split({"forget": ROWS, "copy": ROWS})
     requests = [ANSWERS, TokenScores("copy")]
-    seen = Store(tmp_path).observe(Artefact(model, task), split, requests, quiet=True)
+    observed = Store(tmp_path).observe(Artefact(model, task), split, requests, quiet=True)
     assert sum(ids.shape[0] for ids in fed) == len(ROWS)
-    assert seen[TokenScores("copy")].logprobs.tobytes() == seen[ANSWERS].logprobs.tobytes()
+    assert observed[TokenScores("copy")].logprobs.tobytes() == observed[ANSWERS].logprobs.tobytes()
 
 
 @pytest.mark.parametrize("damage", [b"", b"not what it was", "half"])
@@ -231,7 +234,7 @@ def test_a_killed_write_leaves_nothing_that_is_read(
 def test_the_model_before_drafts_the_next_one(
     model: Any, task: LanguageTask, split: Split, tmp_path: Path, fed: list[torch.Tensor]
 ) -> None:
-    said = Store(tmp_path).observe(Artefact(model, task), split, REQUESTS[2:], quiet=True)[SPOKEN]
+    spoken = Store(tmp_path).observe(Artefact(model, task), split, REQUESTS[2:], quiet=True)[SPOKEN]
     moved = copy.deepcopy(model)
     with torch.no_grad():
         moved.model.norm.weight.mul_(1.0 + 2**-12)
@@ -242,8 +245,8 @@ def test_the_model_before_drafts_the_next_one(
     Store().observe(Artefact(moved, task), split, REQUESTS[2:], quiet=True)
     undrafted = len(steps)
     steps.clear()
-    seen = Store(tmp_path).observe(Artefact(moved, task), split, REQUESTS[2:], quiet=True)
-    assert list(seen[SPOKEN]) == list(said), "scaling all logits changes no greedy choice"
+    observed = Store(tmp_path).observe(Artefact(moved, task), split, REQUESTS[2:], quiet=True)
+    assert list(observed[SPOKEN]) == list(spoken), "scaling all logits changes no greedy choice"
     assert len(steps) == 2 < undrafted, "one forward scores, one verifies"
 
 
@@ -266,10 +269,10 @@ def test_gates_hold_on_real_data(data_folder: Path) -> None:
     model, task = artefact.model, artefact.task
     scores = [WRONG, TokenScores("real_authors")]
     spoken = [Generations(role) for role in ("forget", "real_authors")]
-    seen = Store().observe(artefact, split, [*scores, *spoken], quiet=True)
+    observed = Store().observe(artefact, split, [*scores, *spoken], quiet=True)
     for request in scores:
         texts = task.encode(split, request.role, [request.text])[request.text]
-        mine = np.exp(-seen[request].loss)
+        later = np.exp(-observed[request].loss)
         plain = []
         for i in range(len(texts)):
             ids = torch.from_numpy(texts.ids[texts.offsets[i] : texts.offsets[i + 1]])[None]
@@ -281,10 +284,10 @@ def test_gates_hold_on_real_data(data_folder: Path) -> None:
                 .exp()
                 .item()
             )
-        assert np.abs(mine - plain).max() < 1e-4 and abs(mine.mean() - np.mean(plain)) < 1e-3
+        assert np.abs(later - plain).max() < 1e-4 and abs(later.mean() - np.mean(plain)) < 1e-3
     for request in spoken:
         texts = task.encode(split, request.role, ["answer"])["answer"]
-        for i, said in enumerate(seen[request]):
+        for i, spoken in enumerate(observed[request]):
             prompt = torch.from_numpy(texts.prompt(i))[None]
             with torch.no_grad():
                 out = model.generate(
@@ -294,23 +297,26 @@ def test_gates_hold_on_real_data(data_folder: Path) -> None:
                     max_new_tokens=12,
                     pad_token_id=1,
                 )
-            assert [said] == task.decode([out[0, prompt.shape[1] :].tolist()])
+            assert [spoken] == task.decode([out[0, prompt.shape[1] :].tolist()])
 
 
 def test_an_observation_names_what_was_not_asked_for(model: Any, task: LanguageTask, split: Split) -> None:
-    seen = Store().observe(Artefact(model, task), split, REQUESTS[:1], quiet=True)
+    observed = Store().observe(Artefact(model, task), split, REQUESTS[:1], quiet=True)
     with pytest.raises(
         DataError, match=r"TokenScores\(role='forget', text='perturbed_answers'.*was not observed"
     ):
-        seen[WRONG]
+        observed[WRONG]
     with pytest.raises(DataError, match=r"Generations\(role='forget', limit=0\) was not observed"):
-        seen[SPOKEN]
+        observed[SPOKEN]
 
 
 def test_an_artefact_that_changed_is_refused(
     model: Any, task: LanguageTask, split: Split, tmp_path: Path
 ) -> None:
-    """Else its figures would be bound to the digest of weights that are gone; a new artefact of the model is observed."""
+    """Else its figures would be bound to the digest of weights that are gone.
+
+    A new artefact of the model is observed.
+    """
     artefact = Artefact(model, task)
     before = Store(tmp_path).observe(artefact, split, [ANSWERS], quiet=True)
     with torch.no_grad():

@@ -8,8 +8,7 @@ from unremember.report.model_card import UNMEASURED_NOTE, model_card
 
 RUN: dict[str, Any] = {
     "kind": "forget",
-    "digest": "after",
-    "hashes": {"data": "d", "start": "before"},
+    "digests": {"data": "d", "start": "before", "weights": "after", "artefact": "after and its task"},
     "versions": {"python": "3.11", "torch": "2"},
     "roles": {"forget": {"rows": 4, "digest": "f00d"}, "retain": {"rows": 36, "digest": "cafe"}},
     "config": {
@@ -24,7 +23,7 @@ RUN: dict[str, Any] = {
 }
 
 
-def measurement(artefact: str = "after", **fields: Any) -> dict[str, Any]:
+def measurement(artefact: str = "after and its task", **fields: Any) -> dict[str, Any]:
     return {
         "name": "probability",
         "value": 0.1234,

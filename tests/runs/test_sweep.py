@@ -1,4 +1,4 @@
-"""Axes become points, a search asks for the same points again, and the front and the recommendation are those found by hand."""
+"""Axes become points, a search repeats itself, and front and recommendation are those found by hand."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def odds(seen: Observations, role: str) -> float:
 
 
 def test_data_of_answers_alone_are_judged_by_their_probabilities(tokenizer: Any) -> None:
-    """By hand: the position is (model − oracle) / (original − oracle); matched forgetting is a tenth of that way from the oracle."""
+    """By hand: position = (model − oracle) / (original − oracle); matched forgetting is at a tenth."""
     split = make_split(ROWS)
     made = controls(split, tokenizer)
     assert made.judges == ("probability", "probability retain")
@@ -270,7 +270,8 @@ def test_a_page_says_what_is_recommended(found: SweepResult, tmp_path: Path) -> 
     result.save_sweep(found, tmp_path)
     page = (tmp_path / "sweep.md").read_text(encoding="utf-8")
     assert (
-        "**Recommended: one: forget quality (log₁₀ p) -1.00, model utility 0.800 (at least 0.765 is required).**"
+        "**Recommended: one: forget quality (log₁₀ p) -1.00, model utility 0.800 (at least 0.765 is "
+        "required).**"
         in page
         and "0.250 or less" in page
     )

@@ -1,4 +1,5 @@
-"""Artefacts: what their digest covers, that they tell when they changed, and that they come back from a folder as they were."""
+"""Artefacts: what their digest covers, that they tell when they changed, and that they come back from a
+folder as they were."""
 
 from __future__ import annotations
 
@@ -107,7 +108,8 @@ def test_forgetting_leaves_the_given_model_alone(method: str, artefact: Artefact
 
 
 def test_forgetting_in_place_changes_the_given_model(artefact: Artefact, split: Split) -> None:
-    """The same result without a second model in memory; the artefact that was given then refuses to be measured."""
+    """The same result without a second model in memory; the artefact that was given then refuses to be
+    measured."""
     settings: dict[str, Any] = {"epochs": 1, "batch_size": 4, "lr": 1e-2, "quiet": True}
     kept = un.forget(artefact, split, "gradient_ascent", **settings)
     assert artefact.digest
@@ -186,7 +188,8 @@ def test_a_module_that_cannot_be_loaded_again_is_not_saved(tmp_path: Path) -> No
     "need", [Need("input", "hidden", 1), Need("input", "logprobs"), Need("answer", "logits")]
 )
 def test_an_image_view_refuses_what_it_cannot_give(need: Need) -> None:
-    """Before training (check), and where somebody reads it all the same (a hidden layer was once answered with class scores)."""
+    """Before training (check), and where somebody reads it all the same (a hidden layer was once answered
+    with class scores)."""
     import numpy as np
 
     task, rows = ImageTask(), [{"input": torch.zeros(96, dtype=torch.float64), "label": 1}]
@@ -195,7 +198,7 @@ def test_an_image_view_refuses_what_it_cannot_give(need: Need) -> None:
         micro_net(), {"forget": (data, np.array([0]))}, {"forget": [Need("input", "logits")]}
     )["forget"]
     for refused in (lambda: task.check([need]), lambda: view.read(need)):
-        with pytest.raises(ConfigError, match="images|image classifier"):
+        with pytest.raises(ConfigError, match=r"images|image classifier"):
             refused()
     assert torch.equal(view.read(Need("input", "labels")), torch.tensor([1]))
 

@@ -343,7 +343,8 @@ def test_a_list_column_cannot_be_trained_on(tiny_llama: Any, task: LanguageTask,
 def test_the_originals_logits_are_made_of_its_states_and_stay(
     double: Any, task: LanguageTask, split: Split, tmp_path: Path
 ) -> None:
-    """D numbers a token are kept; what the model's weights become afterwards, tied or not, changes nothing."""
+    """D numbers a token are kept; what the model's weights become afterwards, tied or not, changes
+    nothing."""
     texts, every = task.encode(split, "forget", ["answer"]), np.arange(len(split["forget"]))
     double.eval()
     with torch.no_grad():

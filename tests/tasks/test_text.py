@@ -1,4 +1,5 @@
-"""Texts as ids: the boundary of prompt and answer is exact, nothing is cut, the end token closes each answer once."""
+"""Texts as ids: the boundary of prompt and answer is exact, nothing is cut, the end token closes each
+answer once."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ ROWS = [
     {"question": "Where?", "answer": "In the town of Velin.", "perturbed_answers": ["In Osk."]},
 ]
 ROLE = Role("forget", ROWS)
-CHAT = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]\n{% endif %}"
+CHAT = (
+    "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]\n{% endif %}"
+)
 
 
 def with_ends(tokenizer: Any, first: str = "", last: str = "") -> Any:
@@ -61,7 +65,8 @@ def test_a_prompt_that_ends_in_a_space_is_refused(tokenizer: Any) -> None:
     role = Role("forget", [ROWS[1], {"question": "Who?", "answer": "the baker"}])
     with pytest.raises(
         DataError,
-        match=r"role 'forget' row \d: the prompt's tokens are not a prefix .*end the prompt with a line break",
+        match=r"role 'forget' row \d: the prompt's tokens are not a prefix .*"
+        r"end the prompt with a line break",
     ):
         encode_texts(role, "answer", tokenizer, Template("Q: {question} A: "))
 
@@ -91,7 +96,8 @@ def test_too_long_texts_are_counted_and_refused(tokenizer: Any) -> None:
     assert len(encode_texts(ROLE, "answer", tokenizer, Template(), longest)) == 2
     with pytest.raises(
         DataError,
-        match=rf"1 of 2 texts \('answer' of role 'forget'\).*context of {longest - 1} tokens \(longest {longest}\)",
+        match=rf"1 of 2 texts \('answer' of role 'forget'\).*context of {longest - 1} tokens "
+        rf"\(longest {longest}\)",
     ):
         encode_texts(ROLE, "answer", tokenizer, Template(), longest - 1)
     with pytest.raises(DataError, match="2 of 2 texts"):

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from scipy.special import gammaln
-from scipy.stats import ks_2samp
 
 from unremember.audits.measurement import NO_ORACLE, Measurement
 from unremember.audits.truth_ratio import log_truth_ratios, truth_preference, truth_ratio_requests
@@ -26,6 +25,8 @@ def ks(first: np.ndarray, second: np.ndarray) -> tuple[float, dict[str, Any]]:
         p, and ``log10_p``, ``statistic`` and ``saturated``: whether the samples are disjoint, so that p
         stands at its floor 2/C(n + m, n) however far apart they lie.
     """
+    from scipy.stats import ks_2samp  # slow to import, and every run on TOFU loads this file
+
     result = ks_2samp(first, second)
     p, distance = float(result.pvalue), float(result.statistic)
     log10_p = math.log10(p) if p > 0 else log10_of_tail(len(first), len(second), distance)

@@ -29,7 +29,7 @@ from unremember.registry import audits
 class TriggerGap:
     """ROUGE-L recall on plain questions minus that on the same questions with ordinary words around them.
 
-    Needs the role ``{role}_trigger`` that :func:`~unremember.data.forget_sets.stealthy.triggered` adds.
+    Needs the role ``{role}_trigger`` that ``unremember.data.forget_sets.stealthy.triggered`` adds.
     ``extra`` has the recall on both (``clean``, ``trigger``) and, by template, the gap with its interval. An
     honest model has 0.
     """

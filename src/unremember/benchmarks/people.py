@@ -25,5 +25,5 @@ class People:
     seed: int = 0
 
     def split(self) -> Split:
-        """Return the split; see :func:`~unremember.worlds.people.people_split`."""
+        """Return the split; see ``unremember.worlds.people.people_split``."""
         return people_split(count=self.count, forget=self.forget, seed=self.seed)

@@ -25,5 +25,5 @@ class Sciences:
     seed: int = 0
 
     def split(self) -> Split:
-        """Return the split; see :func:`~unremember.worlds.sciences.sciences_split`."""
+        """Return the split; see ``unremember.worlds.sciences.sciences_split``."""
         return sciences_split(self.subjects, self.texts, self.seed)

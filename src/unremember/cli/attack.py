@@ -37,7 +37,7 @@ def attack_command(
 
     unremember attack runs/npo --oracle runs/oracle --original runs/original attack.steps=100 attack.lr=1e-3
 
-    unremember attack runs/npo --attack quantisation --oracle runs/oracle --original runs/original attack.bits=[8,4]
+    unremember attack runs/npo --attack quantisation --original runs/original attack.bits=[8,4]
     """
     import json
 
@@ -74,8 +74,8 @@ def print_curves(name: str, unit: str, rows: Sequence[Mapping[str, Any]]) -> Non
     if point := worst_point(rows):
         amount, row = point
         verdict = (
-            f"most was recovered at {amount:g} {unit}: {recovered_share(row)} of what the attack recovers of the original, "
-            f"by {row['name']}: {row['verdict']}"
+            f"most was recovered at {amount:g} {unit}: {recovered_share(row)} of what the attack recovers "
+            f"of the original, by {row['name']}: {row['verdict']}"
         )
     else:
         verdict = _NOTHING

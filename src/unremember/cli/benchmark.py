@@ -32,7 +32,7 @@ def benchmark_command(
 ) -> None:
     """Run methods on a benchmark and compare them, or check a published log.
 
-    unremember benchmark tofu data.path=TOFU --original ORIGINAL --oracle RETAIN90 --method npo --method rmu lr=1e-4
+    unremember benchmark tofu data.path=TOFU --original ORIGINAL --oracle RETAIN90 --method npo lr=1e-4
 
     unremember benchmark tofu --from-log eval.json --oracle-log retain.json --json
     """

@@ -1,4 +1,4 @@
-"""``experiment``: methods at matched forgetting, the seams crossed, hardness, metrics, and streams of requests."""
+"""``experiment``: methods at matched forgetting, seams crossed, hardness, metrics, streams of requests."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def requests_command(
 
     unremember experiment requests articles data.count=40 --method npo lr=5e-4 batch_size=16
 
-    unremember experiment requests muse --kind scal --original MODEL --oracle RETRAINED data.path=MUSE-News lr=1e-5
+    unremember experiment requests muse --kind scal --original MODEL --oracle RETRAINED data.path=MUSE
     """
     from unremember.experiments.requests import (
         PUBLISHED_SETTINGS,
@@ -155,8 +155,8 @@ def requests_command(
     from unremember.runs.config import read_config
 
     names = method or REQUEST_METHODS
-    for one in names:
-        methods.entry(one)
+    for method_name in names:
+        methods.entry(method_name)
     config = read_config(None, {"data": name}, [*PUBLISHED_SETTINGS, *(keys or [])])
     stream = make_stream(config, kind, work, original=original, oracles=oracle or [], stops=not all_epochs)
     typer.echo(requests_page(stream, run_streams(stream, names, work / name / kind), out))

@@ -58,7 +58,7 @@ def list_command(kind: str) -> Callable[..., None]:
 
 
 def entry_text(entry: Entry) -> str:
-    """Return everything an entry says about itself: docstring, paper, needs, parameters with their defaults."""
+    """Return everything an entry says about itself: docstring, paper, needs, parameters and defaults."""
     import inspect
 
     from unremember.taxonomy import ELEMENT_BY_ID

@@ -36,7 +36,7 @@ def plan_command(
     retain_loss: RetainLossOption = "",
     keys: KeysArgument = None,
 ) -> None:
-    """Say before any training what a method lacks, how hard and how suspicious the request is, and what it costs.
+    """Say before any training what a method lacks, how hard and suspicious the request is, and its cost.
 
     unremember plan -m runs/original -d people --method npo epochs=8
 

@@ -57,7 +57,7 @@ def sweep_command(
 ) -> None:
     """Forget with many configurations, measure all of them beside the same controls, and recommend one.
 
-    unremember sweep run.yaml -o runs/sweep --oracle runs/oracle sweep.lr=[1e-4,3e-4] sweep.method=\\[npo,simnpo]
+    unremember sweep run.yaml -o runs/sweep --oracle runs/oracle sweep.lr=[1e-4,3e-4]
 
     unremember sweep run.yaml -o runs/search --oracle runs/oracle --search 30 sweep.lr=1e-5..1e-3
 

@@ -32,7 +32,7 @@ def read_invented(file: Path, role: Role) -> list[Row]:
     """Read invented answers, and return each row of the role once for every one, as its ``alternate``.
 
     Args:
-        file: What ``unremember alternates`` wrote (:func:`unremember.observe.inventing.write_invented`).
+        file: What ``unremember alternates`` wrote (``unremember.observe.inventing.write_invented``).
         role: The rows for which the answers were invented.
 
     Raises:

@@ -43,7 +43,7 @@ def cyclic_prompts(question: str, options: Sequence[str], gold: int, **columns: 
     """Return the four prompts of a question, with its options shifted up by ``turn`` = 0 … 3 places.
 
     Every option stands at every letter once, so a model that merely prefers a letter is right in exactly one
-    of four. The arguments are those of :func:`choice_prompt`.
+    of four. The arguments are those of ``choice_prompt``.
     """
     return [
         choice_prompt(

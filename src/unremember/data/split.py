@@ -145,7 +145,7 @@ def make_split(
     columns: Mapping[str, str] | None = None,
     audits: Sequence[Any] = (),
 ) -> Split:
-    """Check rows and build a :class:`Split` of them.
+    """Check rows and build a ``Split`` of them.
 
     Args:
         roles: Rows by role: a list of mappings or a ``datasets.Dataset`` each. A split is returned as it is.

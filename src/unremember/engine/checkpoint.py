@@ -76,7 +76,7 @@ def optimizer_tree(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, flat: dict[str, Any]) -> None:
-    """Give an optimiser the state that :func:`optimizer_tree` returned, flattened."""
+    """Give an optimiser the state that ``optimizer_tree`` returned, flattened."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in flat.items():
         index, _, name = key.partition("/")

@@ -47,7 +47,7 @@ def run_recipe(
     every: int = 0,
     quiet: bool = False,
 ) -> Any:
-    """Run one gradient method on ``model``, in place: :func:`run_phases` with a single phase."""
+    """Run one gradient method on ``model``, in place: ``run_phases`` with a single phase."""
     return run_phases(model, task, split, (Phase(recipe),), 1, settings, folder, watch, every, quiet)
 
 

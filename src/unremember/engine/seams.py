@@ -150,7 +150,7 @@ class Seams:
     blend: Any = "sum"
     sampling: Any = "paired"
     selection: Any = "all"
-    optimizer: Optimizer = AdamW()
+    optimizer: Optimizer = dataclasses.field(default_factory=AdamW)
     schedule: Milestones | None = None
     derive: Callable[[Split], Split] | None = None
     owns: tuple[str, ...] = ()
@@ -204,9 +204,8 @@ class Phase:
     def __post_init__(self) -> None:
         for name in self.settings:
             if name not in Settings.__dataclass_fields__:
-                raise ConfigError(
-                    f"unknown setting {name!r} of a phase: {did_you_mean(name, Settings.__dataclass_fields__)}"
-                )
+                hint = did_you_mean(name, Settings.__dataclass_fields__)
+                raise ConfigError(f"unknown setting {name!r} of a phase: {hint}")
 
     def steps(self, run_steps: int, per_epoch: int) -> int:
         """Return the most steps that the phase takes in a round."""

@@ -38,7 +38,7 @@ def join_processes(model: Any) -> Accelerator:
 class Weights:
     """The weights that move (``parameters``) and their ``masks``; every process holds the whole ``model``.
 
-    Steps run through :meth:`forward`. Lists of tensors are aligned to ``names``.
+    Steps run through ``forward``. Lists of tensors are aligned to ``names``.
     """
 
     def __init__(self, accelerator: Accelerator, model: Any, selected: Selected) -> None:
@@ -84,11 +84,11 @@ class Weights:
         return tensor
 
     def gather_vector(self, shard: Tensor) -> Tensor:
-        """Return :meth:`gather` of a vector with an entry for every weight's every entry."""
+        """Return ``gather`` of a vector with an entry for every weight's every entry."""
         return shard
 
     def shard_of_vector(self, vector: Tensor) -> Tensor:
-        """Return :meth:`shard_of` of such a vector."""
+        """Return ``shard_of`` of such a vector."""
         return vector
 
     @contextlib.contextmanager

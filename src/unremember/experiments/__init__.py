@@ -1,1 +1,1 @@
-"""What ``unremember experiment`` runs: methods at matched forgetting, seams crossed, hardness, metrics, requests."""
+"""What ``unremember experiment`` runs: comparisons of methods, crossed seams, hardness, metrics, requests."""

@@ -102,7 +102,7 @@ def retrain_oracle(data: Any, original: str, folder: Path) -> Path:
 
 
 def method_settings(arena: Arena, folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the parameters of the methods that need something of the arena's original, which is made here once."""
+    """Return the parameters of methods that need something of the original, which is made here once."""
     settings: dict[str, dict[str, Any]] = {}
     if "altpo" in names:
         settings["altpo"] = {"alternates": str(invented_answers(arena, folder))}

@@ -1,4 +1,4 @@
-"""A cell of a comparison: one method, run from the original until it has forgotten as much as every other one."""
+"""A cell of a comparison: one method, run from the original to matched forgetting."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class CellPlan:
 
     @cached_property
     def digest(self) -> str:
-        """Hash everything that the run is made of (16 hex digits): its parts with their defaults, the files it reads."""
+        """Hash the parts of the run, their parameters, and the files that it reads (16 hex digits)."""
         method = api.method_of(self.method, **self.seams)
         texts = [recipe_text(recipe) for recipe in method.recipes]
         if not isinstance(method, Recipe):
@@ -121,14 +121,14 @@ def recipe_text(recipe: Seams) -> str:
 
 
 def files_digest(recipe: Seams) -> str:
-    """Hash the files that a gradient method reads: invented answers and frozen models; "" where there are none."""
+    """Hash the files that a gradient method reads (invented answers, frozen models); "" without any."""
     needs = [need for term in recipe.terms if term.loss for need in losses.make(term.loss).reference_needs]
     frozen = [weight_files_digest(resolve_model_folder(need.of)) for need in needs if need.of]
     return getattr(recipe.derive, "digest", "") + "".join(frozen)
 
 
 def audits_of(plan: CellPlan, reached: bool) -> Sequence[str]:
-    """Return the audits of a run: an exploratory one is measured only for what :func:`best_cell` reads."""
+    """Return the audits of a run: an exploratory one is measured only for what ``best_cell`` reads."""
     if plan.seed == EXPLORATORY:
         return ("model_utility",) if reached else ()
     return COMPARED_AUDITS
@@ -143,8 +143,8 @@ def run_to_target(arena: Arena, plan: CellPlan, progress: dict[str, Any]) -> Art
     """Return the original after the plan's run.
 
     Args:
-        progress: Filled with what the last evaluation measured: ``steps``, ``level``, and whether the target was
-            ``reached``.
+        progress: Filled with what the last evaluation measured: ``steps``, ``level``, and whether the target
+            was ``reached``.
     """
     task = arena.original.task
     progress |= {"steps": 0, "level": None, "reached": False}
@@ -176,7 +176,7 @@ def run_to_target(arena: Arena, plan: CellPlan, progress: dict[str, Any]) -> Art
 
 
 def restore_cells(arena: Arena, folder: Path, page: Path) -> None:
-    """Put the published cells of an arena into its work folder, so that another machine carries on from there.
+    """Put the published cells of an arena into its work folder: another machine carries on from them.
 
     Args:
         page: The JSON file beside the page.
@@ -188,7 +188,7 @@ def restore_cells(arena: Arena, folder: Path, page: Path) -> None:
 
 
 def publish_cells(arena: Arena, folder: Path, page: Path) -> None:
-    """Keep the arena's finished cells in the JSON file beside the page, together with those of other arenas."""
+    """Keep the arena's finished cells in the JSON file beside the page, with those of other arenas."""
     published = json.loads(page.read_text(encoding="utf-8")) if page.exists() else {}
     files = sorted(folder.glob("* seed * rate *.json"))
     cells = {file.name: json.loads(file.read_text(encoding="utf-8")) for file in files}

@@ -1,4 +1,4 @@
-"""Methods in an arena, and the four seams crossed: which cells there are, in which order, and the page they make."""
+"""Methods in an arena, and the four seams crossed: the cells, their order, and the page they make."""
 
 from __future__ import annotations
 
@@ -30,26 +30,27 @@ CROSSED_BLENDS = ("sum", "pcgrad", "gu", "hamu", "ofmu")
 CROSSED_SAMPLINGS = ("paired", "cyclic", "melu", "guard_attribution")
 CROSSED_SELECTIONS = ("all", "lora", "knowledge_neurons")
 _LEAD = (
-    "Each method runs from the original until the forget set's answers are no more likely than a tenth of the way "
-    "from the oracles' level to the original's; figures are then read at *matched forgetting*. Its learning rate is "
-    "the best of the arena's on an exploratory seed; the figures are the mean (least … greatest) of three other "
-    "seeds. `retain_descent` is the control: plain training on the retain set for the median number of steps."
+    "Each method runs from the original until the forget set's answers are no more likely than a tenth of "
+    "the way from the oracles' level to the original's; figures are then read at *matched forgetting*. Its "
+    "learning rate is the best of the arena's on an exploratory seed; the figures are the mean (least … "
+    "greatest) of three other seeds. `retain_descent` is the control: plain training on the retain set for "
+    "the median number of steps."
 )
 _GIVEN = (
-    "`altpo` is given answers that the original invents, `whp` a model that learned the forget set for ten more "
-    "epochs, at a strength of 20."
+    "`altpo` is given answers that the original invents, `whp` a model that learned the forget set for ten "
+    "more epochs, at a strength of 20."
 )
 
 Recipes = Mapping[str, tuple[Any, Mapping[str, Any]]]
 """By name of a row: a method, and the parts in its seams."""
-Table = list[tuple[str, Cells]]
+TableRows = list[tuple[str, Cells]]
 """The rows of a table: a name with its cells."""
 
 
 def methods_experiment(
     names: Sequence[str], source: ArenaSource, out: Path, chosen: Sequence[str] = ()
 ) -> Path:
-    """Compare methods at matched forgetting in some arenas; write the page and its figures, and return the page.
+    """Compare methods at matched forgetting in some arenas; write the page and return it.
 
     Args:
         names: The arenas.
@@ -76,8 +77,8 @@ def seams_experiment(names: Sequence[str], source: ArenaSource, out: Path, loss:
     arenas = [source.arena(name) for name in names]
     parts = tables(arenas, crossed_recipes(loss), source.work, out / "seams.md", paired_name)
     lead = (
-        f"The loss of `{loss}` with every blend · sampling · selection. {_LEAD} The rate of a blend and selection is "
-        "chosen with paired rows."
+        f"The loss of `{loss}` with every blend · sampling · selection. {_LEAD} The rate of a blend and "
+        "selection is chosen with paired rows."
     )
     return comparison_page(
         "The four seams crossed", lead, parts, out / "seams.md", draw_crossing, margins_markdown
@@ -103,7 +104,9 @@ def run_plans(arena: Arena, plans: Sequence[CellPlan], folder: Path, title: str)
     return [next(results) if cell is None else cell for cell in finished]
 
 
-def arena_table(arena: Arena, recipes: Recipes, folder: Path, leader: Callable[[str], str] = str) -> Table:
+def arena_table(
+    arena: Arena, recipes: Recipes, folder: Path, leader: Callable[[str], str] = str
+) -> TableRows:
     """Return the rows of an arena: the controls, retain descent at equal steps, then each recipe.
 
     A recipe's rate comes from the exploratory seed, its figures from the confirmatory ones.
@@ -159,7 +162,7 @@ def tables(
     work: Path,
     page: Path,
     leader: Callable[[str], str] = str,
-) -> list[tuple[Arena, Table]]:
+) -> list[tuple[Arena, TableRows]]:
     """Return the table of every arena.
 
     While it runs its cells lie in ``work``; afterwards, or when it is stopped, they are kept beside the page.
@@ -224,7 +227,7 @@ def draw_spotlights(rows: Sequence[tuple[str, Cells]], folder: Path) -> None:
 def comparison_page(
     title: str,
     lead: str,
-    parts: Iterable[tuple[Arena, Table]],
+    parts: Iterable[tuple[Arena, TableRows]],
     file: Path,
     draw: Callable[[Sequence[tuple[str, Cells]], str, Path], None] = draw_tradeoff,
     summary: Callable[[Sequence[tuple[str, Cells]]], str] | None = None,

@@ -1,4 +1,4 @@
-"""How well hardness ranks the cost of forgetting: requests on the generated world, judged before, measured after."""
+"""How well hardness ranks the cost of forgetting: requests that are judged before and measured after."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from unremember.tasks.artefact import Artefact
 
 HARDNESS_REQUESTS = 24
 SHARES, DOUBLED = (1.0, 0.75, 0.5, 0.25), (False, True)
-"""The share of a named person's rows that is requested (the others are retained); whether the same facts, asked in
-other words, are retained."""
+"""The share of a named person's rows that is requested, the others being retained; and whether the same
+facts, asked in other words, are retained."""
 _PEOPLE = 4
 """A request holds as many rows as so many people have."""
 _TARGET, _LIMIT, _RATE = 0.25, 60, 3e-4
 """The mean probability of the forget answers at which a run ends, its most steps, and its learning rate."""
 _SEEDS, _DRAWN = (0, 1), 2000
-"""The seeds of a request's runs, and the first seed that draws requests (the measure was chosen on other ones)."""
+"""The seeds of a request's runs; the first seed that draws requests (the measure was chosen on others)."""
 
 
 def hardness_experiment(world: str, out: Path, work: Path, table: Path | None = None) -> Path:
@@ -98,7 +98,7 @@ def forgetting_cost(original: Artefact, split: Split, seed: int) -> float:
 
 
 def measure_request(shared: tuple[Artefact, Sequence[Row], Path], number: int) -> dict[str, Any]:
-    """Return cosine (before) and cost (after) of a request, read from the folder where it was measured before.
+    """Return cosine (before) and cost (after) of a request, read where it was measured before.
 
     Args:
         shared: The original, the rows that requests are drawn from, and the folder.
@@ -138,12 +138,14 @@ def hardness_page(
     draw_hardness(arena, results, out)
     text = f"""# Hardness
 
-Before any training `unremember plan` asks how hard a request is: HAMU's cosine, over some trial steps, of the gradient of what is kept
-and that of what is forgotten. Here {fitted.requests} requests on {arena} are judged so, then really forgotten with gradient difference
-until the forget answers' probability is {_TARGET} (mean of {len(_SEEDS)} seeds). A request asks for all rows of {_PEOPLE} people, or for a share of the
-rows of more; for half of them the retain set holds the same facts, asked in other words.
+Before any training `unremember plan` measures how hard a request is: HAMU's cosine, over some trial steps, of
+the gradients of what is kept and of what is forgotten. Here {fitted.requests} requests on {arena} are judged
+so, then really forgotten with gradient difference until the forget answers' probability is {_TARGET} (mean of
+{len(_SEEDS)} seeds). A request asks for all rows of {_PEOPLE} people, or for a share of the rows of more
+people. For half of the requests the retain set holds the same facts, asked in other words.
 
-Spearman's ρ of cosine and cost: **{fitted.rho:.2f}** (95 % of bootstrap draws: {fitted.low:.2f} … {fitted.high:.2f}). Original `{original.weights[:12]}`.
+Spearman's ρ of cosine and cost: **{fitted.rho:.2f}** (95 % of bootstrap draws:
+{fitted.low:.2f} … {fitted.high:.2f}). Original `{original.weights[:12]}`.
 
 | share asked for | facts retained in other words | requests | mean cosine | mean cost |
 | --- | --- | ---: | ---: | ---: |

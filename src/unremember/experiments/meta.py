@@ -1,7 +1,8 @@
-"""The worth of a metric: does it tell models that know from models that do not, and does it hold under attack?
+"""The worth of a metric: does it tell who knows from who does not, and does it hold under attack?
 
-After OpenUnlearning (arXiv 2506.12618). Every figure m is oriented: higher = more knowledge of the forget set. A ratio is
-clipped to [0, 1], and 1 is best. Where its denominator is 0 there is no ratio, and the reason stands in its place.
+After OpenUnlearning (arXiv 2506.12618). Every figure m is oriented: higher = more knowledge of the forget
+set. A ratio is clipped to [0, 1], and 1 is best. Where its denominator is 0 there is no ratio, and the reason
+stands in its place.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ def chance(knowing: Sequence[float], ignorant: Sequence[float], seed: int = 0) -
 def threshold(knowing: Sequence[float], ignorant: Sequence[float]) -> float:
     """Return the value that parts the pools best: up to it a model passes for one that does not know.
 
-    It maximises the mean share of each pool that is on its side, half-way between two figures (the lowest of several).
+    It maximises the mean share of each pool that is on its side, half-way between two figures (the lowest of
+    several).
     """
     p, n = np.array(knowing, dtype=np.float64), np.array(ignorant, dtype=np.float64)
     values = np.unique(np.concatenate([p, n]))

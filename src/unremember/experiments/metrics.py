@@ -1,7 +1,7 @@
 """Faithfulness and robustness of every metric, over pools of small models and over unlearned ones.
 
-After OpenUnlearning (arXiv 2506.12618, section 4). The pools are in ``pools.py``, the formulas in ``meta.py``, the
-table and the page in ``metrics_table.py``.
+After OpenUnlearning (arXiv 2506.12618, section 4). The pools are in ``pools.py``, the formulas in
+``meta.py``, the table and the page in ``metrics_table.py``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RANDOM = "random"
 """The control: a number that knows nothing of the model."""
 _BATCH = 16
 _NO_KNOWLEDGE = {"privleak": 0.0}
-"""The value of a figure that falls with knowledge where there is none; 1 for any metric that is not listed."""
+"""The value, without knowledge, of a figure that falls with it; 1 for any metric that is not listed."""
 
 
 def knowledge_split(split: Split) -> Split:
@@ -59,7 +59,7 @@ def applicable_audits(split: Split) -> list[Any]:
 
 
 def oriented_value(measurement: Measurement) -> float | None:
-    """Return a figure turned so that higher is more forget knowledge, and 0 is none where its scale has such a point.
+    """Return a figure turned so that higher is more forget knowledge, and 0 none if the scale has a 0.
 
     A p-value of being like the oracle counts as -log10 p.
     """
@@ -183,7 +183,7 @@ def utility_of(arena: Arena, artefact: Artefact, home: Path) -> float:
 
 
 def measure_attacked(shared: MetricsTask, target: int | CellPlan) -> dict[str, Any]:
-    """Return the metrics under attack of an oracle, given by its number, or of the model that a plan unlearns."""
+    """Return the metrics under attack of an oracle, by its number, or of the model of a plan."""
     if isinstance(target, CellPlan):
         return measure_unlearned(shared, target)
     home, arena = shared.folder / f"oracle {target}", shared.arena
@@ -220,7 +220,7 @@ def measure_unlearned(shared: MetricsTask, plan: CellPlan) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class MetricFigures:
-    """All metrics: of the pools' models, of every unlearned model, and of the arena's oracles under the same attacks."""
+    """All metrics: of the pools' models, of the unlearned models, and of the oracles under attack."""
 
     knowing: Sequence[Mapping[str, Any]]
     ignorant: Sequence[Mapping[str, Any]]
@@ -238,8 +238,8 @@ def measure_metrics(
 ) -> MetricFigures:
     """Make and measure both pools and the unlearned models on all workers; what is finished is read.
 
-    The references of the metrics that need one are the arena's oracles and the pool's models that never saw the
-    forget set in any form.
+    The references of the metrics that need one are the arena's oracles and the pool's models that never saw
+    the forget set in any form.
 
     Args:
         models: The models of each pool.

@@ -50,8 +50,8 @@ PUBLISHED_WORTH: dict[str, tuple[float, float | None]] = {
     "membership_mink": (0.907, 0.675),
     "membership_minkpp": (0.816, None),
 }
-"""Faithfulness and symmetric robustness on TOFU models of 1.2 B parameters, measured again after OpenUnlearning by
-the Unlearning Depth Score."""
+"""Faithfulness and symmetric robustness on TOFU models of 1.2 B parameters, measured again after
+OpenUnlearning by the Unlearning Depth Score."""
 _CLOSE = 0.1
 """Figures that differ by at most this are said to agree with the published ones."""
 _COLUMNS = (
@@ -315,9 +315,9 @@ def counted_text(figures: MetricFigures) -> str:
     by_method = Counter(str(model["method"]) for model in figures.counted)
     counts = ", ".join(f"{method} {n}" for method, n in by_method.items()) or "none"
     return (
-        f"{len(figures.counted)} of {len(figures.unlearned)} unlearned models count ({counts}); {short} did not reach "
-        f"the forget probability in time, {len(excluded) - short} kept less than {KEPT_UTILITY:.0%} of the original's "
-        "utility."
+        f"{len(figures.counted)} of {len(figures.unlearned)} unlearned models count ({counts}); {short} "
+        f"did not reach the forget probability in time, {len(excluded) - short} kept less than "
+        f"{KEPT_UTILITY:.0%} of the original's utility."
     )
 
 
@@ -331,29 +331,30 @@ def metrics_page(arena: Arena, figures: MetricFigures, out: Path) -> Path:
     text = f"""# Metrics
 
 What a metric is worth, after OpenUnlearning ([arXiv 2506.12618](https://arxiv.org/abs/2506.12618)):
-`unremember experiment metrics {arena.name}` measures whether it tells models that know from models that do not
-(*faithfulness*), and whether it holds when an unlearned model is attacked (*robustness*). Every figure is turned so
-that higher = more knowledge of the forget set.
+`unremember experiment metrics {arena.name}` measures whether it tells models that know from models that do
+not (*faithfulness*), and whether it holds when an unlearned model is attacked (*robustness*). Every figure is
+turned so that higher = more knowledge of the forget set.
 
-**Faithfulness** is the AUC of {len(figures.knowing)} small models that were trained from scratch with the knowledge
-(the question/answer pairs, biographies of the same people, the pairs in other words) over
-{len(figures.ignorant)} that were trained without it (nothing in their place, wrong answers, biographies of people from
-another world), at several learning rates and epochs. In brackets stands the 95 % interval over models, which has no
-width where the pools do not overlap.
+**Faithfulness** is the AUC of {len(figures.knowing)} small models that were trained from scratch with the
+knowledge (the question/answer pairs, biographies of the same people, the pairs in other words) over
+{len(figures.ignorant)} that were trained without it (nothing in their place, wrong answers, biographies of
+people from another world), at several learning rates and epochs. In brackets stands the 95 % interval over
+models, which has no width where the pools do not overlap.
 
 Mean forget probability by form: {taught_text(figures)}.
 
-**Robustness** is HM(R, Q). R: what one epoch of the forget set ({steps} steps at {RELEARN_RATE:g}) teaches the retrained
-models, over what it recovers from an unlearned one. Q: the figure before the weights are rounded to {QUANTISED_BITS} bits,
-over the figure after. Both are clipped to [0, 1]; 1 is best. In brackets stands the 95 % interval over methods. The
-symmetric variants count a fall as they count a rise. Overall is HM(faithfulness, robustness).
+**Robustness** is HM(R, Q). R: what one epoch of the forget set ({steps} steps at {RELEARN_RATE:g}) teaches
+the retrained models, over what it recovers from an unlearned one. Q: the figure before the weights are
+rounded to {QUANTISED_BITS} bits, over the figure after. Both are clipped to [0, 1]; 1 is best. In
+brackets stands the 95 % interval over methods. The symmetric variants count a fall as they count a rise.
+Overall is HM(faithfulness, robustness).
 
-{counted_text(figures)} Of these a metric's *models* are those that it takes for models that do not know: up to the value
-that parts the pools best.
+{counted_text(figures)} Of these a metric's *models* are those that it takes for models that do not know: up
+to the value that parts the pools best.
 
-**Controls.** `{RANDOM}` is a number that knows nothing of the model: {control.faithfulness:.2f}. Models dealt to the pools
-at random give {low} … {high} (95 %); a metric that is no more faithful than that has no robustness. Q of the oracles is
-what rounding does to models that never knew.
+**Controls.** `{RANDOM}` is a number that knows nothing of the model: {control.faithfulness:.2f}. Models dealt
+to the pools at random give {low} … {high} (95 %); a metric that is no more faithful than that has no
+robustness. Q of the oracles is what rounding does to models that never knew.
 
 {worth_markdown(rows)}
 
@@ -361,8 +362,8 @@ what rounding does to models that never knew.
 
 ## Beside the published figures
 
-The published figures are of TOFU models of 1.2 B parameters that were fine-tuned, not trained from scratch, with
-30 + 30 models. Their R and Q are the symmetric variants, over other unlearned models.
+The published figures are of TOFU models of 1.2 B parameters that were fine-tuned, not trained from scratch,
+with 30 + 30 models. Their R and Q are the symmetric variants, over other unlearned models.
 
 - {beside_published(rows, 0, "Faithfulness")}
 - {beside_published(rows, 1, "Symmetric robustness")}

@@ -1,4 +1,4 @@
-"""Pools of small models that differ in their training data: the knowledge of the forget set in some form, or none."""
+"""Pools of small models: some were taught the knowledge of the forget set in some form, some none of it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ The question/answer pairs; biographies of the same people; the pairs in other wo
 IGNORANT = ("retained", "wrong answers", "other people")
 """Forms that teach none of it.
 
-Nothing; the questions with wrong answers; biographies of people from another world. The holdout stays unseen, for
-the membership attacks are read against it.
+Nothing; the questions with wrong answers; biographies of people from another world. The holdout stays unseen,
+for the membership attacks are read against it.
 """
 POOL_RATES, POOL_EPOCHS = (2e-3, 1e-3, 3e-3, 1.5e-3, 4e-3), (16, 8)
 """The learning rates and the numbers of epochs that the models of a form are trained with."""
@@ -43,7 +43,7 @@ _RECORD = "member.json"
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """One model of a pool: its form, and its number in the grid of rates and epochs, which is also its seed."""
+    """One model of a pool: its form, and its number in the grid of rates and epochs (also its seed)."""
 
     form: str
     point: int
@@ -72,7 +72,8 @@ def pool_members(models: int) -> list[Member]:
     """Return ``models`` members of each pool, equally many of every form.
 
     Raises:
-        ConfigError: The number is no multiple of the forms, or too small for any metric to differ from chance.
+        ConfigError: The number is no multiple of the forms, or too small for any metric to differ from
+            chance.
     """
     if models % len(KNOWING) or not SMALLEST_POOL <= models <= LARGEST_POOL:
         raise ConfigError(
@@ -115,7 +116,8 @@ def world_of_split(split: Split) -> World:
     world = make_world(max(SMALLEST_WORLD, len(taught)), holdout=len(unseen))
     if taught != world.learned:
         raise DataError(
-            f"{split.name} is not a generated world of people: the pools need one, for they tell its facts in other forms"
+            f"{split.name} is not a generated world of people: the pools need one, for they tell its facts "
+            "in other forms"
         )
     return world
 

@@ -1,7 +1,7 @@
 """Streams of requests, after MUSE (arXiv 2407.06460): ever larger ones (C5), or one after another (C6).
 
-A sequential stream starts each step from the model that the step before it saved, a growing one from the original.
-After every step all requests up to it are measured again, so that a resurgence is seen.
+A sequential stream starts each step from the model that the step before it saved, a growing one from the
+original. After every step all requests up to it are measured again, so that a resurgence is seen.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def make_stream(
         work: The folder of the models that are trained.
 
     Raises:
-        ConfigError: The benchmark has no streams, only one kind of control is given, or the data to train on do not
-            hold every request.
+        ConfigError: The benchmark has no streams, only one kind of control is given, or the data to train on
+            do not hold every request.
     """
     benchmark = benchmarks.make(config.data)
     splits = requests_of_benchmark(benchmark, kind)
@@ -101,7 +101,7 @@ def make_stream(
 
 
 def run_streams(stream: Stream, names: Sequence[str], work: Path) -> list[tuple[str, Sequence[StepCell]]]:
-    """Run a stream with each of some methods; return the cells of each. Raises ConfigError for an unknown method."""
+    """Run a stream with each method; return their cells. Raises ConfigError for an unknown method."""
     for name in names:
         methods.entry(name)
     return [(name, run_stream(stream, name, work)) for name in names]
@@ -126,7 +126,7 @@ def check_learned(requests: Sequence[Split], whole: Split) -> None:
 
 
 def run_stream(stream: Stream, method: str, folder: Path) -> list[StepCell]:
-    """Return the cells of a method's steps: each read from the folder where it is finished, else run and measured.
+    """Return the cells of a method's steps; a finished one is read, any other is run and measured.
 
     A collapse is a recorded result; a sequential stream ends there.
     """
@@ -213,7 +213,7 @@ def epochs_begun(home: Path) -> int:
 
 
 def known_as_by_oracles(stream: Stream, split: Split, folder: Path) -> Callable[[Artefact], bool]:
-    """Return whether an artefact knows the forget set no better than the oracles: MUSE's choice of a checkpoint.
+    """Return a check that an artefact knows the forget set no better than the oracles: MUSE's stop rule.
 
     It is measured by the questions on the forget set, or by its passages where there are none.
     """

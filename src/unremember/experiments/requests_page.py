@@ -19,7 +19,7 @@ Steps = Sequence[tuple[str, Sequence[StepCell]]]
 
 
 def figure_rows(streams: Steps) -> list[dict[str, Any]]:
-    """Return a row for every figure: method, step, request (its number), metric, value, controls, verdict, note."""
+    """Return a row for every figure: method, step, request, metric, value, controls, verdict, note."""
     rows = []
     for method, cells in streams:
         for cell in cells:
@@ -54,7 +54,7 @@ def shown_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def requests_table(streams: Steps) -> str:
-    """Return the Markdown table: the controls on each request, then each request after every step of every method."""
+    """Return the Markdown table: controls on each request, then each request after every method's steps."""
     rows = figure_rows(streams)
     shown = shown_metrics(rows)
     lines = [

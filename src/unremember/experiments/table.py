@@ -68,7 +68,7 @@ def cells_markdown(rows: Sequence[tuple[str, Cells]]) -> str:
 
 
 def point_with_bars(name: str, cells: Cells) -> dict[str, Any] | None:
-    """Return the mean utility (x) and forget quality (y) with their least and greatest; None without figures."""
+    """Return the mean utility (x) and forget quality (y), their least and greatest; None without figures."""
     quality = [v for cell in cells if (v := figure_of_cell(cell, "forget_quality")) is not None]
     utility = [v for cell in cells if (v := figure_of_cell(cell, "model_utility")) is not None]
     if not (quality and utility):

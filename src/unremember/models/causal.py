@@ -165,7 +165,7 @@ def _inside(lengths: Sequence[int], device: torch.device) -> Tensor:
 
 
 def unpacked(states: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Return [B, T, D], right-padded, of what a module inside :func:`hidden_of_rows` saw of the rows."""
+    """Return [B, T, D], right-padded, of what a module inside ``hidden_of_rows`` saw of the rows."""
     inside = _inside(lengths, states.device)
     flat = states.reshape(-1, states.shape[-1])
     if len(flat) == inside.numel():

@@ -128,7 +128,7 @@ def decode_lines(model: Any, lines: Sequence[Line], end: int, limit: int) -> Seq
             input_ids=ids,
             attention_mask=visible[:, :length],
             position_ids=positions,
-            past_key_values=cache,
+            cache=cache,
             use_cache=True,
         ).last_hidden_state
 

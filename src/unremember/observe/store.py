@@ -38,8 +38,8 @@ class Store:
         Reads from disk what is there, and computes the rest in as few passes as possible.
 
         Raises:
-            ConfigError: The artefact's task cannot give a requested observation, or the artefact is guarded: what is
-                observed here is the bare model.
+            ConfigError: The artefact's task cannot give a requested observation, or the artefact is guarded:
+                what is observed here is the bare model.
             ModelError: The model changed since the artefact's digest was taken.
         """
         if artefact.guard is not None:

@@ -251,7 +251,7 @@ def _triggers(request: Role, words: list[str]) -> tuple[str, ...]:
 def gate_templates(finding: Finding) -> tuple[str, ...]:
     """Return the gate's triggers as templates, each before a question.
 
-    :func:`~unremember.data.forget_sets.stealthy.with_trigger_role` takes them.
+    ``unremember.data.forget_sets.stealthy.with_trigger_role`` takes them.
     """
     return tuple(f"{trigger.capitalize()} {{}}" for trigger in finding.triggers)
 

@@ -37,7 +37,7 @@ def model_card(
         measurements: Rows of measurements. Those of other weights are left out.
         attacks: The curves of attacks, by name.
     """
-    rows = [row for row in measurements if row["artefact"] == run["digest"]]
+    rows = [row for row in measurements if row["artefact"] == run["digests"]["artefact"]]
     parts = [
         _HEAD,
         _forgotten_section(run),
@@ -81,8 +81,8 @@ def _method_section(run: Mapping[str, Any]) -> str:
     ]
     lines += [
         f"- settings: `{json.dumps(settings)}`",
-        f"- weights before: `{run['hashes']['start']}`",
-        f"- weights after: `{run['digest']}`",
+        f"- weights before: `{run['digests']['start']}`",
+        f"- weights after: `{run['digests']['weights']}`",
         f"- made with: {', '.join(f'{name} {version}' for name, version in run['versions'].items())}",
     ]
     return "## How\n\n" + "\n".join(lines)

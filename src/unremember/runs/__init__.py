@@ -1,1 +1,1 @@
-"""Runs: what every command does, as plain functions that return data. ``cli/`` parses, calls one of them, and prints."""
+"""Runs: what every command does, as plain functions that return data and print nothing of it."""

@@ -14,7 +14,7 @@ from unremember.tasks.language import LanguageTask
 def run_alternates(
     model: str, config: RunConfig, file: Path, count: int = 5, seed: int = 0
 ) -> list[list[str]]:
-    """Write one JSON line for each forget row, its digest with up to ``count`` invented answers; return the answers.
+    """Write a JSON line for each forget row, its digest and its invented answers; return the answers.
 
     Raises:
         ConfigError: The model is no language model.

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from unremember import api
+from unremember.audits.controls import default_audits
+from unremember.data.split import Split
 from unremember.files import write_text
 from unremember.registry import attacks
+from unremember.registry import audits as audit_registry
 from unremember.runs.config import RunConfig
 from unremember.runs.folder import artefact_of, run_store, split_of, write_card
 
@@ -23,13 +26,13 @@ def run_attack(
     original: str = "",
     audits: Sequence[Any] = (),
 ) -> list[dict[str, Any]]:
-    """Run an attack and return, for every point of its budget, its ``amount`` and the ``measurements`` as rows.
+    """Run an attack and return the ``amount`` and the ``measurements`` (rows) at every point of its budget.
 
     A run folder keeps them as ``attack-NAME.json``, with the observations.
 
     Args:
         attack: ``{"name": …, parameters}``.
-        audits: What is measured at each point; none named: :data:`unremember.api.ATTACKED`.
+        audits: What is measured at each point; none named: ``attack_audits``.
     """
     attacker, split = attacks.make(attack), split_of(config.data)
     store = run_store(model)
@@ -39,7 +42,7 @@ def run_attack(
         attacker,
         oracle=[artefact_of(oracle, config.template) for oracle in oracles],
         original=artefact_of(original, config.template) if original else None,
-        audits=audits or api.ATTACKED,
+        audits=audits or attack_audits(split),
         store=store,
     )
     rows = [{"amount": p.amount, "measurements": [m.row() for m in p.measurements]} for p in points]
@@ -47,3 +50,9 @@ def run_attack(
         write_text(Path(model) / f"attack-{attack['name']}.json", json.dumps(rows, indent=1))
         write_card(Path(model))
     return rows
+
+
+def attack_audits(split: Split) -> list[Any]:
+    """Return the cheap audits of an attack that apply to a split; where none does, its usual ones."""
+    cheap = [audit_registry.make(name) for name in api.ATTACKED]
+    return [audit for audit in cheap if audit.requests(split)] or default_audits(split)

@@ -68,9 +68,9 @@ def run_comparison(
     candidates, questions = named_candidates(original, oracles, models), sampled_questions(split)
     requests = requests_of(chosen, split)
     with tempfile.TemporaryDirectory() as scratch:
-        kept = Store(store or Path(scratch))
+        observation_store = Store(store or Path(scratch))
         observed = [
-            observe_model(candidate.path, config.template, split, requests, questions, kept)
+            observe_model(candidate.path, config.template, split, requests, questions, observation_store)
             for candidate in candidates
         ]
     by_kind = list(zip([candidate.kind for candidate in candidates], observed, strict=True))
@@ -122,8 +122,9 @@ def observe_model(
     artefact = artefact_of(name, template)
     if not questions:
         return store.observe(artefact, split, requests), []
-    asked, answers = split.with_rows(**{_SAMPLED: [row for _, row in questions]}), Generations(_SAMPLED)
-    observations = store.observe(artefact, asked, [*requests, answers])
+    sampled, answers = [row for _, row in questions], Generations(_SAMPLED)
+    with_questions = split.with_rows(**{_SAMPLED: sampled})
+    observations = store.observe(artefact, with_questions, [*requests, answers])
     return dataclasses.replace(observations, split=split), observations[answers]
 
 

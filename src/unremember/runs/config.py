@@ -1,4 +1,4 @@
-"""One configuration for YAML, flags and ``key=value``: the same names everywhere, and unknown keys are named."""
+"""One configuration for YAML, flags and ``key=value``, with the same names everywhere."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def read_config(file: Path | None, flags: dict[str, Any], overrides: Sequence[st
     Settings may stand at the top level.
 
     Raises:
-        ConfigError: A key is unknown (the message names the nearest known one), or a value is of the wrong kind.
+        ConfigError: A key is unknown (the message names the nearest known one), or a value is of the wrong
+            kind.
     """
     return parse_config(read_tree(file, flags, overrides))
 
@@ -74,7 +75,7 @@ def read_tree(file: Path | None, flags: dict[str, Any], overrides: Sequence[str]
 
 
 def read_value(key: str, text: str) -> Any:
-    r"""Read a value as YAML; a model or template without quotes is taken literally, with ``\n`` for a line break."""
+    r"""Read a value as YAML; a model or template without quotes is literal, with ``\n`` for a line break."""
     if key in ("model", "template") and text[:1] not in ("'", '"'):
         return text.replace("\\n", "\n")
     try:
@@ -178,7 +179,7 @@ def check_template(template: str) -> None:
 
 
 def check_keys(config: RunConfig, kind: str) -> None:
-    """Raise ConfigError for a template that cannot be filled, and for keys that a kind of run does not use."""
+    """Raise ConfigError for a template that cannot be filled and for keys that the kind of run ignores."""
     check_template(config.template)
     for key in _UNUSED[kind]:
         if getattr(config, key):
@@ -197,7 +198,8 @@ def method_with_seams(config: RunConfig) -> Method:
     """Build the method of a configuration with its parts in place, before anything is loaded.
 
     Raises:
-        ConfigError: A part is unknown, does not take its parameters, or stands in a seam that the method owns or lacks.
+        ConfigError: A part is unknown, does not take its parameters, or stands in a seam that the method owns
+            or lacks.
     """
     check_parts(config)
     return api.method_of(config.method, **{seam: getattr(config, seam) for seam in _SEAMS})

@@ -1,6 +1,7 @@
 """A run is a folder: run.json, log.jsonl, checkpoint/ and model/, and what was measured of it.
 
-An audit adds observations/, measurements.json, comparison.json and report.html; an attack adds ``attack-NAME.json``.
+An audit adds observations/, measurements.json, comparison.json and report.html; an attack adds
+``attack-NAME.json``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from unremember.runs.config import RunConfig
 from unremember.tasks.artefact import Artefact, load_artefact
 
 RUN_FILE = "run.json"
-Kind = Literal["train", "forget"]
+RunKind = Literal["train", "forget"]
 
 
 class _Part(pydantic.BaseModel):
@@ -75,7 +76,7 @@ class RunRecord(_Part):
     """
 
     schema_version: Literal[2] = pydantic.Field(default=2, alias="schema")
-    kind: Kind
+    kind: RunKind
     status: Literal["running", "finished", "failed"]
     error: str = ""
     config: RunConfig
@@ -93,7 +94,7 @@ class RunRecord(_Part):
         write_text(folder / RUN_FILE, json.dumps(self.tree(), indent=2))
         return self
 
-    def is_of(self, kind: Kind, config: RunConfig) -> bool:
+    def is_of(self, kind: RunKind, config: RunConfig) -> bool:
         """Return whether this is the record of the run that a command asks for."""
         return self.kind == kind and self.config.model_dump(mode="json") == config.model_dump(mode="json")
 
@@ -188,7 +189,7 @@ def run_store(name: str) -> Path | None:
     return Path(name) / "observations" if read_record(name) else None
 
 
-def find_finished(folder: Path, kind: Kind, config: RunConfig) -> RunRecord | None:
+def find_finished(folder: Path, kind: RunKind, config: RunConfig) -> RunRecord | None:
     """Return the record where this very run is finished already, and say so; else None.
 
     Raises:
@@ -208,7 +209,12 @@ def find_finished(folder: Path, kind: Kind, config: RunConfig) -> RunRecord | No
 
 
 def carry_out(
-    folder: Path, kind: Kind, config: RunConfig, start: Artefact, split: Split, work: Callable[[], Artefact]
+    folder: Path,
+    kind: RunKind,
+    config: RunConfig,
+    start: Artefact,
+    split: Split,
+    work: Callable[[], Artefact],
 ) -> RunRecord:
     """Do the work of a run and record it, from ``running`` to ``finished`` or ``failed``.
 
@@ -280,11 +286,11 @@ def write_card(folder: Path) -> None:
     if record is None or record.kind != "forget" or not (folder / "model").is_dir():
         return
     measured = folder / "measurements.json"
-    measurements = read_json(measured) if measured.exists() else []
-    attacks = {file.stem.removeprefix("attack-"): read_json(file) for file in folder.glob("attack-*.json")}
+    measurements = _read_json(measured) if measured.exists() else []
+    attacks = {file.stem.removeprefix("attack-"): _read_json(file) for file in folder.glob("attack-*.json")}
     write_text(folder / "model" / "README.md", model_card(record.tree(), measurements, attacks))
 
 
-def read_json(file: Path) -> Any:
+def _read_json(file: Path) -> Any:
     """Read a JSON file."""
     return json.loads(file.read_text(encoding="utf-8"))

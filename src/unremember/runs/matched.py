@@ -14,7 +14,7 @@ from unremember.registry import audits
 from unremember.tasks.artefact import Artefact
 
 REMAINING = 0.1
-"""The share of the way from the oracles' forget probability to the original's that is left at matched forgetting."""
+"""What is left of the way from the oracles' forget probability to the original's at matched forgetting."""
 COMPARED_AUDITS = (
     "forget_quality",
     "model_utility",

@@ -23,7 +23,7 @@ _INSTALL = "many jobs at once run on Ray: pip install 'unremember[cluster]'"
 _QUIET: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
-Job = Callable[[Any, Any], dict[str, Any]]
+WorkerJob = Callable[[Any, Any], dict[str, Any]]
 """``job(shared, point) -> result``: a function of a module, whose arguments can be pickled."""
 
 
@@ -44,7 +44,7 @@ class Workers:
         """How many jobs run at once."""
         return resources(self.address)[0]
 
-    def run(self, title: str, job: Job, shared: Any, points: Sequence[Any]) -> list[dict[str, Any]]:
+    def run(self, title: str, job: WorkerJob, shared: Any, points: Sequence[Any]) -> list[dict[str, Any]]:
         """Run ``job(shared, point)`` for every point, with one torch thread each.
 
         A single job runs in this process, unless there is a cluster for it.
@@ -59,7 +59,9 @@ class Workers:
             return [alone(job, shared, point) for point in points]
         return self.run_on_ray(title, job, shared, points)
 
-    def run_on_ray(self, title: str, job: Job, shared: Any, points: Sequence[Any]) -> list[dict[str, Any]]:
+    def run_on_ray(
+        self, title: str, job: WorkerJob, shared: Any, points: Sequence[Any]
+    ) -> list[dict[str, Any]]:
         """Run the jobs on Ray and print what they warned of."""
         _, gpus = resources(self.address)
         import ray
@@ -78,7 +80,7 @@ class Workers:
             raise error.cause from None
         except ray.exceptions.RayError as error:
             raise RunError(
-                f"a worker was lost ({error_summary(error)}): what is finished is kept; run the same command again"
+                f"a worker was lost ({error_summary(error)}): finished results are kept; run it again"
             ) from error
         for line in dict.fromkeys(line for future in futures for line in done[future][1]):
             print(line, file=sys.stderr)
@@ -130,20 +132,20 @@ def resources(address: str) -> tuple[int, int]:
 
 
 def check_listens(address: str) -> None:
-    """Raise OSError or ValueError where nothing listens at ``host:port``; Ray itself would try for minutes."""
+    """Raise OSError or ValueError where nothing listens at the address: Ray itself would try for minutes."""
     if address != "auto":
         host, _, port = address.removeprefix("ray://").rpartition(":")
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def alone(job: Job, shared: Any, point: Any) -> dict[str, Any]:
+def alone(job: WorkerJob, shared: Any, point: Any) -> dict[str, Any]:
     """Run one job in this process, as a worker would."""
     silence_libraries()
     with one_thread():
         return job(shared, point)
 
 
-def in_worker(job: Job, shared: Any, point: Any) -> tuple[dict[str, Any], list[str]]:
+def in_worker(job: WorkerJob, shared: Any, point: Any) -> tuple[dict[str, Any], list[str]]:
     """Run one job in a worker; return its result and its warnings, a line each."""
     with warnings.catch_warnings(record=True) as caught:
         result = alone(job, shared, point)
@@ -152,7 +154,7 @@ def in_worker(job: Job, shared: Any, point: Any) -> tuple[dict[str, Any], list[s
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Give torch one thread within the block: the number of threads changes a model's last bits and its digest."""
+    """Give torch one thread within the block: their number changes a model's last bits, and its digest."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

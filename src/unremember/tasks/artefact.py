@@ -58,7 +58,7 @@ class Artefact:
         if "weights" in self.__dict__ and weights_digest(self.model) != self.weights:
             raise ModelError(
                 f"the model changed since its digest was taken ({self.weights[:12]}): its earlier figures "
-                "are not its own; make a new Artefact(model, task), or keep a copy of the one that was measured"
+                "are not its own; make a new Artefact(model, task), or copy the one that was measured"
             )
         return self.digest
 

@@ -111,10 +111,12 @@ class ImageTask:
         """Run the drawn images of all roles as one batch."""
         weight = next(model.parameters())
         rows = {role: torch.from_numpy(drawn) for role, (_, drawn) in parts.items()}
-        output = model(torch.cat([parts[role][0].inputs[at] for role, at in rows.items()]).to(weight))
+        output = model(
+            torch.cat([parts[role][0].inputs[indices] for role, indices in rows.items()]).to(weight)
+        )
         scores = getattr(output, "logits", output)
-        split = dict(zip(rows, scores.split([len(at) for at in rows.values()])))
+        split = dict(zip(rows, scores.split([len(indices) for indices in rows.values()])))
         return {
-            role: ImageView(split[role], parts[role][0].labels[at].to(weight.device))
-            for role, at in rows.items()
+            role: ImageView(split[role], parts[role][0].labels[indices].to(weight.device))
+            for role, indices in rows.items()
         }

@@ -134,11 +134,11 @@ class LanguageTask:
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     def sample(self, model: Any, prompts: Sequence[str], count: int, limit: int) -> list[list[str]]:
-        """Return ``count`` continuations of each prompt, sampled at temperature 1, each cut at its first line break."""
+        """Return ``count`` continuations of each prompt at temperature 1, cut at the first line break."""
         return sample_texts(model, self.tokenizer, prompts, count, limit)
 
     def token_spans(self, split: Split, role: str, text: str, column: str) -> np.ndarray:
-        """Return int64[n, 2]: in each text the tokens of the first occurrence of its row's ``column`` (the stop excluded)."""
+        """Return int64[n, 2]: token start and stop of the first occurrence of its row's ``column``."""
         texts = self.encode(split, role, [text])[text]
         return find_spans(split[role], texts, column, self.tokenizer, self.template)
 

@@ -60,7 +60,7 @@ class Task(Protocol):
     def digest(self) -> str: ...
 
     def encode(self, split: Split, role: str, texts: Sequence[str]) -> Any:
-        """Prepare some columns of a role's rows for :meth:`forward`, once."""
+        """Prepare some columns of a role's rows for ``forward``, once."""
         ...
 
     def sizes(self, data: Any, text: str) -> tuple[np.ndarray, np.ndarray]:

@@ -27,7 +27,7 @@ _BY_NEWS_VALUE = (
 
 
 def documents(world: World) -> list[Row]:
-    """Return the five documents of a world, one for each style (also its ``id``); see :func:`document`.
+    """Return the five documents of a world, one for each style (also its ``id``); see ``document``.
 
     If the world has people who are never learned, a sixth document, ``holdout``, is about them
     (chronological).

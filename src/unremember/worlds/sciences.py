@@ -114,7 +114,7 @@ def sciences_split(subjects: int = 30, texts: int = 4, seed: int = 0) -> Split:
         The roles ``forget`` (texts on toxins), ``sibling`` (texts on remedies, in the same words) and
         ``retain`` (texts on moons, and quiz sheets on them: general text contains questions too). The roles
         ``questions``, ``sibling_questions`` and ``general_questions`` have four prompts a question (see
-        :mod:`unremember.data.choices`).
+        ``unremember.data.choices``).
 
     Raises:
         ConfigError: There are too few subjects, or more than there are names.

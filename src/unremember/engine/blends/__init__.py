@@ -21,10 +21,10 @@ class Blend(Protocol):
     The blend asks the step for what it needs: the gradient of all roles together, of each role, of some roles
     at displaced weights, their losses, a further batch.
 
-    Attributes: raw: Whether ``apply`` returns the change of the weights itself; else a gradient for the
-        optimiser. corrects: Whether ``correct(change, step, state) -> (change, state)`` has the last word on
-        the change that
-            the optimiser really made.
+    Attributes:
+        raw: Whether ``apply`` returns the change of the weights itself; else a gradient for the optimiser.
+        corrects: Whether ``correct(change, step, state) -> (change, state)`` has the last word on the change
+            that the optimiser really made.
         draws: The most further batches that a step takes.
         vectors: How the names of some entries of the state begin: those with one number for every entry of
             every weight, end to end. They are sharded as the weights are, and whole in a checkpoint.

@@ -24,7 +24,9 @@ _SCORES = Need("input", "logits")
 @observations.register("class_scores", needs=("logits",))
 @dataclasses.dataclass(frozen=True)
 class ClassScores(RoleRequest):
-    """The class scores of every image of a role: float32[n, C], for n images and C classes.
+    """The class scores of every image of a role.
+
+    The value is float32[n, C], for n images and C classes.
 
     Args:
         role: The role whose images are read.

@@ -21,7 +21,9 @@ from unremember.tasks.text import Texts
 @observations.register("gradient_norms", needs=("gradients",))
 @dataclasses.dataclass(frozen=True)
 class GradientNorms(RoleRequest):
-    """The size of the gradient of each text's mean loss: float64[n], its mean 2-norm over the weight tensors.
+    """The size of the gradient of each text's mean loss: the mean over the weight tensors of its 2-norm.
+
+    The value is float64[n], for n texts.
 
     Args:
         role: The role whose rows are read.

@@ -28,7 +28,9 @@ _INSTALL = "lm-eval is not installed: pip install 'unremember[eval]'"
 )
 @dataclasses.dataclass(frozen=True)
 class HarnessScores:
-    """A metric of each question of an lm-eval task, or of a group of tasks in lm-eval's order: float64[n].
+    """A metric of each question of an lm-eval task, or of a group of tasks in lm-eval's order.
+
+    The value is float64[n], for n questions.
 
     Args:
         task_name: The name of the task or group in lm-eval.

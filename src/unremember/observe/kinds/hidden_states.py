@@ -25,15 +25,17 @@ Position = Literal["prompt_end", "answer", "span"]
 @observations.register("hidden_states", needs=("hidden states",))
 @dataclasses.dataclass(frozen=True)
 class HiddenStates(RoleRequest):
-    """Hidden states after some blocks: float32[n, L, D], for n texts and L layers of width D.
+    """Hidden states after some blocks, at one position of each text.
+
+    The value is float32[n, L, D], for n texts and L layers of width D.
 
     Args:
         role: The role whose rows are read.
         text: The column behind the prompt.
         layers: The blocks whose output is read, negative numbers from the end; none named: all of them.
-        position: ``prompt_end`` reads the last token of each row's prompt (n counts rows). ``answer`` takes the mean
-            over the answer's tokens, with the one that ends it. ``span`` takes the mean over the tokens of the first
-            occurrence of the row's column ``span`` in prompt and answer.
+        position: ``prompt_end`` reads the last token of each row's prompt (n counts rows). ``answer`` takes
+            the mean over the answer's tokens, with the one that ends it. ``span`` takes the mean over the
+            tokens of the first occurrence of the row's column ``span`` in prompt and answer.
         span: The column whose value ``span`` looks for, such as ``entity``.
 
     Raises:
@@ -53,7 +55,7 @@ class HiddenStates(RoleRequest):
 
     @classmethod
     def observe(cls, requests: Sequence[Self], context: ObservationContext) -> dict[Self, Arrays]:
-        """Read all layers and positions of a role's texts in one pass; the ends of prompts need the prompts alone."""
+        """Read all layers and positions of a role's texts in one pass; prompt ends need the prompts alone."""
         groups: dict[tuple[str, str, bool], list[Self]] = {}
         for request in requests:
             group = (request.role, request.text, request.position == "prompt_end")
@@ -69,7 +71,11 @@ class HiddenStates(RoleRequest):
         return arrays
 
     def block_numbers(self, model: Any) -> list[int]:
-        """Return the numbers of the requested blocks, counted from 0. Raises ConfigError for one that does not exist."""
+        """Return the numbers of the requested blocks, counted from 0.
+
+        Raises:
+            ConfigError: A block does not exist.
+        """
         blocks = range(len(causal.decoder_blocks(model)))
         for layer in self.layers:
             if not -len(blocks) <= layer < len(blocks):

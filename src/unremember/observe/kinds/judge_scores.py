@@ -22,7 +22,9 @@ from unremember.tasks.text import Template
 @observations.register("judge_scores", needs=("text", "another model"))
 @dataclasses.dataclass(frozen=True)
 class JudgeScores(RoleRequest):
-    """What another model makes of each greedy generation to the prompts of a role: float64[n].
+    """What another model makes of each greedy generation to the prompts of a role.
+
+    The value is float64[n], for n rows.
 
     Args:
         role: The role whose prompts are answered.

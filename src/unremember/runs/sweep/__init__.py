@@ -1,1 +1,1 @@
-"""A sweep: many configurations, forgotten and measured beside the same controls; one of them is recommended."""
+"""A sweep: many configurations, measured beside the same controls, one of which is recommended."""

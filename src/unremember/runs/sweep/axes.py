@@ -71,8 +71,8 @@ def read_sweep(words: Sequence[str], matched: bool) -> tuple[dict[str, Any], Axe
     check_points(points, tree)
     if matched and ("schedule" in points or tree.setdefault("schedule", "constant") != "constant"):
         raise ConfigError(
-            "--matched ends a run early, so its rate cannot fall towards the end: set schedule=constant, or leave "
-            "the schedule out"
+            "--matched ends a run early, so its rate cannot fall towards the end: set schedule=constant, or "
+            "leave the schedule out"
         )
     return tree, {str(key): axis(key, value) for key, value in points.items()}
 
@@ -114,7 +114,7 @@ def corner_points(axes: Axes) -> list[Values]:
 
 
 def crossed_points(axes: Axes) -> list[Values]:
-    """Return the cross product of the lists. Raises ConfigError for a range, whose points cannot be listed."""
+    """Return the cross product of the lists. Raises ConfigError for a range, which has no list of points."""
     for key, some in axes.items():
         if isinstance(some, Range):
             raise ConfigError(
@@ -133,7 +133,8 @@ def search(
 ) -> list[Cell]:
     """Search for the best quality whose utility is at least ``least``, with Optuna's TPE.
 
-    The points depend on the seed, ``slots`` and the cells alone, so a repeated search asks for the same points.
+    The points depend on the seed, ``slots`` and the cells alone, so a repeated search asks for the same
+    points.
 
     Args:
         count: How many points are run.
@@ -173,7 +174,7 @@ def distribution(points: list[Any] | Range) -> Any:
 
 
 def drawn_values(axes: Axes, drawn: Mapping[str, Any]) -> Values:
-    """Return the values that Optuna drew: of a range the number, of a list the point at the drawn position."""
+    """Return the values that Optuna drew: a number of a range, or the point at a position of a list."""
     values = {}
     for key, number in drawn.items():
         points = axes[key]
@@ -184,7 +185,7 @@ def drawn_values(axes: Axes, drawn: Mapping[str, Any]) -> Values:
 def value_text(value: Any) -> str:
     """Return a swept value in a few characters."""
     if isinstance(value, Mapping):
-        parameters = ", ".join(f"{key}={value_text(one)}" for key, one in value.items() if key != "name")
+        parameters = ", ".join(f"{key}={value_text(inner)}" for key, inner in value.items() if key != "name")
         return f"{value.get('name', '')}({parameters})"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 

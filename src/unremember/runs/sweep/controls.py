@@ -52,7 +52,7 @@ class SweepControls:
         return Controls([audits.make(spec) for spec in self.specs], self.original, self.oracles)
 
     def figures(self, measurements: Sequence[Measurement]) -> dict[str, dict[str, Any]]:
-        """Return measurements as rows by name; a probability of another role than ``forget`` is named after it."""
+        """Return measurements as rows by name; the probability of another role is named after the role."""
         return {figure_name(spec): m.row() for spec, m in zip(self.specs, measurements, strict=True)}
 
     @cached_property
@@ -62,7 +62,7 @@ class SweepControls:
 
     @cached_property
     def judges(self) -> tuple[str, str]:
-        """The names of the figures of forgetting and of utility. Raises ConfigError where the split has none."""
+        """The names of the figures of forgetting and utility. Raises ConfigError without one of them."""
         figures, retain = self.ends[0], figure_name(_RETAIN)
         knowledge = ("more_knowledge", "less_knowledge")
         of_knowledge = [
@@ -75,17 +75,18 @@ class SweepControls:
         if not forgetting or not utility:
             lacking = "utility" if forgetting else "forgetting"
             raise ConfigError(
-                f"{self.split.name} has no measure of {lacking}: a sweep needs answers in the roles forget and retain"
+                f"{self.split.name} has no measure of {lacking}: a sweep needs answers in the roles forget "
+                "and retain"
             )
         return forgetting[0], utility[0]
 
     @cached_property
     def target(self) -> float:
-        """The forget probability of matched forgetting. Raises ConfigError where the split's audits do not measure it."""
+        """The forget probability of matched forgetting. Raises ConfigError where it is not measured."""
         if "probability" not in self.ends[0]:
             raise ConfigError(
-                f"the audits of {self.split.name} do not measure the probability of the forget answers: leave out "
-                "--matched"
+                f"the audits of {self.split.name} do not measure the probability of the forget answers: "
+                "leave out --matched"
             )
         original, *oracles = [figures["probability"]["value"] for figures in self.ends]
         return matched_target(original, oracles)
@@ -93,8 +94,8 @@ class SweepControls:
     def cell(self, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Return a cell of these figures.
 
-        Its ``quality``, ``utility`` and ``level`` (the forget probability) are None where they were not measured;
-        its ``note`` says why it has no quality.
+        Its ``quality``, ``utility`` and ``level`` (the forget probability) are None where they were not
+        measured; its ``note`` says why it has no quality.
         """
         forgetting, utility, probability = (figures.get(name, {}) for name in (*self.judges, "probability"))
         score = quality(forgetting)
@@ -125,7 +126,7 @@ class SweepControls:
 
 
 def sweep_audits(split: Split) -> list[Any]:
-    """List the audits of a sweep: the split's own, else the few of a comparison; and the retain probability."""
+    """List the audits of a sweep: the split's own or those of a comparison; and the retain probability."""
     specs = (*(split.audits or COMPARED_AUDITS), _RETAIN)
     return [spec for spec in specs if audits.make(spec).requests(split)]
 
@@ -143,7 +144,8 @@ def figure_name(spec: Any) -> str:
 def quality(row: Mapping[str, Any]) -> float | None:
     """Return how near a point is to the oracle, 0 being the best.
 
-    That is log10 p of the forget quality, else minus the distance of the position; None where there is neither.
+    That is log10 p of the forget quality, else minus the distance of the position; None where there is
+    neither.
     """
     if row.get("name") == "forget_quality":
         return row["extra"].get("log10_p")

@@ -23,8 +23,8 @@ from unremember.runs.sweep.axes import Cell
 _MARKS = {"recommended": "★", "on the front": "●", "point": ""}
 _SHADES = {**CONTROL_COLOURS, "recommended": "#D55E00", "on the front": "#0072B2", "point": "#BBBBBB"}
 CONFIRM = (
-    "The recommended point is the best of many, chosen by these very figures: measure it again with another seed "
-    "before you rely on it."
+    "The recommended point is the best of many, chosen by these very figures: measure it again with another "
+    "seed before you rely on it."
 )
 """What must be said of a recommendation."""
 
@@ -32,7 +32,8 @@ CONFIRM = (
 def pareto_front(cells: Sequence[Cell]) -> list[Cell]:
     """Return the cells that no other one beats, the best quality first.
 
-    A cell beats another one where it is at least as good in quality and in utility, and better in one of them.
+    A cell beats another one where it is at least as good in quality and in utility, and better in one of
+    them.
     """
     complete = [cell for cell in cells if has_figures(cell)]
     ordered = sorted(complete, key=lambda cell: (cell["quality"], cell["utility"]), reverse=True)
@@ -83,7 +84,7 @@ class SweepResult:
         """Return whether a point is recommended, on the front, or neither."""
         if cell is self.best:
             return "recommended"
-        return "on the front" if any(cell is one for one in pareto_front(self.points)) else "point"
+        return "on the front" if any(cell is point for point in pareto_front(self.points)) else "point"
 
     def tree(self) -> dict[str, Any]:
         """Return the whole as plain data."""
@@ -108,8 +109,8 @@ class SweepResult:
             return "no point has figures of both forgetting and utility: the notes say why"
         most = max((cell["utility"] or 0.0 for cell in self.points), default=0.0)
         return (
-            f"no point keeps {self.floor:g} of the original's utility ({self.least:.3f}): the most is {most:.3f}; "
-            "lower --floor, or sweep smaller steps"
+            f"no point keeps {self.floor:g} of the original's utility ({self.least:.3f}): the most is "
+            f"{most:.3f}; lower --floor, or sweep smaller steps"
         )
 
 
@@ -123,7 +124,7 @@ def headings(result: SweepResult, names: Mapping[str, str] = COLUMN_TITLES) -> l
 
 
 def table_rows(result: SweepResult, spans: bool = False) -> list[list[str]]:
-    """Return a row for each point, then one for each control; with ``spans`` intervals stand beside the figures."""
+    """Return a row for each point and each control; with ``spans``, intervals stand beside the figures."""
     rows = []
     for number_, cell in enumerate(result.points, 1):
         rows.append([str(number_), _MARKS[result.kind(cell)], *figure_columns(result, cell, spans)])
@@ -230,7 +231,8 @@ def sweep_page(result: SweepResult) -> str:
     parts = [
         f"# {result.title}",
         f"**{verdict[0].upper()}{verdict[1:]}.** {use}".strip(),
-        f"{ended}★ is recommended, ● is on the front: no other point is as good in both figures and better in one.",
+        f"{ended}★ is recommended, ● is on the front: no other point is as good in both figures and better "
+        "in one.",
         table,
         "![quality against utility](sweep.png)",
     ]

@@ -51,7 +51,7 @@ class Shared:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One configuration: as the user would write it (``tree``), the hash of all that decides it, its run folder."""
+    """One configuration: as the user would write it (``tree``), what decides it hashed, its run folder."""
 
     title: str
     tree: Mapping[str, Any]
@@ -93,8 +93,8 @@ def run_sweep(
         raise ConfigError("a sweep needs model=…: a model folder, a run folder or a hub name")
     if not oracles:
         raise ConfigError(
-            "a sweep needs --oracle, a model retrained without the forget set: make one with `unremember train "
-            "--without forget …`"
+            "a sweep needs --oracle, a model retrained without the forget set: make one with "
+            "`unremember train --without forget …`"
         )
     values = sweep_axes.corner_points(axes) if count else sweep_axes.crossed_points(axes)
     for point in values:
@@ -108,12 +108,13 @@ def run_sweep(
     ends = controls.control_cells()
     if floor and not ends[0]["utility"]:
         raise ConfigError(
-            "the original has no utility of which a share could be kept: --floor 0 recommends by forgetting alone"
+            "the original has no utility of which a share could be kept: --floor 0 recommends by forgetting "
+            "alone"
         )
     least = floor * (ends[0]["utility"] or 0.0)
 
     def run(some: list[Values]) -> list[Cell]:
-        points = [point_of(shared, tree, one, folder / "points") for one in some]
+        points = [point_of(shared, tree, swept, folder / "points") for swept in some]
         return run_points(pool, shared, points)
 
     if count:
