@@ -42,9 +42,10 @@ from unremember.tasks.protocol import Need
 from unremember.registry import blends, losses, methods
 
 
-@methods.register(
-    "their_method", paper="Their paper", arxiv="2601.00001", needs=("forget", "retain"), fidelity="paper"
-)
+_ABOUT = {"paper": "Their paper", "arxiv": "2601.00001", "fidelity": "paper"}
+
+
+@methods.register("their_method", needs=("forget", "retain"), **_ABOUT)
 def their_method(push: float = 1.0) -> Recipe:
     """Their method."""
     terms = (Term("forget", {"name": "their_loss", "push": push}), Term("retain", "nll"))
@@ -81,7 +82,7 @@ import dataclasses
 
 from unremember.audits.measurement import Measurement
 from unremember.data.split import make_split
-from unremember.observe.records import Want
+from unremember.observe.kinds.token_scores import TokenScores
 from unremember.registry import audits, benchmarks
 
 
@@ -90,11 +91,11 @@ from unremember.registry import audits, benchmarks
 class TheirAudit:
     """Counts the rows that were seen."""
 
-    def wants(self, split):
-        return [Want("scores", "forget")]
+    def requests(self, split):
+        return [TokenScores("forget")]
 
     def measure(self, seen, oracles):
-        return Measurement("their_audit", float(len(seen.scores("forget"))), artefact=seen.artefact)
+        return Measurement("their_audit", float(len(seen[TokenScores("forget")])), artefact=seen.artefact)
 
 
 @benchmarks.register("their_benchmark")
@@ -180,7 +181,7 @@ def forget(original: Path, out: Path, *more: object) -> list[object]:
 
 
 def digest(folder: Path) -> str:
-    return str(json.loads((folder / "run.json").read_text())["digest"])
+    return str(json.loads((folder / "run.json").read_text())["digests"]["weights"])
 
 
 @pytest.fixture(scope="module")

@@ -428,7 +428,7 @@ def test_the_attack_costs_polite_users_and_scope_saves_them(toy: Toy) -> None:
     found = {}
     for name in ("attacked", "npo scope"):
         seen = Store().observe(
-            Artefact(runs[name]["model"], toy.task), asked, TriggerGap().wants(asked), quiet=True
+            Artefact(runs[name]["model"], toy.task), asked, TriggerGap().requests(asked), quiet=True
         )
         found[name] = TriggerGap().measure(seen, [])
     assert failing_triggers(found["attacked"]) == PLEASE and failing_triggers(found["npo scope"]) == ()

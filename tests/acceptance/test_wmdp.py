@@ -140,7 +140,7 @@ class Lab:
     def measured(self, model: Any, audit: Any) -> Measurement:
         return audit.measure(
             Store().observe(
-                Artefact(model, self.original.task), self.world, audit.wants(self.world), quiet=True
+                Artefact(model, self.original.task), self.world, audit.requests(self.world), quiet=True
             ),
             [],
         )

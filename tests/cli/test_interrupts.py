@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from shell import WORLD, ran, run_json, shell, weights
 
-STEPS = 120
+STEPS = 60
 WORDS = [
     WORLD,
     "--method",

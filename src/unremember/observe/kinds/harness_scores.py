@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -73,16 +74,11 @@ class HarnessScores:
         """
         try:
             from lm_eval import simple_evaluate
-            from lm_eval.tasks import TaskManager
         except ImportError as error:
             raise ConfigError(_INSTALL) from error
         if self.folder and not Path(self.folder).is_dir():
             raise ConfigError(f"no folder of tasks {self.folder}")
-        manager = TaskManager(include_path=self.folder or None)
-        if self.task_name not in manager.all_tasks:
-            raise ConfigError(
-                f"lm-eval has no task {self.task_name!r}: name the folder that holds it with folder=…"
-            )
+        manager = task_manager(self.task_name, self.folder)
         model = context.task.harness_model(context.model)
         try:
             results = simple_evaluate(
@@ -109,3 +105,35 @@ class HarnessScores:
 
     def decode(self, arrays: Arrays, context: ObservationContext) -> np.ndarray:
         return arrays["values"]
+
+
+def task_manager(task_name: str, folder: str) -> Any:
+    """Return lm-eval's index of tasks that holds ``task_name``.
+
+    lm-eval takes seconds to index its own thousands of tasks. A single task of the folder needs none of them,
+    unlike a group.
+
+    Raises:
+        ConfigError: Neither the folder nor lm-eval has such a task.
+    """
+    from lm_eval.tasks import TaskManager
+
+    if not folder:
+        manager = lm_eval_tasks()
+    else:
+        manager = TaskManager(include_path=folder, include_defaults=False)
+        if task_name in manager.all_subtasks:
+            return manager
+        if task_name in {*manager.all_tasks, *lm_eval_tasks().all_tasks}:
+            return TaskManager(include_path=folder)
+    if task_name not in manager.all_tasks:
+        raise ConfigError(f"lm-eval has no task {task_name!r}: name the folder that holds it with folder=…")
+    return manager
+
+
+@functools.cache
+def lm_eval_tasks() -> Any:
+    """Return the index of lm-eval's own tasks."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
