@@ -95,10 +95,10 @@ def blend_over_backwards(name: str, steps: int) -> tuple[float, float]:
     class Clocked(type(blends.make(name))):  # type: ignore[misc]
         """The blend with a clock."""
 
-    read = StepContext.read
+    gradient = StepContext.gradient
     clocked(Clocked, "apply", "blend")
     clocked(Clocked, "correct", "blend")
-    clocked(StepContext, "read", "gradients")
+    clocked(StepContext, "gradient", "gradients")
     try:
         un.forget(
             original(),
@@ -112,7 +112,7 @@ def blend_over_backwards(name: str, steps: int) -> tuple[float, float]:
             quiet=True,
         )
     finally:
-        StepContext.read = read  # type: ignore[method-assign]
+        StepContext.gradient = gradient  # type: ignore[method-assign]
     return spent["blend"], spent["gradients"]
 
 
