@@ -84,7 +84,7 @@ def test_empty_and_overlapping_sets(tiny: Path, files: Files, tmp_path: Path) ->
 
 def test_a_role_or_a_file_that_is_not_there(tiny: Path, files: Files, tmp_path: Path) -> None:
     words = files(forget=rows(2))
-    assert "role 'retain' (there are forget)" in refused(tmp_path / "run", "-m", tiny, *words)
+    assert "role 'retain' (the roles are forget)" in refused(tmp_path / "run", "-m", tiny, *words)
     assert "retain.csv" in refused(
         tmp_path / "run", "-m", tiny, *words, f"data.roles.retain={tmp_path}/retain.csv"
     )
@@ -264,7 +264,7 @@ def test_an_error_nobody_foresaw_is_one_line_too(
     def broken(*arguments: Any, **named: Any) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("unremember.engine.loop.train", broken)
+    monkeypatch.setattr("unremember.engine.loop.run_phases", broken)
     outcome = shell("forget", "-m", tiny, "-o", tmp_path / "run", WORLD)
     assert (outcome.code, outcome.out, outcome.err.count("\n")) == (
         1,

@@ -261,13 +261,14 @@ def test_a_forgotten_model_needs_nothing_of_ours(runs: Path, tiny: Path, tmp_pat
 
 def test_settings_reach_the_loop(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
-    monkeypatch.setattr(
-        loop,
-        "train",
-        lambda model, task, split, recipe, settings, *rest: (
-            seen.update(dataclasses.asdict(settings)) or model
-        ),
-    )
+
+    def run_phases(
+        model: Any, task: Any, split: Any, phases: Any, rounds: Any, settings: Any, *rest: Any
+    ) -> Any:
+        seen.update(dataclasses.asdict(settings))
+        return model
+
+    monkeypatch.setattr(loop, "run_phases", run_phases)
     ran(
         "forget",
         "-m",

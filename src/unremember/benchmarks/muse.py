@@ -3,7 +3,7 @@
 Paper: arXiv 2407.06460. Of its six criteria, four are the audits that the split names: no verbatim
     memorisation (C1), no
 knowledge memorisation (C2), no privacy leakage (C3), utility (C4). Scaling (C5) and sustainability (C6) are
-the streams of ``requests``, run by `unremember bench requests`.
+the streams of ``requests``, run by `unremember experiment requests`.
 """
 
 from __future__ import annotations

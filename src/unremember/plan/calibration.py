@@ -75,7 +75,7 @@ def fit_calibration(arena: str, original: str, cosine: Sequence[float], cost: Se
 
 @functools.cache
 def load_calibration() -> Calibration:
-    """Load the calibration that comes with the package (made by ``unremember bench hardness``)."""
+    """Load the calibration that comes with the package (made by ``unremember experiment hardness``)."""
     file = resources.files("unremember.plan").joinpath("calibration.json")
     record = json.loads(file.read_text(encoding="utf-8"))
     return Calibration(**{**record, "cosine": tuple(record["cosine"]), "cost": tuple(record["cost"])})
