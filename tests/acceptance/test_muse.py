@@ -90,8 +90,8 @@ def suppressed(count: int) -> Artefact:
 
 
 def seen(result: Artefact, count: int, chosen: Any = (MEMBER,)) -> Observations:
-    wants = list(dict.fromkeys(want for audit in chosen for want in audit.requests(split_of(count))))
-    return Store().observe(result, split_of(count), wants, quiet=True)
+    requests = list(dict.fromkeys(r for audit in chosen for r in audit.requests(split_of(count))))
+    return Store().observe(result, split_of(count), requests, quiet=True)
 
 
 def swapped(made: Observations) -> Observations:
@@ -99,8 +99,11 @@ def swapped(made: Observations) -> Observations:
     members, others = MEMBERSHIP_ROLES.values()
     names = {members: others, others: members}
     roles = {**made.split.roles, **{name: made.split[other] for name, other in names.items()}}
-    scored = {dataclasses.replace(want, role=names[want.role]): found for want, found in made.scored.items()}
-    return dataclasses.replace(made, split=dataclasses.replace(made.split, roles=roles), scored=scored)
+    values: dict[Any, Any] = {
+        dataclasses.replace(request, role=names[request.role]): value  # type: ignore[type-var, attr-defined]
+        for request, value in made.values.items()
+    }
+    return dataclasses.replace(made, split=dataclasses.replace(made.split, roles=roles), values=values)
 
 
 def measured(result: Artefact, count: int) -> dict[str, Measurement]:
@@ -195,7 +198,7 @@ def test_a_holdout_of_another_kind_is_warned_of() -> None:
     assert area > 0.9 and f"tells privleak_forget from privleak_holdout (AUC {area:.2f})" in found.note
     plain = LEAKAGE.measure(look(trained(SMALL), made), [look(oracle(SMALL), made)])
     same = MEMBER.measure(look(oracle(SMALL), made), []).value
-    assert ("not of one kind" in plain.note) == (not SAME_KIND[0] <= same <= SAME_KIND[1])
+    assert ("differ in kind" in plain.note) == (not SAME_KIND[0] <= same <= SAME_KIND[1])
 
 
 # 5

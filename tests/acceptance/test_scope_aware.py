@@ -290,7 +290,7 @@ class Toy:
     def exact(self, model: Any, rows: Any) -> float:
         """Share of answers of which every token is the greedy choice, the end token left out."""
         texts = self.task.encode(self.split.with_rows(asked=rows), "asked", ["answer"])
-        scores = score(model, texts, self.tokenizer.eos_token_id, quiet=True)["answer"].scores
+        scores = score(model, texts, self.tokenizer.eos_token_id, quiet=True)["answer"]
         return float(np.mean([scores.tokens(i)[1][:-1].all() for i in range(len(scores))]))
 
     def said(self, model: Any, role: str, template: str = "{}") -> float:
