@@ -365,8 +365,10 @@ def test_a_milestone_within_an_epoch_and_after_the_warm_up() -> None:
             return dataclasses.replace(super().apply(context), after_step=rates.append)
 
     recipe = recipe_of(selection=Rated(), schedule=Milestones((1.5,), factor=0.2))
-    trained(recipe, batch_size=2, warmup=1.0, max_steps=5)
-    assert rates == pytest.approx([LR / 2, LR, LR, LR / 5, LR / 5])
+    for replaced in ("constant", "linear"):
+        rates.clear()
+        trained(recipe, batch_size=2, warmup=1.0, max_steps=5, schedule=replaced)
+        assert rates == pytest.approx([LR / 2, LR, LR, LR / 5, LR / 5]), "the settings' schedule is replaced"
 
 
 @pytest.mark.parametrize("optimizer", [SGD(), SGD(0.9, nesterov=True), AdamW((0.8, 0.9))], ids=str)

@@ -56,10 +56,15 @@ class Job:
     identity: Mapping[str, str]
 
     def rate(self, position: int) -> float:
-        """Return the learning rate of step ``position`` (0-based)."""
-        rate = self.settings.rate(position, self.total, self.per_epoch)
-        schedule = self.seams.schedule
-        return rate * schedule.scale(position / self.per_epoch) if schedule else rate
+        """Return the learning rate of step ``position`` (0-based).
+
+        A recipe's schedule replaces that of the settings.
+        """
+        schedule, settings = self.seams.schedule, self.settings
+        if schedule is None:
+            return settings.rate(position, self.total, self.per_epoch)
+        constant = dataclasses.replace(settings, schedule="constant")
+        return constant.rate(position, self.total, self.per_epoch) * schedule.scale(position / self.per_epoch)
 
 
 def prepare(
