@@ -89,7 +89,10 @@ ELEMENTS = (
     Element("evaluation.recovery", "Attacks that recover the forgotten data."),
     Element("evaluation.black_box", "Audits that see a model's answers only."),
     Element(
-        "evaluation.streams", "Requests one after another.", "code", ("unremember.experiments.requests:run",)
+        "evaluation.streams",
+        "Requests one after another.",
+        "code",
+        ("unremember.experiments.requests:run_streams",),
     ),
     Element("governance.attestation", "Certificates and a status that anyone can read."),
     Element("governance.auditing", "Logs, independent tests, an audit pack."),

@@ -199,7 +199,7 @@ def test_training_moves_the_selected_weights_alone(folder: Path, data: list[str]
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--method", "npo"], "column 'answer' of role 'forget' (there are input, label)"),
+        (["--method", "npo"], "column 'answer' of role 'forget' (its columns are input, label)"),
         (["--method", "my_parts:image_ascent", "template=chat"], "template"),
         (["--method", "my_parts:nothing"], "cannot import method"),
     ],
@@ -218,7 +218,7 @@ def test_audits_of_texts_and_training_from_scratch_are_one_line(
     line = shell("audit", "-m", runs / "ascent", *data, "--audit", "rouge").refused()
     assert "no audit applies" in line
     line = shell("train", "-o", tmp_path / "run", *data).refused()
-    assert "give --model" in line and not (tmp_path / "run").exists()
+    assert "start from a model (--model FOLDER" in line and not (tmp_path / "run").exists()
     line = shell("alternates", "-m", runs / "original", "-o", tmp_path / "a.jsonl", *data).refused()
     assert "'question'" in line and not (tmp_path / "a.jsonl").exists()
 

@@ -14,8 +14,9 @@ from unremember.data.split import Split
 from unremember.models.presets import small_llama
 from unremember.observe.kinds.generations import Generations
 from unremember.observe.store import Store
-from unremember.runs import demo, train
+from unremember.runs import demo
 from unremember.runs.folder import artefact_of
+from unremember.tasks import untrained
 
 FIGURES = [
     "forget_quality",
@@ -254,7 +255,9 @@ def test_the_demo_at_its_smallest(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         demo, "DEMO_METHODS", {name: {"max_steps": 1, "batch_size": 4} for name in demo.DEMO_METHODS}
     )
-    monkeypatch.setattr(train, "small_llama", functools.partial(small_llama, hidden=32, layers=2, heads=2))
+    monkeypatch.setattr(
+        untrained, "small_llama", functools.partial(small_llama, hidden=32, layers=2, heads=2)
+    )
     outcome = ran("demo", "--people", 20, "-o", tmp_path)
     assert (
         "Forgetting 2 of 20 people" in outcome.out

@@ -10,7 +10,7 @@ import pytest
 from unremember.runs.workers import Workers, alone
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="package")
 def in_process() -> Iterator[Any]:
     """Run jobs here, one after another; gives what runs them on Ray."""
     on_ray = Workers.run_on_ray
