@@ -21,7 +21,7 @@ test: $(READY)
 
 acceptance: $(READY)
 	$(BIN)/pip install -q -c constraints.txt -e '.[quant]'
-	$(BIN)/python -m pytest -n auto --dist loadfile tests/acceptance
+	$(BIN)/python -m pytest -n auto --dist loadfile tests/acceptance tests/engine/test_contracts.py tests/test_processes.py
 
 lint: $(READY)
 	$(BIN)/ruff check src tests perf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ TEXTS = [
     "Question: Where was the painter born?\nAnswer:\nShe was born near the harbour of Osk.",
     "Question: What does the baker sell?\nAnswer:\nBread, salt and small lamps.",
 ]
+
+
+def pytest_collection_finish() -> None:
+    """Search for cyclic garbage rarely, and never in what the libraries made on import."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(autouse=True)

@@ -442,14 +442,16 @@ FLATTEN = {divergence: Term("forget", {"name": "flat", "divergence": divergence}
 ASCENT, KEEP = Term("forget", "ascent"), Term("retain", "nll")
 
 
-def test_it_keeps_more_than_ascent_at_matched_forgetting() -> None:
-    """The mean of three originals."""
-    assert all(say(*learned(seed=seed), people(), "train")[0] == 1.0 for seed in range(3))
+@pytest.mark.parametrize("seeds", [(0,), pytest.param((0, 1, 2), marks=pytest.mark.full)], ids=len)
+def test_it_keeps_more_than_ascent_at_matched_forgetting(seeds: tuple[int, ...]) -> None:
+    """The mean of three originals; one, which says little by itself, in the short version."""
+    assert all(say(*learned(seed=seed), people(), "train")[0] == 1.0 for seed in seeds)
     flat, ascent = (
-        [unlearn(term, until=True, seed=seed) for seed in range(3)] for term in (FLATTEN["kl"], ASCENT)
+        [unlearn(term, until=True, seed=seed) for seed in seeds] for term in (FLATTEN["kl"], ASCENT)
     )
-    assert max(one.forget for one in [*flat, *ascent]) <= 0.05 and not flat[0].warned
-    assert np.mean([one.retain for one in flat]) >= np.mean([one.retain for one in ascent]) + 0.1
+    assert max(outcome.forget for outcome in [*flat, *ascent]) <= 0.05 and not flat[0].warned
+    kept = [np.mean([outcome.retain for outcome in outcomes]) for outcomes in (flat, ascent)]
+    assert kept[0] >= kept[1] + 0.1
 
 
 def test_it_ends_milder_than_ascent_but_not_mild() -> None:

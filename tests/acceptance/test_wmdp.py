@@ -174,15 +174,15 @@ class Lab:
 
 
 SMALL = Lab(
-    subjects=8,
+    subjects=6,
     width=64,
     blocks=3,
-    steps=500,
-    more=200,
+    steps=400,
+    more=150,
     toxins=0.55,
     moons=0.06,
     rmu={"name": "rmu", "layer": 1, "coefficient": 100.0, "alpha": 10.0},
-    rmu_steps=200,
+    rmu_steps=150,
     rmu_rate=5e-3,
 )
 FULL = Lab(

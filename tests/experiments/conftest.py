@@ -10,9 +10,12 @@ import pytest
 from unremember.runs.workers import Workers, alone
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def in_process() -> Iterator[Any]:
-    """Run jobs here, one after another; gives what runs them on Ray."""
+    """Run jobs here, one after another; gives what runs them on Ray.
+
+    For a module: folders of tests are no packages, so a package's scope would last for the whole session.
+    """
     on_ray = Workers.run_on_ray
 
     def here(self: Workers, title: str, job: Any, shared: Any, points: Any) -> list[dict[str, Any]]:
