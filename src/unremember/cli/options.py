@@ -22,6 +22,13 @@ RunFolderOption = Annotated[
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file with the same names as the flags.")
 ]
+AllowImportOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-import",
+        help="Package whose parts the YAML file may name as package.module:part; its code runs.",
+    ),
+]
 KeysArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as lr=1e-4 epochs=5 method.beta=0.2"),

@@ -112,7 +112,7 @@ def short_names(paths: Sequence[str]) -> list[str]:
 
 def observe_model(
     name: str,
-    template: str,
+    template: str | Mapping[str, Any],
     split: Split,
     requests: Sequence[ObservationRequest[Any]],
     questions: Sequence[tuple[str, Row]],

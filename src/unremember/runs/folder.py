@@ -172,7 +172,7 @@ def model_folder(name: str) -> str:
     return name
 
 
-def artefact_of(name: str, template: str = "") -> Artefact:
+def artefact_of(name: str, template: str | Mapping[str, Any] = "") -> Artefact:
     """Load the model of a run folder, a model folder or a hub name, with its task.
 
     Args:
