@@ -43,6 +43,13 @@ OracleOption = Annotated[
 ]
 OriginalOption = Annotated[str, typer.Option("--original", help="The model before forgetting.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ShowTextOption = Annotated[
+    bool,
+    typer.Option(
+        "--show-text",
+        help="Show some questions and what each model says: forgotten text stands in the report.",
+    ),
+]
 MethodOption = Annotated[str, typer.Option("--method", help="See `unremember methods`.")]
 BlendOption = Annotated[str, typer.Option("--blend", help="See `unremember blends`.")]
 SamplingOption = Annotated[str, typer.Option("--sampling", help="See `unremember samplings`.")]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import inspect
+import json
+import re
 import string
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -12,11 +14,13 @@ from typing import Any, Self
 import numpy as np
 
 from unremember.data.split import Role, Row
-from unremember.errors import ConfigError, DataError
+from unremember.errors import ConfigError, DataError, one_line
 
 CHAT = "chat"
 TODAY = "2025-01-01"
 """The day that it is for a chat template which asks: prompts do not change overnight."""
+_CLOCK = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
+"""How a chat template asks for the date."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Template:
 
     @classmethod
     def of(cls, spec: str | Mapping[str, Any] | None) -> Self:
-        """Return the template that is a text, ``"chat"`` or ``{"name": "chat", variables}``; None: the default."""
+        """Return the template of a text, ``"chat"``, ``{"name": "chat", variables}`` or None (default)."""
         if spec is None or isinstance(spec, str):
             return cls() if spec is None else cls(spec)
         variables = {
@@ -63,6 +67,15 @@ class Template:
         if variables.pop("name", None) != CHAT:
             raise ConfigError("template: variables belong to the chat template: give template=chat first")
         return cls(CHAT, variables)
+
+    @property
+    def today(self) -> datetime.date:
+        """The day that it is for a chat template. Raises ConfigError for a date that is none."""
+        date = str(self.variables.get("date", TODAY))
+        try:
+            return datetime.date.fromisoformat(date)
+        except ValueError as error:
+            raise ConfigError(f"template.date is a day, such as {TODAY}, not {date!r}") from error
 
     @property
     def spec(self) -> str | dict[str, Any]:
@@ -99,26 +112,28 @@ class Template:
                 cannot be rendered.
         """
         variables = dict(self.variables)
-        system, today = (
-            variables.pop("system", None),
-            datetime.date.fromisoformat(variables.pop("date", TODAY)),
-        )
+        system, _ = variables.pop("system", None), variables.pop("date", None)
         if taken := variables.keys() & inspect.signature(tokenizer.apply_chat_template).parameters.keys():
             raise ConfigError(f"template.{min(taken)} is not a variable of a chat template: leave it out")
         turns = [{"role": "system", "content": system}] if system else []
+
+        def date(call: re.Match[str]) -> str:
+            return json.dumps(self.today.strftime(call[2]))
+
         try:
             return str(
                 tokenizer.apply_chat_template(
                     [*turns, {"role": "user", "content": question}],
+                    chat_template=_CLOCK.sub(date, tokenizer.get_chat_template()),
                     tokenize=False,
                     add_generation_prompt=True,
-                    strftime_now=today.strftime,
                     **variables,
                 )
             )
         except Exception as error:  # whatever the template of others does
-            reason = " ".join(str(error).split())[:200]
-            raise ConfigError(f"the tokenizer's chat template cannot be rendered: {reason}") from error
+            raise ConfigError(
+                f"the tokenizer's chat template cannot be rendered: {one_line(error)[:200]}"
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True)
