@@ -20,6 +20,7 @@ from unremember import processes
 from unremember.data.split import Split
 from unremember.engine import checkpoint
 from unremember.engine.job import count_rounds, prepare
+from unremember.engine.precision import single_precision
 from unremember.engine.probe import GradientProbe
 from unremember.engine.seams import MatchedForgetting, Phase, Seams
 from unremember.engine.settings import Settings
@@ -87,7 +88,8 @@ def run_phases(
         DataError: A role or column is missing, or the folder holds another run's checkpoint.
     """
     torch.manual_seed(settings.seed)
-    with tempfile.TemporaryDirectory() as scratch:
+    chosen = [phase.recipe.selection for phase in phases]
+    with single_precision(model, chosen, settings.dtype), tempfile.TemporaryDirectory() as scratch:
         accelerator, home = join_processes(model), folder or value_of_main_process(Path(scratch))
         of_phases = [dataclasses.replace(settings, **phase.settings) for phase in phases]
         rounds = rounds or count_rounds(model, task, split, phases[0], of_phases[0])
