@@ -21,7 +21,8 @@ from unremember.observe.store import Store
 from unremember.report.comparison import ComparedArtefact, Comparison
 from unremember.report.page import write_report
 from unremember.runs.config import RunConfig
-from unremember.runs.folder import artefact_of, read_record, split_of, steps_taken
+from unremember.runs.folder import artefact_of, split_of, steps_taken
+from unremember.runs.record import read_record
 
 _SAMPLES = {"forget": 3, "retain": 2}
 """Questions of each role that the report shows with every model's answer."""
