@@ -194,7 +194,7 @@ def test_a_run_that_is_not_finished_is_no_model(tiny: Path, tmp_path: Path) -> N
     shutil.rmtree(tmp_path / "run" / "model")
     assert "is not finished" in shell("audit", "-m", tmp_path / "run", WORLD).refused()
     (tmp_path / "run" / "run.json").write_text("{")
-    assert "run.json cannot be read" in shell("audit", "-m", tmp_path / "run", WORLD).refused()
+    assert "run.json is corrupt" in shell("audit", "-m", tmp_path / "run", WORLD).refused()
 
 
 # --- while it runs ---

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from shell import WORLD, ran, shell
 
+from unremember.registry import losses
+
 PART = """
 from pathlib import Path
 from unremember.registry import methods, losses
@@ -31,6 +33,8 @@ def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "strange.py").write_text(PART.format(mark=str(tmp_path / "mark")))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "strange", raising=False)
+    losses.load()
+    monkeypatch.setattr(losses, "entries", dict(losses.entries))
     return tmp_path / "mark"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -40,7 +41,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "sweep": sweep_command,
     "push": push_command,
 }
-_INTERRUPTED = 130
+_INTERRUPTED, _TERMINATED = 130, 143
 
 app = typer.Typer(
     name="unremember",
@@ -63,14 +64,16 @@ def main() -> None:
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (one process of a job answers)
     print_one_line_warnings()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(_TERMINATED))
     try:
         app()
     except UnrememberError as error:
         fail(one_line(error), 2)
     except (KeyboardInterrupt, SystemExit) as end:
-        if isinstance(end, SystemExit) and end.code != _INTERRUPTED:
+        code = end.code if isinstance(end, SystemExit) else _INTERRUPTED
+        if code not in (_INTERRUPTED, _TERMINATED):
             raise
-        fail("interrupted: the same command carries on from the last checkpoint", _INTERRUPTED)
+        fail("interrupted: the same command carries on from the last checkpoint", int(code))
     except Exception as error:
         if os.environ.get("UNREMEMBER_TRACE"):
             raise

@@ -40,11 +40,7 @@ def config_entries(model: Any) -> dict[str, Any]:
 def config_digest(model: Any) -> str:
     """Hash how a model uses its weights: SHA-256 (hex) over its configuration, or else over its modules."""
     entries = config_entries(model)
-    text = (
-        entries["modules"]
-        if entries.keys() == {"modules"}
-        else json.dumps(entries, sort_keys=True, default=str)
-    )
+    text = entries.get("modules") or json.dumps(entries, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

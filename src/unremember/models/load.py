@@ -200,14 +200,17 @@ def _write_model(model: Any, processor: Any, folder: Path, texts: Mapping[str, s
         os.replace(old, folder)
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    # 2. Write the new model beside the old one.
-    model.save_pretrained(partial, safe_serialization=True)
-    if processor is not None:
-        processor.save_pretrained(partial)
-    for name, text in texts.items():
-        (partial / name).write_text(text, encoding="utf-8")
-    # 3. Swap them.
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(partial, folder)
+    try:
+        # 2. Write the new model beside the old one.
+        model.save_pretrained(partial, safe_serialization=True)
+        if processor is not None:
+            processor.save_pretrained(partial)
+        for name, text in texts.items():
+            (partial / name).write_text(text, encoding="utf-8")
+        # 3. Swap them.
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)

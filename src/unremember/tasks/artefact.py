@@ -117,8 +117,8 @@ def check_comparable(interfaces: Mapping[str, Interface]) -> None:
             values = [interface.architecture.get(key) for interface in (other, first)]
             if values[0] != values[1]:
                 raise ConfigError(
-                    f"{other_name} has another architecture than {name} ({key}: {values[0]}, not {values[1]}): "
-                    "their figures do not compare"
+                    f"{other_name} has another architecture than {name} ({key}: {values[0]}, not "
+                    f"{values[1]}): their figures do not compare"
                 )
 
 
