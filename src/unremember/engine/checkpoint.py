@@ -63,9 +63,10 @@ def latest_checkpoint(folder: Path) -> dict[str, Any] | None:
         return None
     newest = complete[-1]
     try:
-        if all(is_as_written(newest / name) for name in (_TENSORS, _NUMBERS)):
+        changed = [name for name in (_TENSORS, _NUMBERS) if not is_as_written(newest / name)]
+        if not changed:
             return {**json.loads((newest / _NUMBERS).read_text()), **load_file(newest / _TENSORS)}
-        error: Exception | str = "its bytes are not those that were written"
+        error: Exception | str = f"the bytes of {changed[0]} are not those that were written"
     except (OSError, ValueError, SafetensorError) as unreadable:
         error = unreadable
     raise RunError(f"checkpoint {newest} is corrupt ({error}): delete that folder and run the same command")

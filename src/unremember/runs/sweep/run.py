@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from unremember.data.split import Split
 from unremember.errors import Collapsed, ConfigError, DataError, ModelError
-from unremember.files import write_text
+from unremember.files import write_recorded
 from unremember.models.load import silence_libraries
 from unremember.observe.records import Observations
 from unremember.observe.store import Store
@@ -20,7 +19,7 @@ from unremember.report.comparison import strict_json
 from unremember.runs.config import RunConfig, check_parts, parse_config, set_key
 from unremember.runs.folder import artefact_of, split_of, steps_taken, write_card
 from unremember.runs.forget import run_forget
-from unremember.runs.matched import answer_probability, read_cell
+from unremember.runs.matched import answer_probability, read_cell, write_cell
 from unremember.runs.sweep import axes as sweep_axes
 from unremember.runs.sweep.axes import Axes, Cell, Values
 from unremember.runs.sweep.controls import SweepControls, sweep_requests
@@ -223,7 +222,7 @@ def run_point(shared: Shared, point: Point) -> dict[str, Any]:
         if cell["level"] > shared.target and not cell["note"]:
             cell["note"] = "ended before matched forgetting"
     cell["seconds"] = round(time.monotonic() - began, 1)
-    write_text(folder / _POINT, json.dumps(cell, indent=1))
+    write_cell(folder / _POINT, cell)
     return cell
 
 
@@ -234,6 +233,6 @@ def measure_point(controls: SweepControls, point: Point) -> dict[str, Any]:
     store = Store(folder / "observations")
     observations = store.observe(artefact, split, sweep_requests(split), quiet=True)
     measurements = controls.measure(observations)
-    write_text(folder / "measurements.json", strict_json([m.row() for m in measurements]))
+    write_recorded(folder / "measurements.json", strict_json([m.row() for m in measurements]).encode())
     write_card(folder)
     return controls.figures(measurements)
