@@ -62,6 +62,11 @@ def column_value(row: Row, column: str) -> Any:
     return row.get("text") if column == "answer" and value is None else value
 
 
+def answer_column(role: Role) -> str:
+    """Return the column of a role's right answers: of all aliases where some row has them."""
+    return ALIASES if any(row.get(ALIASES) for row in role.rows) else "answer"
+
+
 def content_keys(row: Row) -> list[str]:
     """Return a key for each right answer of a row: two rows that share a key teach the same.
 
