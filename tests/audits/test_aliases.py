@@ -46,7 +46,9 @@ def per_row(artefact: Artefact, audit: Any, answers: list[Any]) -> np.ndarray:
 
 @pytest.mark.parametrize("name", MAXIMA)
 def test_the_best_alias_counts(name: str, artefact: Artefact) -> None:
-    audit = audits.make({"name": name, **({"role": "forget", "limit": 8} if name.startswith("verbatim") else {})})
+    audit = audits.make(
+        {"name": name, **({"role": "forget", "limit": 8} if name.startswith("verbatim") else {})}
+    )
     single = [per_row(artefact, audit, list(answers)) for answers in zip(*ALIASES)]
     assert per_row(artefact, audit, ALIASES) == pytest.approx(np.maximum(*single), abs=1e-6)
     if name == "probability":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,19 @@ def test_a_benchmark_keeps_the_contract(entry: Any) -> None:
         and callable(entry.make.split)
     )
     assert entry.summary.endswith((".", "``.")) and bool(entry.arxiv) == bool(entry.paper)
+
+
+@pytest.mark.parametrize("forget", [float("inf"), float("-inf"), float("nan"), 1e308, 0, 1])
+def test_a_share_that_is_none_is_refused(forget: float) -> None:
+    with pytest.raises(
+        ConfigError, match=f"forget={re.escape(str(float(forget)))}: of 200 people it must take"
+    ):
+        benchmarks.make({"name": "people", "forget": forget}).split()
+
+
+def test_a_seed_below_0_is_refused() -> None:
+    with pytest.raises(ConfigError, match="seed=-1: the seed of a world is 0 or more"):
+        benchmarks.make({"name": "people", "seed": -1}).split()
 
 
 def test_the_generated_world_takes_its_parameters() -> None:
