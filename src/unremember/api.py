@@ -30,7 +30,7 @@ ATTACKED = ("probability", "extraction_strength")
 """What an attack measures where nothing is named: one scoring pass over the forget answers."""
 
 
-def load(model: Any, tokenizer: Any = None, template: str | None = None) -> Artefact:
+def load(model: Any, tokenizer: Any = None, template: str | Mapping[str, Any] | None = None) -> Artefact:
     """Return an artefact: a model with its task.
 
     Args:
@@ -86,7 +86,7 @@ def forget(
     method: Any = "npo",
     *,
     tokenizer: Any = None,
-    template: str | None = None,
+    template: str | Mapping[str, Any] | None = None,
     blend: Any = None,
     sampling: Any = None,
     selection: Any = None,
@@ -134,7 +134,7 @@ def train(
     split: Mapping[str, Any] | Split,
     *,
     tokenizer: Any = None,
-    template: str | None = None,
+    template: str | Mapping[str, Any] | None = None,
     without: Sequence[str] = (),
     only: Sequence[str] = (),
     selection: Any = "all",

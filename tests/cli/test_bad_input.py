@@ -116,7 +116,7 @@ def test_a_sequence_longer_than_the_context_is_counted(tiny: Path, files: Files,
 def test_a_prompt_that_is_no_prefix(tiny: Path, tmp_path: Path) -> None:
     line = refused(tmp_path / "run", "-m", tiny, WORLD, "template={question} ")
     assert "prefix" in line and "line break" in line
-    assert "{question} is the only field" in refused(tmp_path / "run", "-m", tiny, WORLD, "template={quest}")
+    assert "needs the column 'quest'" in refused(tmp_path / "run", "-m", tiny, WORLD, "template={quest}")
 
 
 # --- names ---

@@ -138,7 +138,9 @@ def test_a_forget_set_that_is_not_in_the_model(runs: Path, tiny: Path) -> None:
 
 
 def test_a_comparison(runs: Path, forgotten: Path, split: Split, tmp_path: Path) -> None:
-    outcome = ran("compare", forgotten, runs / "oracle", *controls(runs), WORLD, "-o", tmp_path / "out")
+    outcome = ran(
+        "compare", forgotten, runs / "oracle", *controls(runs), WORLD, "--show-text", "-o", tmp_path / "out"
+    )
     lines = outcome.out.splitlines()
     assert max(map(len, lines)) <= 80 and str(tmp_path / "out" / "report.html") in outcome.err
     tree = json.loads((tmp_path / "out" / "comparison.json").read_text())

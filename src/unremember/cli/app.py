@@ -24,7 +24,7 @@ from unremember.cli.plan import plan_command
 from unremember.cli.push import push_command
 from unremember.cli.sweep import sweep_command
 from unremember.cli.train import train_command
-from unremember.errors import UnrememberError, print_one_line_warnings
+from unremember.errors import UnrememberError, one_line, print_one_line_warnings
 
 _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
@@ -66,7 +66,7 @@ def main() -> None:
     try:
         app()
     except UnrememberError as error:
-        fail(" ".join(str(error).split()), 2)
+        fail(one_line(error), 2)
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != _INTERRUPTED:
             raise
@@ -74,7 +74,7 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("UNREMEMBER_TRACE"):
             raise
-        text = " ".join(str(error).split())[:300]
+        text = one_line(error)[:300]
         fail(f"unexpected {type(error).__name__}: {text} (UNREMEMBER_TRACE=1 shows where)", 1)
 
 

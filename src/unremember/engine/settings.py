@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,6 +12,8 @@ from unremember.errors import ConfigError, did_you_mean, require_positive
 
 Schedule = Literal["linear", "constant"]
 Precision = Literal["fp32", "bf16"]
+_SEEDS = 2**32
+"""How many seeds there are; numpy and scikit-learn take no others."""
 SCHEDULES, PRECISIONS = get_args(Schedule), get_args(Precision)
 
 
@@ -42,6 +45,11 @@ class Settings:
         for name in ("weight_decay", "warmup", "clip", "max_steps", "checkpoint_seconds"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be 0 or above, not {getattr(self, name)}")
+        for name in ("lr", "weight_decay", "warmup", "clip", "checkpoint_seconds"):
+            if not math.isfinite(getattr(self, name)):
+                raise ConfigError(f"{name} must be a finite number, not {getattr(self, name)}")
+        if not 0 <= self.seed < _SEEDS:
+            raise ConfigError(f"seed must be from 0 to {_SEEDS - 1}, not {self.seed}")
         for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise ConfigError(

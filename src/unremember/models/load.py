@@ -11,6 +11,8 @@ from typing import Any
 from unremember.errors import ModelError, RunError
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+REMOTE_CODE = "UNREMEMBER_REMOTE_CODE"
+"""The environment variable by which a user, and no file, lets a model folder run its own code: 1."""
 
 
 def resolve_model_folder(folder: str | Path) -> Path:
@@ -28,7 +30,8 @@ def load_model(path: str | Path, *, dtype: Any = None, kind: str = "AutoModelFor
         kind: The auto class of transformers that builds it.
 
     Raises:
-        ModelError: The folder or hub name does not exist, or the weights are pickled, corrupt or incomplete.
+        ModelError: The folder or hub name does not exist, it needs code of its own, or the weights are
+            pickled, corrupt, incomplete, not finite or not those of the configuration.
     """
     import transformers
 
@@ -39,17 +42,64 @@ def load_model(path: str | Path, *, dtype: Any = None, kind: str = "AutoModelFor
     options = {"dtype": dtype} if dtype is not None else {}
     try:
         loaded: Any = getattr(transformers, kind).from_pretrained(
-            str(path), use_safetensors=True, output_loading_info=True, **options
+            str(path),
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=runs_remote_code(),
+            **options,
         )
     except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(needs_remote_code(path)) from error
         raise ModelError(f"cannot load a model from {path}: {error_summary(error)}") from error
     model, info = loaded
+    check_complete(path, model, info)
+    check_finite(model, f"the model in {path} has")
+    return model.eval()
+
+
+def runs_remote_code() -> bool:
+    """Return whether the user lets model folders run their own code. Nobody is ever asked."""
+    return os.environ.get(REMOTE_CODE) == "1"
+
+
+def needs_remote_code(path: str | Path) -> str:
+    """Return what to do about a model or tokenizer that only code of its own can load."""
+    return f"{path} can be loaded only by running code that it brings: read it, then set {REMOTE_CODE}=1"
+
+
+def check_complete(path: str | Path, model: Any, info: Mapping[str, Any]) -> None:
+    """Raise ModelError where the weights are not exactly those that the configuration asks for.
+
+    Args:
+        path: The folder or hub name, for the message.
+        model: The loaded model.
+        info: What ``from_pretrained`` says of the keys it read.
+    """
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"{path} lacks {len(missing)} of the model's weights (first: {missing[0]}): "
             "they would be random; save the model again"
         )
-    return model.eval()
+    if unknown := sorted(info["unexpected_keys"]):
+        count = len(model.state_dict())
+        raise ModelError(
+            f"{path}: config.json describes a model of {count} tensors, and the weights hold {len(unknown)} "
+            f"more (first: {unknown[0]}): they belong to another configuration; save the model again"
+        )
+
+
+def check_finite(model: Any, whose: str) -> None:
+    """Raise ModelError for the first weight that is NaN or infinite.
+
+    Args:
+        model: Any module.
+        whose: How the message begins, such as ``the model has``.
+    """
+    for name, tensor in model.state_dict().items():
+        floating = tensor.is_floating_point() and tensor.element_size() > 1
+        if floating and not bool(tensor.isfinite().all()):
+            raise ModelError(f"{whose} weights that are not finite (first: {name}): it says nothing")
 
 
 def list_model_files(path: str | Path) -> list[str] | None:
@@ -124,8 +174,10 @@ def save_model(model: Any, processor: Any, folder: Path, texts: Mapping[str, str
         texts: Further small files of the folder: text by file name.
 
     Raises:
+        ModelError: A weight is not finite; the old model stays.
         RunError: The folder cannot be written; the old model stays.
     """
+    check_finite(model, "the model has")
     silence_libraries()
     try:
         _write_model(model, processor, folder, texts or {})

@@ -47,8 +47,9 @@ def run_comparison(
     audits: Sequence[Any] = (),
     store: Path | None = None,
     title: str = "",
+    show_text: bool = False,
 ) -> Comparison:
-    """Measure controls and models with the same audits, and ask them the same questions.
+    """Measure controls and models with the same audits.
 
     Every model is loaded, observed once and dropped before the next one is loaded.
 
@@ -59,13 +60,16 @@ def run_comparison(
         original: The model before forgetting.
         audits: Names, ``{"name": …, parameters}`` or built audits; none named: all that apply to the data.
         store: Folder of the observations; None: they are dropped at the end.
+        show_text: Also ask every model a few questions, and show them, the true answers and what it says.
+            Text that was to be forgotten stands in the report then.
 
     Raises:
         ConfigError: An audit is unknown, or none applies; nothing is loaded then.
     """
     split = split_of(config.data)
     chosen = api.chosen_audits(audits, split)
-    candidates, questions = named_candidates(original, oracles, models), sampled_questions(split)
+    candidates = named_candidates(original, oracles, models)
+    questions = sampled_questions(split) if show_text else []
     requests = requests_of(chosen, split)
     with tempfile.TemporaryDirectory() as scratch:
         observation_store = Store(store or Path(scratch))
@@ -112,7 +116,7 @@ def short_names(paths: Sequence[str]) -> list[str]:
 
 def observe_model(
     name: str,
-    template: str,
+    template: str | Mapping[str, Any],
     split: Split,
     requests: Sequence[ObservationRequest[Any]],
     questions: Sequence[tuple[str, Row]],

@@ -20,7 +20,7 @@ import pydantic
 
 from unremember import api
 from unremember.data.split import Split
-from unremember.errors import ConfigError, ModelError, RunError
+from unremember.errors import ConfigError, ModelError, RunError, one_line
 from unremember.files import write_text
 from unremember.models.load import resolve_model_folder, silence_libraries
 from unremember.processes import is_main_process, wait_for_all_processes
@@ -101,7 +101,7 @@ class RunRecord(_Part):
 
 def notice(line: str) -> None:
     """Print a remark on stderr: stdout is for results."""
-    print(line, file=sys.stderr)
+    print(one_line(line), file=sys.stderr)
 
 
 def split_of(data: Any) -> Split:
@@ -172,7 +172,7 @@ def model_folder(name: str) -> str:
     return name
 
 
-def artefact_of(name: str, template: str = "") -> Artefact:
+def artefact_of(name: str, template: str | Mapping[str, Any] = "") -> Artefact:
     """Load the model of a run folder, a model folder or a hub name, with its task.
 
     Args:
@@ -262,7 +262,7 @@ def record_failure(folder: Path, record: RunRecord, error: Exception) -> None:
     if not is_main_process():
         return
     if steps_taken(folder):
-        line = " ".join(str(error).split()) or type(error).__name__
+        line = one_line(error) or type(error).__name__
         with contextlib.suppress(RunError):  # a full disk: the error that the user sees is the run's own
             record.model_copy(update={"status": "failed", "error": line}).write(folder)
         return

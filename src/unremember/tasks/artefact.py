@@ -9,13 +9,14 @@ import copy
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from unremember.errors import ConfigError, ModelError, did_you_mean
 from unremember.models.digest import config_digest, weights_digest
-from unremember.models.load import list_model_files
+from unremember.models.load import list_model_files, runs_remote_code
 from unremember.registry import tasks
 from unremember.tasks.protocol import Task
 
@@ -78,7 +79,7 @@ class Artefact:
         self.task.save(self.model, folder)
 
 
-def load_artefact(name: str | Path, template: str | None = None) -> Artefact:
+def load_artefact(name: str | Path, template: str | Mapping[str, Any] | None = None) -> Artefact:
     """Load the model in a folder or at a hub name, with its task.
 
     Args:
@@ -127,7 +128,7 @@ def hub_architectures(name: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(name).architectures
+        return AutoConfig.from_pretrained(name, trust_remote_code=runs_remote_code()).architectures
     except Exception:  # the task's own loader says what is wrong
         return None
 

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from unremember.errors import ModelError
-from unremember.models.load import error_summary, list_model_files, silence_libraries
+from unremember.models.load import (
+    error_summary,
+    list_model_files,
+    needs_remote_code,
+    runs_remote_code,
+    silence_libraries,
+)
 
 TOKENIZERS = {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json"}
 END, PAD = "<|endoftext|>", "<|pad|>"
@@ -42,6 +48,8 @@ def load_tokenizer(path: str | Path) -> Any:
         )
     silence_libraries()
     try:
-        return AutoTokenizer.from_pretrained(str(path))
+        return AutoTokenizer.from_pretrained(str(path), trust_remote_code=runs_remote_code())
     except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(needs_remote_code(path)) from error
         raise ModelError(f"cannot load the tokenizer of {path}: {error_summary(error)}") from error

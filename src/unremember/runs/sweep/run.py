@@ -142,7 +142,7 @@ def tree_with(tree: Mapping[str, Any], values: Values) -> dict[str, Any]:
 
 
 def observe_controls(
-    split: Split, names: Sequence[str], template: str, folder: Path
+    split: Split, names: Sequence[str], template: str | Mapping[str, Any], folder: Path
 ) -> tuple[SweepControls, Task]:
     """Observe the original and the oracles, one model in memory at a time; return the original's task too."""
     silence_libraries()
