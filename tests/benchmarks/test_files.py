@@ -14,6 +14,7 @@ import pandas
 import pytest
 
 from unremember.benchmarks.files import Files
+from unremember.benchmarks.people import People
 from unremember.data.split import Split
 from unremember.errors import ConfigError, DataError
 from unremember.registry import benchmarks
@@ -146,9 +147,9 @@ def test_a_benchmark_keeps_the_contract(entry: Any) -> None:
 @pytest.mark.parametrize("forget", [float("inf"), float("-inf"), float("nan"), 1e308, 0, 1])
 def test_a_share_that_is_none_is_refused(forget: float) -> None:
     with pytest.raises(
-        ConfigError, match=f"forget={re.escape(str(float(forget)))}: of 200 people it must take"
+        ConfigError, match=f"forget={re.escape(str(forget))}: of 200 people it must take"
     ):
-        benchmarks.make({"name": "people", "forget": forget}).split()
+        People(forget=forget).split()
 
 
 def test_a_seed_below_0_is_refused() -> None:
