@@ -146,9 +146,7 @@ def test_a_benchmark_keeps_the_contract(entry: Any) -> None:
 
 @pytest.mark.parametrize("forget", [float("inf"), float("-inf"), float("nan"), 1e308, 0, 1])
 def test_a_share_that_is_none_is_refused(forget: float) -> None:
-    with pytest.raises(
-        ConfigError, match=f"forget={re.escape(str(forget))}: of 200 people it must take"
-    ):
+    with pytest.raises(ConfigError, match=f"forget={re.escape(str(forget))}: of 200 people it must take"):
         People(forget=forget).split()
 
 

@@ -54,9 +54,10 @@ def clean_rows(
         place = f"role {role!r} row {i}"
         cells = {key: value for key, value in row.items() if not is_null(value)}
         cells = rename_cells(cells, columns, place)
-        for key in cells.keys() & {*TEXT_COLUMNS, *LIST_COLUMNS, *TEXT_OR_LIST_COLUMNS}:
-            cells[key], blanks = clean_texts(cells[key], key, place)
-            dropped[key] += blanks
+        for key in (*TEXT_COLUMNS, *LIST_COLUMNS, *TEXT_OR_LIST_COLUMNS):
+            if key in cells:
+                cells[key], blanks = clean_texts(cells[key], key, place)
+                dropped[key] += blanks
         cells = with_aliases({key: value for key, value in cells.items() if value is not None})
         check_cells(cells, place)
         cleaned.append(cells)
@@ -98,7 +99,7 @@ def clean_texts(value: Any, column: str, place: str) -> tuple[Any, int]:
         written = [text for text in texts if text and text.strip()]
         return written, len(texts) - len(written)
     if column in LIST_COLUMNS and not isinstance(value, str):
-        raise DataError(f"{place}: {column!r} must be a list of texts, not {value!r}")
+        raise DataError(f"{place}: {column!r} must be a list of texts, not {repr(value)[:40]}")
     return text_of_value(value, column, place), 0
 
 
