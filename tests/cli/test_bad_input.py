@@ -108,7 +108,7 @@ def test_a_file_that_is_no_table(text: str, tiny: Path, files: Files, tmp_path: 
 
 
 def test_a_sequence_longer_than_the_context_is_counted(tiny: Path, files: Files, tmp_path: Path) -> None:
-    long = [{"question": "Who?", "answer": "a lamp " * 200}] * 2
+    long = [{"question": question, "answer": "a lamp " * 200} for question in ("Who?", "Where?")]
     line = refused(tmp_path / "run", "-m", tiny, *files(forget=[*rows(3), *long], retain=rows(2, 9)))
     assert "2 of 5 texts" in line and "128 tokens" in line
 

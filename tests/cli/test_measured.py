@@ -438,7 +438,6 @@ def test_all_are_asked_with_the_one_recorded_template(
     alone = ran("compare", tmp_path / "Q", *compared).json
     given = ran("compare", tmp_path / "Q", *compared, "template=Q: {question}\\n").json
     assert alone["artefacts"] == given["artefacts"]
-    assert (
-        "different prompt templates" in shell("compare", tmp_path / "Q", tmp_path / "R", *compared).refused()
-    )
-    ran("compare", tmp_path / "Q", tmp_path / "R", *compared, "template=Q: {question}\\n")
+    both = ["compare", tmp_path / "Q", tmp_path / "R", *compared]
+    assert "different prompt templates" in shell(*both).refused()
+    ran(*both, "template=Q: {question}\\n")

@@ -298,3 +298,29 @@ def test_weights_that_are_not_finite_are_neither_loaded_nor_saved(
     model.save_pretrained(folder)
     with pytest.raises(ModelError, match=r"not finite \(first: model.layers.1.mlp.up_proj.weight\)"):
         load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (
+            {"weight_map": {"w": "../model/model.safetensors"}},
+            "'../model/model.safetensors', outside its folder",
+        ),
+        ({"weight_map": {"w": "/etc/passwd"}}, "'/etc/passwd', outside its folder"),
+        ({"weight_map": {"w": 3}}, "is no index of weights"),
+        ({"weights": {}}, "is no index of weights"),
+    ],
+)
+def test_an_index_of_weights_names_files_beside_it(folder: Path, index: dict[str, Any], message: str) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match=message) as caught:
+        load_model(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_in_shards_are_loaded(folder: Path, tiny_llama: Any) -> None:
+    (folder / WEIGHTS).unlink()
+    tiny_llama.save_pretrained(folder, max_shard_size="40KB")
+    assert (folder / "model.safetensors.index.json").is_file()
+    assert weights_digest(load_model(folder)) == weights_digest(tiny_llama)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ def load_model(path: str | Path, *, dtype: Any = None, kind: str = "AutoModelFor
     import transformers
 
     check_weights(path, list_model_files(path))
+    check_shards(Path(path))
     silence_libraries()
     # Otherwise only the first process of a job gets weights.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
@@ -140,6 +142,20 @@ def check_weights(path: str | Path, files: Sequence[str] | None) -> None:
             "AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder)"
         )
     raise ModelError(f"{path} has no .safetensors weights (its files: {', '.join(files) or 'none'})")
+
+
+def check_shards(folder: Path) -> None:
+    """Raise ModelError where an index of weights names a file outside its folder, or cannot be read."""
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        try:
+            shards = {Path(name) for name in json.loads(index.read_text("utf-8"))["weight_map"].values()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ModelError(f"{index} is no index of weights: {error_summary(error)}") from error
+        if outside := [str(shard) for shard in shards if shard.is_absolute() or ".." in shard.parts]:
+            raise ModelError(
+                f"{index} names the weights {min(outside)!r}, outside its folder: "
+                "copy them beside it, and name them without a path"
+            )
 
 
 def error_summary(error: Exception) -> str:

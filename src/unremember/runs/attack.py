@@ -14,6 +14,7 @@ from unremember.data.split import Split
 from unremember.files import write_recorded
 from unremember.registry import attacks
 from unremember.registry import audits as audit_registry
+from unremember.runs.compare import check_controls, named_candidates, shared_template
 from unremember.runs.config import RunConfig
 from unremember.runs.folder import artefact_of, run_store, split_of, write_card
 from unremember.runs.lock import run_lock
@@ -37,14 +38,17 @@ def run_attack(
         audits: What is measured at each point; none named: ``attack_audits``.
     """
     attacker, split = attacks.make(attack), split_of(config.data)
+    candidates = named_candidates(original, oracles, [model])
+    check_controls(candidates, split)
+    template = config.template or shared_template(candidates)
     store = run_store(model)
     with run_lock(Path(model)) if store else contextlib.nullcontext():
         points = api.attack(
-            artefact_of(model, config.template),
+            artefact_of(model, template),
             split,
             attacker,
-            oracle=[artefact_of(oracle, config.template) for oracle in oracles],
-            original=artefact_of(original, config.template) if original else None,
+            oracle=[artefact_of(oracle, template) for oracle in oracles],
+            original=artefact_of(original, template) if original else None,
             audits=audits or attack_audits(split),
             store=store,
         )

@@ -148,7 +148,7 @@ def check_controls(candidates: Sequence[Candidate], split: Split) -> None:
 
 
 def record_of(name: str) -> RunRecord | None:
-    """Return the record of a run folder, or of the run whose ``model/`` is named; None where there is none."""
+    """Return the record of a run folder, or of the run whose ``model/`` is named; None without one."""
     folder = Path(name)
     return read_record(folder.parent if folder.name == MODEL else folder)
 

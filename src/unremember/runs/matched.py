@@ -10,7 +10,6 @@ from typing import Any
 from unremember.data.split import Split
 from unremember.errors import RunError
 from unremember.files import read_verified, write_recorded
-from unremember.observe.kinds.token_scores import TokenScores
 from unremember.observe.store import Store
 from unremember.registry import audits
 from unremember.tasks.artefact import Artefact
@@ -35,8 +34,9 @@ def matched_target(original: float, oracles: Sequence[float]) -> float:
 
 def answer_probability(artefact: Artefact, split: Split, role: str = "forget") -> float:
     """Return the mean probability per token of a role's answers."""
-    observations = Store().observe(artefact, split, [TokenScores(role)], quiet=True)
-    return float(audits.make({"name": "probability", "role": role}).measure(observations, []).value)
+    probability = audits.make({"name": "probability", "role": role})
+    observations = Store().observe(artefact, split, probability.requests(split), quiet=True)
+    return float(probability.measure(observations, []).value)
 
 
 def read_cell(path: Path, identity: str) -> dict[str, Any] | None:

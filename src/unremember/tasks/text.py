@@ -89,9 +89,9 @@ class Template:
 
     def render(self, row: Row, tokenizer: Any) -> str:
         """Return the prompt of a row. Raises DataError where the template cannot be filled."""
-        if "prompt" in row:
+        if row.get("prompt") is not None:
             return str(row["prompt"])
-        if "question" not in row:
+        if row.get("question") is None:
             return ""
         if self.prompt == CHAT:
             return self.render_chat(str(row["question"]), tokenizer)
