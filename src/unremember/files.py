@@ -26,6 +26,9 @@ SUMS = "SHA256SUMS"
 """The file of a folder that holds the digests of the others."""
 _SUM = re.compile(r"^([0-9a-f]{64})  (.+)$", re.MULTILINE)
 
+_PRIVATE = 0o600
+"""The permissions of a file that may hold text of the data."""
+
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
@@ -51,7 +54,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all. Of several processes, only the main one writes.
+    """Write a file that appears whole or not at all, and that its owner alone may read.
+
+    Of several processes, only the main one writes.
 
     Raises:
         RunError: The disk is full, or the write is refused.
@@ -62,7 +67,9 @@ def write_bytes(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.partial")
         try:
-            partial.write_bytes(content)
+            partial.unlink(missing_ok=True)
+            with open(os.open(partial, os.O_WRONLY | os.O_CREAT, _PRIVATE), "wb") as file:
+                file.write(content)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)

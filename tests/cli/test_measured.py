@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import json
 import re
 import shutil
@@ -441,3 +442,35 @@ def test_all_are_asked_with_the_one_recorded_template(
     both = ["compare", tmp_path / "Q", tmp_path / "R", *compared]
     assert "different prompt templates" in shell(*both).refused()
     ran(*both, "template=Q: {question}\\n")
+
+
+def test_what_may_hold_text_is_for_its_owner_alone(runs: Path, forgotten: Path, tmp_path: Path) -> None:
+    ran("compare", forgotten, *controls(runs), WORLD, "-o", tmp_path / "out")
+    ran("audit", "-m", forgotten, *controls(runs), WORLD, "--audit", "probability")
+    kept = [
+        *(tmp_path / "out").glob("*.*"),
+        *(tmp_path / "out" / "observations").glob("*.safetensors"),
+        *(forgotten / "observations").glob("*.safetensors"),
+        *forgotten.glob("*.json"),
+    ]
+    readers = {file.name: oct(file.stat().st_mode & 0o777) for file in kept if file.name != "SHA256SUMS"}
+    assert len(readers) > 8 and set(readers.values()) == {"0o600"}, readers
+
+
+def test_a_report_and_a_card_hold_no_text_of_the_rows(
+    runs: Path, forgotten: Path, split: Split, tmp_path: Path
+) -> None:
+    """Unless the report is asked to show some."""
+    words = ["compare", forgotten, *controls(runs), WORLD]
+    ran(*words, "-o", tmp_path / "plain")
+    ran(*words, "--show-text", "-o", tmp_path / "shown")
+    texts = {row[column] for row in split["forget"].rows for column in ("question", "answer")}
+
+    def held(*files: Path) -> set[str]:
+        return {text for file in files for text in texts if html.escape(text, quote=True) in file.read_text()}
+
+    plain, shown = (
+        [tmp_path / name / f"report.{end}" for end in ("html", "md")] for name in ("plain", "shown")
+    )
+    assert len(held(*shown)) >= 6 and not held(*plain, tmp_path / "plain" / "comparison.json")
+    assert not held(forgotten / "model" / "README.md", forgotten / "run.json")
