@@ -325,7 +325,6 @@ def save_phases(folder: Path, stages: Sequence[Stage], course: Course, logged: s
         "course": course.tree(),
         "buffers": buffers(stages[0].job.model),
         "phases": {str(i): stage.tree() for i, stage in enumerate(stages)},
-        "rng": torch.get_rng_state(),
     }
     if processes.is_main_process():
         checkpoint.save_checkpoint(folder, tree, course.position)
@@ -346,7 +345,6 @@ def resume_phases(folder: Path, stages: Sequence[Stage], course: Course) -> str:
             tensor.copy_(flat[f"buffers/{name}"])
     course.position = int(flat["position"])
     course.restore(checkpoint.entries_under(flat, "course"))
-    torch.set_rng_state(flat["rng"])
     return str(flat.get("log", ""))
 
 
