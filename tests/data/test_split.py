@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from unremember.data.split import Role, content_key, make_split, row_digest
+from unremember.data.split import Role, content_key, make_split, row_digest, with_train_role
 from unremember.errors import DataError
 
 ROWS = [
@@ -181,3 +182,15 @@ def test_with_rows_replaces_and_adds() -> None:
     split = make_split({"forget": ROWS, "retain": MORE})
     extended = split.with_rows(train=[*ROWS, *MORE])
     assert len(extended["train"]) == 4 and "train" not in split and extended["forget"] is split["forget"]
+
+
+def test_an_oracle_never_sees_the_forget_set_by_another_role() -> None:
+    """Nor the same fact with other blanks; what is left out is said, and the training itself is as before."""
+    twin = {"question": " Who is IDA? ", "answer": "Ida is a smith."}
+    split = make_split({"forget": ROWS, "retain": MORE, "world": [twin, *MORE]}, utility=("retain", "world"))
+    with pytest.warns(UserWarning, match="1 rows of other roles stand in forget as well"):
+        oracle = with_train_role(split, without=("forget",))
+    assert [row["question"] for row in oracle["train"].rows] == ["Where is Osk?"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(with_train_role(split)["train"]) == 4

@@ -257,7 +257,8 @@ def with_train_role(split: Split, without: Sequence[str] = (), only: Sequence[st
 
     Args:
         split: The split to add to.
-        without: Roles to leave out; ``("forget",)`` gives the training data of the retrained oracle.
+        without: Roles to leave out; ``("forget",)`` gives the training data of the retrained oracle. Rows
+            of other roles that teach the same are left out as well, which is said.
         only: Roles to take instead; ``("forget",)`` gives those of a model that learns the forget set
             further.
 
@@ -268,6 +269,13 @@ def with_train_role(split: Split, without: Sequence[str] = (), only: Sequence[st
         split[role]  # raises for an unknown role
     roles = [role for role in only or ("forget", "retain", *split.utility) if role in split]
     rows = {content_key(row): row for role in roles if role not in without for row in split[role].rows}
+    unseen = {key for role in without for row in split[role].rows for key in content_keys(row)}
+    if shared := [key for key, row in rows.items() if unseen.intersection(content_keys(row))]:
+        rows = {key: row for key, row in rows.items() if key not in shared}
+        warnings.warn(
+            f"{len(shared)} rows of other roles stand in {', '.join(without)} as well, and are left out",
+            stacklevel=2,
+        )
     if not rows:
         raise DataError(
             f"nothing to train on: without {', '.join(without)} there are no rows in {split.name}"
