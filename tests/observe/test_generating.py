@@ -240,8 +240,9 @@ def test_finished_rows_leave_the_batch(
 ) -> None:
     model = models["moved"]
     scored = score(model, {"answer": texts}, END, quiet=True)["answer"]
-    lines = [generating.drafted_line(texts, scored, i, END, LIMIT, []) for i in range(len(texts))]
-    left = [(len(line.ids) - line.start, line.row) for line, finished in lines if not finished]
+    stops = [start + LIMIT for start in texts.starts.tolist()]
+    lines = [generating.drafted_line(texts, scored, i, {END}, stops[i], []) for i in range(len(texts))]
+    left = [(len(line.ids) - line.start, line.row) for line in lines if not line.finished({END})]
     lengths = [min(LIMIT, len(ids) + 1) for ids in plain["moved"]]
     with Fed(model) as fed:
         generate(model, texts, scored, END, LIMIT, quiet=True)

@@ -282,6 +282,7 @@ def test_roles_share_one_forward(model: Any, task: LanguageTask, split: Split) -
 
 def test_rmu_stops_at_its_layer(tokenizer: Any, task: LanguageTask, split: Split) -> None:
     model = small_llama(len(tokenizer), hidden=32, layers=3, heads=2)
+    assert causal.packs(model, 1), "asked beforehand: a probe runs the whole model, once"
     calls: dict[str, int] = {}
 
     def count(name: str) -> Any:
@@ -309,6 +310,7 @@ def test_rmu_stops_at_its_layer(tokenizer: Any, task: LanguageTask, split: Split
 
 def test_a_shallow_and_a_deep_role_do_not_share(tokenizer: Any, task: LanguageTask, split: Split) -> None:
     model = small_llama(len(tokenizer), hidden=32, layers=2, heads=2)
+    assert causal.packs(model, 1), "asked beforehand: a probe runs the whole model, once"
     packed: list[list[int]] = []
     model.model.layers[1].register_forward_pre_hook(
         lambda _, args, given: packed.append(given["packed"]), with_kwargs=True

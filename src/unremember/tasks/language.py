@@ -200,11 +200,11 @@ class LanguageTask:
         """Store final states (D numbers a token) in place of logits (V), with a copy of the output layer."""
         if need.what != "logits":
             return need, None
-        config, output = model.config, copy.deepcopy(model.get_output_embeddings()).requires_grad_(False)
-        dtype = next(output.parameters()).dtype
+        head = copy.deepcopy(causal.Head(model))
+        weights = list(head.model.requires_grad_(False).parameters())
 
         def logits_of(states: Tensor) -> Tensor:
-            return causal.scaled(config, output(states.to(dtype))).float()
+            return head(states.to(weights[0].dtype)).float()
 
         return dataclasses.replace(need, what="states"), logits_of
 
