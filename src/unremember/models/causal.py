@@ -17,7 +17,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from unremember.errors import ModelError
 from unremember.models.load import error_summary
-from unremember.models.probing import agrees, equal_states, probe_ids
+from unremember.models.probing import agrees, equal_states, probe_ids, undisturbed
 
 LOGIT_BUDGET = 2**25
 """Logits that exist at once where gradients are needed; beyond that, chunks that are recomputed."""
@@ -103,7 +103,7 @@ def check_decoder(model: Any) -> None:
     ids = probe_ids(model, 6)[None]
     changed = torch.cat([ids[:, :-1], ids[:, :1]], 1)
     try:
-        with torch.no_grad():
+        with undisturbed(model):
             states, changed_states = last_hidden(model, ids), last_hidden(model, changed)
     except Exception as error:
         raise ModelError(f"{name} does not run on token ids alone ({error_summary(error)})") from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,10 @@ def resolve_model_folder(folder: str | Path) -> Path:
 def load_model(path: str | Path, *, dtype: Any = None, kind: str = "AutoModelForCausalLM") -> Any:
     """Load the model in a folder or at a hub name, in evaluation mode.
 
+    Adapters of peft are merged into their base model; GGUF weights are dequantised.
+
     Args:
-        path: A model folder or a hub name.
+        path: A folder or a hub name of a model or of adapters.
         dtype: The type of the weights; None for the stored one.
         kind: The auto class of transformers that builds it.
 
@@ -32,14 +36,21 @@ def load_model(path: str | Path, *, dtype: Any = None, kind: str = "AutoModelFor
     """
     import transformers
 
-    check_weights(path, list_model_files(path))
+    files = list_model_files(path)
+    gguf = gguf_file(path, files)
+    if gguf is None:
+        check_weights(path, files)
     silence_libraries()
+    if holds_adapters(files):
+        return _merged_model(path, dtype, kind)
     # Otherwise only the first process of a job gets weights.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
-    options = {"dtype": dtype} if dtype is not None else {}
+    options: dict[str, Any] = {"gguf_file": gguf} if gguf else {"use_safetensors": True}
+    if dtype is not None:
+        options["dtype"] = dtype
     try:
         loaded: Any = getattr(transformers, kind).from_pretrained(
-            str(path), use_safetensors=True, output_loading_info=True, **options
+            str(path), output_loading_info=True, **options
         )
     except Exception as error:
         raise ModelError(f"cannot load a model from {path}: {error_summary(error)}") from error
@@ -49,7 +60,72 @@ def load_model(path: str | Path, *, dtype: Any = None, kind: str = "AutoModelFor
             f"{path} lacks {len(missing)} of the model's weights (first: {missing[0]}): "
             "they would be random; save the model again"
         )
+    if gguf:
+        _forget_quantisation(model)
     return model.eval()
+
+
+def _forget_quantisation(model: Any) -> None:
+    """Drop the record that the weights were quantised: they are no more, and can be trained and saved."""
+    del model.config.quantization_config, model.hf_quantizer, model.quantization_method
+    model.is_quantized = False
+
+
+def gguf_file(path: str | Path, files: Sequence[str] | None) -> str | None:
+    """Return the name of the GGUF file that holds a model's weights; None where safetensors do.
+
+    Raises:
+        ModelError: There are several, or the package that reads them is missing.
+    """
+    names = [name for name in files or () if name.endswith(".gguf")]
+    if not names or any(name.endswith(".safetensors") for name in files or ()):
+        return None
+    if len(names) > 1:
+        raise ModelError(f"{path} holds {len(names)} GGUF files: keep the one to load ({', '.join(names)})")
+    if importlib.util.find_spec("gguf") is None:
+        raise ModelError(f"{path} holds a GGUF file: install what reads it (pip install 'unremember[gguf]')")
+    return names[0]
+
+
+def holds_adapters(files: Sequence[str] | None) -> bool:
+    """Return whether files are adapters of peft instead of a whole model."""
+    return files is not None and "adapter_config.json" in files
+
+
+def adapted_model(path: str | Path) -> str:
+    """Return the folder or hub name of the model that adapters were trained on.
+
+    Raises ModelError where the adapters do not say it.
+    """
+    from peft import PeftConfig
+
+    try:
+        base = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
+    except Exception as error:
+        raise ModelError(f"cannot read the adapters in {path}: {error_summary(error)}") from error
+    if not base:
+        raise ModelError(f"{path} does not say what its adapters adapt: set base_model_name_or_path")
+    return str(base)
+
+
+def _merged_model(path: str | Path, dtype: Any, kind: str) -> Any:
+    """Load the model below some adapters, and merge these into its weights."""
+    from peft import PeftModel
+
+    base = adapted_model(path)
+    try:
+        model = load_model(base, dtype=dtype, kind=kind)
+    except ModelError as error:
+        raise ModelError(f"{path} holds adapters of a model that does not load: {error}") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*missing adapter keys")
+            merged: Any = PeftModel.from_pretrained(model, str(path)).merge_and_unload()
+    except Exception as error:
+        raise ModelError(
+            f"the adapters in {path} cannot be merged into {base}: {error_summary(error)}"
+        ) from error
+    return merged.eval()
 
 
 def list_model_files(path: str | Path) -> list[str] | None:
@@ -100,7 +176,6 @@ def error_summary(error: Exception) -> str:
 def silence_libraries() -> None:
     """Switch off the progress bars and notices of the libraries below."""
     import logging
-    import warnings
 
     from transformers.utils import logging as transformers_logging
 

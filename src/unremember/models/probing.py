@@ -32,7 +32,7 @@ def agrees(model: Any, *question: Any, compute: Callable[[], tuple[Tensor, Tenso
     answers = model.__dict__.setdefault(_ANSWERS, {})
     key = (*question, getattr(model.config, "_attn_implementation", None))
     if key not in answers:
-        with _undisturbed(model):
+        with undisturbed(model):
             try:
                 answers[key] = equal_states(*compute())
             except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
@@ -52,7 +52,7 @@ def equal_states(left: Tensor, right: Tensor) -> bool:
 
 
 @contextmanager
-def _undisturbed(model: Any) -> Iterator[None]:
+def undisturbed(model: Any) -> Iterator[None]:
     """Evaluate without gradients and reduced precision; leave modes and random state as they were."""
     training = [module for module in model.modules() if module.training]
     model.eval()

@@ -176,11 +176,11 @@ def shares_prompts(model: Any, longest: int, size: int) -> bool:
     Args:
         longest: The tokens of the longest text.
     """
-    window = causal.window(model) or longest
-    if model._is_stateful or longest > window:
-        return False
     size = max(_PROBE, 1 << (size - 1).bit_length())
-    depth = min(size, window, causal.context_length(model) or size)
+    window = causal.window(model)
+    if model._is_stateful or (window and longest > window):
+        return False
+    depth = min(size, window or size, causal.context_length(model) or size)
     return agrees(model, "tree", depth, size, compute=partial(_together_and_alone, model, depth, size))
 
 

@@ -29,8 +29,8 @@ from unremember.tasks.protocol import Need
 from unremember.tasks.ragged import Ragged
 from unremember.tasks.sampling import sample_texts
 from unremember.tasks.spans import find_spans
-from unremember.tasks.text import Template, Texts, encode_texts
-from unremember.tasks.tokenizers import load_tokenizer
+from unremember.tasks.text import CHAT, Template, Texts, encode_texts
+from unremember.tasks.tokenizers import check_tokenizer, load_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,9 +78,17 @@ class LanguageTask:
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any, template: str | None = None) -> LanguageTask:
-        """Return the task of a model; ``template=None`` is the default prompt template."""
-        context = getattr(model.config, "max_position_embeddings", None)
-        return cls(tokenizer, Template() if template is None else Template(template), context)
+        """Return the task of a model; ``template=None`` is the default prompt template.
+
+        Raises:
+            ModelError: The model is no decoder, or the tokenizer does not fit it.
+            ConfigError: The template is that of a chat, and the tokenizer has none.
+        """
+        check_tokenizer(tokenizer, model.get_input_embeddings().weight.shape[0], chat=template == CHAT)
+        causal.check_decoder(model)
+        causal.packs(model, 1)  # probed here: processes that train together need not meet it at one step
+        prompt = Template() if template is None else Template(template)
+        return cls(tokenizer, prompt, causal.context_length(model))
 
     @classmethod
     def load(cls, name: str, template: str | None = None) -> tuple[Any, LanguageTask]:
