@@ -25,6 +25,10 @@ READ_BUDGET = 2**21
 """Logits that exist at once where they are only read: few enough to stay near the processor."""
 
 
+_FUSED = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
+"""Architectures whose kernels read the weight of the output projection by themselves."""
+
+
 def body(model: Any) -> nn.Module:
     """Return the transformer without its output layer."""
     return getattr(model, _body_name(model))
@@ -34,6 +38,20 @@ def _body_name(model: Any) -> str:
     """Return the attribute that holds the body: a few architectures name one that they lack (Llama 4)."""
     prefix: str = model.base_model_prefix
     return prefix if hasattr(model, prefix) else "model"
+
+
+def linears_without_adapters(model: Any) -> list[str]:
+    """Return the names of linear layers that low-rank adapters cannot wrap.
+
+    Those are routers that return more than a product, and projections that fused kernels read past the layer.
+    """
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    fused = (".out_proj",) if kind in _FUSED else ()
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and (name.endswith(fused) or "Router" in type(module).__name__)
+    ]
 
 
 def decoder_blocks(model: Any) -> nn.ModuleList:
@@ -151,9 +169,14 @@ def packed_attention(
     packed: Sequence[int] | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attend causally in rows of ``packed`` tokens that lie end to end; without ``packed``, in one row."""
+    """Attend causally in rows of ``packed`` tokens that lie end to end; without ``packed``, in one row.
+
+    Raises ValueError for a layer with a mask of its own, which would be lost.
+    """
     if packed is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    if attention_mask is not None:
+        raise ValueError(f"{type(module).__name__} makes its own mask")
     rows = zip(*(states.split(packed, dim=2) for states in (query, key, value)))
     return torch.cat(
         [sdpa_attention_forward(module, q, k, v, None, **options)[0] for q, k, v in rows], dim=1

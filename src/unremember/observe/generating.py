@@ -50,7 +50,7 @@ class Line:
 
     def finished(self, ends: Collection[int]) -> bool:
         """Return whether nothing more is to be decoded."""
-        return len(self.ids) >= self.stop or self.ids[-1] in ends
+        return len(self.ids) >= self.stop or (len(self.ids) > self.start and self.ids[-1] in ends)
 
 
 def generate(
@@ -80,21 +80,26 @@ def generate(
     if window and int(texts.starts.max()) + limit > window:
         earlier = ()
 
-    # 2. Take every token that the scoring pass decided. Many lines are finished by it.
+    # 2. Take every token that the scoring pass decided. Many lines are finished by it. The library begins
+    #    with the prompts: a few architectures count positions in another way where it decodes.
+    own = caches_states(model)
     context = causal.context_length(model)
     lines = []
     for i, start in enumerate(texts.starts.tolist()):
         stop = start + limit if context is None else max(start, min(start + limit, context))
-        lines.append(drafted_line(texts, records, i, ends, stop, earlier[i] if earlier else []))
+        if own:
+            lines.append(drafted_line(texts, records, i, ends, stop, earlier[i] if earlier else []))
+        else:
+            lines.append(Line(i, texts.prompt(i).tolist(), start, stop, []))
     open_lines = [line for line in lines if not line.finished(ends)]
 
     # 3. Decode the others, lines of like length together. Of several processes each decodes some groups.
-    if open_lines and caches_states(model):
-        open_lines.sort(key=lambda line: len(line.ids) + len(line.draft))
+    open_lines.sort(key=lambda line: len(line.ids) + len(line.draft))
+    if own:
         groups = [open_lines[i : i + _PROMPTS] for i in range(0, len(open_lines), _PROMPTS)]
-        decode: Callable[..., Sequence[Line]] = decode_lines
     else:
-        groups, decode = equally_long(open_lines), decode_by_library
+        groups = equally_long(open_lines)
+    decode: Callable[..., Sequence[Line]] = decode_lines if own else decode_by_library
     with Progress("generating", len(texts), start=len(texts) - len(open_lines), quiet=quiet) as progress:
         for group in map_over_processes(groups, partial(decode, model, ends=ends)):
             for line in group:

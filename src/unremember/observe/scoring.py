@@ -176,11 +176,12 @@ def shares_prompts(model: Any, longest: int, size: int) -> bool:
     Args:
         longest: The tokens of the longest text.
     """
-    size = max(_PROBE, 1 << (size - 1).bit_length())
-    window = causal.window(model)
+    window, context = causal.window(model), causal.context_length(model)
     if model._is_stateful or (window and longest > window):
         return False
-    depth = min(size, window or size, causal.context_length(model) or size)
+    rounded = max(_PROBE, 1 << (size - 1).bit_length())
+    size = max(size, min(rounded, context or rounded))
+    depth = min(2 * size // 3, window or size, context or size)
     return agrees(model, "tree", depth, size, compute=partial(_together_and_alone, model, depth, size))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from unremember.engine.seams import Context, Selected
 from unremember.errors import ModelError
+from unremember.models import causal
 from unremember.registry import selections
 
 
@@ -48,8 +49,13 @@ class LoRA:
         from peft import LoraConfig, get_peft_model
 
         targets = self.targets if isinstance(self.targets, str) else list(self.targets)
+        excluded = causal.linears_without_adapters(model) if targets == "all-linear" else []
         config = LoraConfig(
-            r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=targets,
+            exclude_modules=excluded or None,
         )
         adapted = get_peft_model(model, config)
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
