@@ -1,9 +1,8 @@
-"""What lies inside a causal language model: its body, its blocks, its output layer."""
+"""What lies inside a causal language model: its blocks, their states, and what its head says of these."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from unremember.errors import ModelError
+from unremember.models.head import body, head
 from unremember.models.load import error_summary
 from unremember.models.probing import agrees, equal_states, probe_ids, undisturbed
 
@@ -23,35 +23,6 @@ LOGIT_BUDGET = 2**25
 """Logits that exist at once where gradients are needed; beyond that, chunks that are recomputed."""
 READ_BUDGET = 2**21
 """Logits that exist at once where they are only read: few enough to stay near the processor."""
-
-
-_FUSED = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
-"""Architectures whose kernels read the weight of the output projection by themselves."""
-
-
-def body(model: Any) -> nn.Module:
-    """Return the transformer without its output layer."""
-    return getattr(model, _body_name(model))
-
-
-def _body_name(model: Any) -> str:
-    """Return the attribute that holds the body: a few architectures name one that they lack (Llama 4)."""
-    prefix: str = model.base_model_prefix
-    return prefix if hasattr(model, prefix) else "model"
-
-
-def linears_without_adapters(model: Any) -> list[str]:
-    """Return the names of linear layers that low-rank adapters cannot wrap.
-
-    Those are routers that return more than a product, and projections that fused kernels read past the layer.
-    """
-    kind = getattr(getattr(model, "config", None), "model_type", None)
-    fused = (".out_proj",) if kind in _FUSED else ()
-    return [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and (name.endswith(fused) or "Router" in type(module).__name__)
-    ]
 
 
 def decoder_blocks(model: Any) -> nn.ModuleList:
@@ -63,56 +34,6 @@ def decoder_blocks(model: Any) -> nn.ModuleList:
     raise ModelError(
         f"{type(model).__name__} has no list of {depth} decoder blocks: layers cannot be chosen by number"
     )
-
-
-class _States(tuple[Tensor, ...]):
-    """The output of a body that gives nothing but its final hidden states."""
-
-    @property
-    def last_hidden_state(self) -> Tensor:
-        return self[0]
-
-    def __getattr__(self, name: str) -> None:
-        """Return None: what else a body may give was not computed."""
-
-
-class _GivenStates(nn.Module):
-    """Stands in for the body of a model, or for its decoder, and gives states that were computed before."""
-
-    states: Tensor
-
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        # The model may read plain attributes of its body (Falcon-H1: the multiplier of the logits).
-        self.__dict__.update({name: value for name, value in vars(body).items() if name[0] != "_"})
-
-    @property
-    def decoder(self) -> nn.Module:
-        return self
-
-    def forward(self, *_: Any, **__: Any) -> _States:
-        return _States((self.states,))
-
-
-class Head:
-    """A model behind its body: whatever its own forward makes of the final hidden states."""
-
-    def __init__(self, model: Any) -> None:
-        self.given = _GivenStates(body(model))
-        self.model = copy.copy(model)
-        self.model._modules = {**model._modules, _body_name(model): self.given}
-
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """Return the logits [..., V] of final hidden states [..., D]."""
-        self.given.states = hidden.reshape(1, -1, hidden.shape[-1])
-        ids = torch.zeros(self.given.states.shape[:2], dtype=torch.int64, device=hidden.device)
-        logits = type(self.model).forward(self.model, input_ids=ids, use_cache=False).logits
-        return logits.reshape(*hidden.shape[:-1], logits.shape[-1])
-
-
-def head(model: Any, hidden: Tensor) -> Tensor:
-    """Return the logits [..., V] of final hidden states [..., D], by the model's own forward."""
-    return Head(model)(hidden)
 
 
 def check_decoder(model: Any) -> None:

@@ -20,6 +20,7 @@ from transformers import GenerationConfig
 
 from unremember.models import causal
 from unremember.models.cache import decoding_cache
+from unremember.models.head import body
 from unremember.models.probing import agrees, probe_ids
 from unremember.observe.records import TokenRecords
 from unremember.processes import map_over_processes
@@ -172,7 +173,7 @@ def cached_states(
 
     ``visible`` [B, N] covers the cached tokens and the new ones.
     """
-    states: torch.Tensor = causal.body(model)(
+    states: torch.Tensor = body(model)(
         input_ids=ids, attention_mask=visible, position_ids=positions, cache=cache, use_cache=True
     ).last_hidden_state
     return states

@@ -23,6 +23,7 @@ from torch import Tensor
 from unremember.data.split import Row, Split
 from unremember.errors import ConfigError, DataError, ModelError
 from unremember.models import causal
+from unremember.models.head import Head, head
 from unremember.models.load import load_model, save_model
 from unremember.registry import tasks
 from unremember.tasks.protocol import Need
@@ -208,11 +209,11 @@ class LanguageTask:
         """Store final states (D numbers a token) in place of logits (V), with a copy of the output layer."""
         if need.what != "logits":
             return need, None
-        head = copy.deepcopy(causal.Head(model))
-        weights = list(head.model.requires_grad_(False).parameters())
+        frozen = copy.deepcopy(Head(model))
+        weights = list(frozen.model.requires_grad_(False).parameters())
 
         def logits_of(states: Tensor) -> Tensor:
-            return head(states.to(weights[0].dtype)).float()
+            return frozen(states.to(weights[0].dtype)).float()
 
         return dataclasses.replace(need, what="states"), logits_of
 
@@ -275,5 +276,5 @@ def quantity(model: Any, states: Tensor, tokens: Tensor, need: Need, positions: 
     if need.what == "states":
         return states[positions - 1]
     if need.what == "logits":
-        return causal.head(model, states[positions - 1]).float()
+        return head(model, states[positions - 1]).float()
     return causal.token_logprobs(model, states[positions - 1], tokens[positions])
