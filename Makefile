@@ -10,7 +10,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade pip
 	$(BIN)/pip install -q -c constraints.txt torch
-	$(BIN)/pip install -q -c constraints.txt -e '.[dev,eval,cluster]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev,eval,cluster,gguf]'
 	touch $(READY)
 
 demo: $(READY)

@@ -417,6 +417,20 @@ def test_torchao_serves_what_is_looked_at(bits: int, width: int) -> None:
     assert 1e-5 < (served_logits - exact).abs().max() < (0.05 if bits == 8 else 1.0)
 
 
+def test_patching_takes_a_model_whose_output_layer_is_untied(model: Any) -> None:
+    """The spliced model computes the original's logits: from its own blocks, or from equal ones."""
+    original, ids = copy.deepcopy(model), torch.tensor([[5, 9, 20, 41]])
+    assert original.config.tie_word_embeddings
+    model.set_output_embeddings(copy.deepcopy(model.lm_head))
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight + 1.0)
+    model.config.tie_word_embeddings = False
+    assert len(list(model.parameters())) == len(list(original.parameters())) + 1
+    for depth in (1, 2):
+        assert torch.equal(splice_blocks(original, model, depth)(ids).logits, original(ids).logits)
+    with pytest.raises(ConfigError, match="of the same shape"):
+        splice_blocks(small_llama(300, hidden=48, layers=2, heads=2), model, 1)
+
+
 def test_without_torchao_it_says_how_to_get_it(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchao.quantization", None)
     with pytest.raises(ConfigError, match=r"unremember\[quant\]"):

@@ -51,12 +51,15 @@ ORIGINAL, ORACLES = simulated("original", 1.0), [simulated("oracle", 0.0), simul
 class Straight(torch.nn.Module):
     """A model whose hidden states are its logits."""
 
+    base_model_prefix = "body"
+
     def __init__(self) -> None:
         super().__init__()
         self.config = type("Config", (), {"vocab_size": 3, "get_text_config": lambda self: self})()
+        self.body = torch.nn.Identity()
 
-    def get_output_embeddings(self) -> Any:
-        return torch.nn.Identity()
+    def forward(self, input_ids: Any, use_cache: bool) -> Any:
+        return SimpleNamespace(logits=self.body(input_ids).last_hidden_state)
 
 
 def test_moments_and_min_k_pp_by_hand() -> None:
@@ -94,20 +97,26 @@ def test_the_gradient_norm_by_hand() -> None:
     The gradient is (-½, ½) ⊗ h, of norm ½ · √2 · √5.
     """
 
+    class Constant(torch.nn.Module):
+        """A body of constant states."""
+
+        def forward(self, input_ids: Any, use_cache: bool) -> Any:
+            states = torch.tensor([1.0, 2.0]).expand(*input_ids.shape, 2)
+            return SimpleNamespace(last_hidden_state=states)
+
     class Matrix(torch.nn.Module):
         """Its only weight is its output layer; every hidden state is (1, 2)."""
 
+        base_model_prefix = "body"
+
         def __init__(self) -> None:
             super().__init__()
-            self.out = torch.nn.Linear(2, 2, bias=False)
+            self.body, self.out = Constant(), torch.nn.Linear(2, 2, bias=False)
             self.out.weight.data.zero_()
             self.config = type("Config", (), {"vocab_size": 2, "get_text_config": lambda self: self})()
-            self.base_model = lambda input_ids, use_cache: SimpleNamespace(
-                last_hidden_state=torch.tensor([1.0, 2.0]).expand(*input_ids.shape, 2)
-            )
 
-        def get_output_embeddings(self) -> Any:
-            return self.out
+        def forward(self, input_ids: Any, use_cache: bool) -> Any:
+            return SimpleNamespace(logits=self.out(self.body(input_ids).last_hidden_state))
 
     model = Matrix()
     texts = Texts(np.array([0]), np.array([1, 0]), np.array([0, 2]), np.array([1]), ["a"])

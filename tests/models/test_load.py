@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -169,6 +170,129 @@ def test_a_model_without_tokenizer_says_what_to_put_there(folder: Path) -> None:
         ModelError, match=r"has no tokenizer: put its tokenizer\.json and tokenizer_config\.json"
     ):
         load_tokenizer(folder)
+
+
+# Adapters and GGUF
+
+
+@pytest.fixture
+def adapters(tmp_path: Path, whole: Path) -> Path:
+    """A folder of adapters that move the model, beside no tokenizer."""
+    adapted = get_peft_model(load_model(whole), LoraConfig(r=2, target_modules="all-linear"))
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.05)
+    adapted.save_pretrained(tmp_path / "adapters")
+    return tmp_path / "adapters"
+
+
+def test_adapters_are_merged_into_the_model_that_they_name(
+    adapters: Path, whole: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    ids = torch.tensor([[5, 9, 20, 41]])
+    expected = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(whole), adapters).eval()(ids)
+    model = load_model(adapters)
+    assert (model(ids).logits - expected.logits).abs().max() < 1e-5
+    assert (model(ids).logits - load_model(whole)(ids).logits).abs().max() > 1e-3
+    assert not hasattr(model, "peft_config") and len(load_tokenizer(adapters)) == len(tokenizer)
+    save_model(model, tokenizer, tmp_path / "merged")
+    assert weights_digest(load_model(tmp_path / "merged")) == weights_digest(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"base_model_name_or_path": None}, "does not say what its adapters adapt"),
+        ({"base_model_name_or_path": "/nowhere"}, "a model that does not load: no model folder /nowhere"),
+        ({"r": 3}, "cannot be merged into"),
+        ({"target_modules": ["no_such"]}, "cannot be merged into"),
+        ({"target_modules": ["q_proj"], "r": 2, "layers_to_transform": [5]}, "cannot be merged into"),
+        ({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 2}, "cannot"),
+    ],
+)
+def test_adapters_that_cannot_be_merged_are_one_line(
+    adapters: Path, change: dict[str, Any], message: str
+) -> None:
+    config = json.loads((adapters / "adapter_config.json").read_text())
+    (adapters / "adapter_config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(ModelError, match=message) as error:
+        load_model(adapters)
+    assert "\n" not in str(error.value)
+
+
+def test_adapters_without_some_of_their_weights_are_refused(adapters: Path) -> None:
+    file = adapters / "adapter_model.safetensors"
+    tensors = load_file(file)
+    tensors.pop(min(tensors))
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="missing adapter keys"):
+        load_model(adapters)
+    file.rename(adapters / "adapter_model.bin")
+    with pytest.raises(ModelError, match=r"pickle \(adapter_model\.bin\)"):
+        load_model(adapters)
+
+
+def write_gguf(folder: Path, model: Any, tokenizer: Any) -> None:
+    """Write a Llama in the format of llama.cpp, its matrices with eight bits."""
+    gguf = pytest.importorskip("gguf")
+    config, words = model.config, tokenizer.get_vocab()
+    folder.mkdir()
+    file = gguf.GGUFWriter(folder / "tiny.gguf", "llama")
+    file.add_context_length(config.max_position_embeddings)
+    file.add_embedding_length(config.hidden_size)
+    file.add_feed_forward_length(config.intermediate_size)
+    file.add_block_count(config.num_hidden_layers)
+    file.add_head_count(config.num_attention_heads)
+    file.add_head_count_kv(config.num_key_value_heads)
+    file.add_layer_norm_rms_eps(config.rms_norm_eps)
+    file.add_vocab_size(len(words))
+    file.add_tokenizer_model("gpt2")
+    file.add_token_list(sorted(words, key=words.__getitem__))
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    file.add_token_merges([" ".join(pair) for pair in merges])
+    file.add_bos_token_id(0)
+    file.add_eos_token_id(0)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    for name, weight in model.model.state_dict(prefix="model.").items():
+        values = weight.numpy()
+        if "q_proj" in name or "k_proj" in name:  # the halves of rotated pairs lie side by side there
+            halves = values.reshape(config.num_attention_heads, 2, -1, values.shape[1])
+            values = halves.swapaxes(1, 2).reshape(values.shape)
+        eight_bits = weight.dim() == 2 and weight.shape[1] % 32 == 0
+        kind = gguf.GGMLQuantizationType.Q8_0 if eight_bits else gguf.GGMLQuantizationType.F32
+        file.add_tensor(names.get_name(name, (".weight",)), gguf.quantize(values, kind), raw_dtype=kind)
+    file.write_header_to_file()
+    file.write_kv_data_to_file()
+    file.write_tensors_to_file()
+    file.close()
+
+
+def test_a_gguf_file_is_loaded_and_saved_as_safetensors(tmp_path: Path, tokenizer: Any) -> None:
+    original = small_llama(len(tokenizer), hidden=32, layers=2, heads=2, context=128).eval()
+    write_gguf(tmp_path / "gguf", original, tokenizer)
+    ids = torch.tensor([[5, 9, 20, 41]])
+    model, words = load_model(tmp_path / "gguf"), load_tokenizer(tmp_path / "gguf")
+    assert (model(ids).logits - original(ids).logits).abs().max() < 0.1 * original(ids).logits.std()
+    assert words("Ida sells bread.")["input_ids"] == tokenizer("Ida sells bread.")["input_ids"]
+    save_model(model, words, tmp_path / "saved")
+    saved = load_model(tmp_path / "saved")
+    assert weights_digest(saved) == weights_digest(model)
+    assert not hasattr(saved.config, "quantization_config")
+    shutil.copy(tmp_path / "gguf" / "tiny.gguf", tmp_path / "gguf" / "second.gguf")
+    with pytest.raises(
+        ModelError, match=r"holds 2 GGUF files: keep the one to load \(second\.gguf, tiny\.gguf\)"
+    ):
+        load_model(tmp_path / "gguf")
+
+
+def test_a_gguf_file_without_its_package_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(load.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ModelError, match=r"pip install 'unremember\[gguf\]'"):
+        load_model(tmp_path)
 
 
 def killed_save(folder: Path, moment: str, tokenizer: Any) -> None:

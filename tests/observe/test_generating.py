@@ -11,6 +11,8 @@ import pytest
 import torch
 from transformers import GPT2Config, MistralConfig
 
+from architectures import configs
+from families import lively_model
 from unremember.data.split import make_split
 from unremember.models import causal
 from unremember.models.presets import fresh_model
@@ -58,7 +60,9 @@ def models(tiny_llama: Any, texts: Texts) -> dict[str, Any]:
         "half-trained": trained(base, texts, 50),
         "trained": trained(base, texts, 120),
     }
-    return {**trained_models, "moved": trained(trained_models["trained"], shifted(texts), 5)}
+    every = {**trained_models, "moved": trained(trained_models["trained"], shifted(texts), 5)}
+    assert all(generating.caches_states(model) for model in every.values()), "each is probed beforehand"
+    return every
 
 
 @pytest.fixture(scope="module")
@@ -240,8 +244,9 @@ def test_finished_rows_leave_the_batch(
 ) -> None:
     model = models["moved"]
     scored = score(model, {"answer": texts}, END, quiet=True)["answer"]
-    lines = [generating.drafted_line(texts, scored, i, END, LIMIT, []) for i in range(len(texts))]
-    left = [(len(line.ids) - line.start, line.row) for line, finished in lines if not finished]
+    stops = [start + LIMIT for start in texts.starts.tolist()]
+    lines = [generating.drafted_line(texts, scored, i, {END}, stops[i], []) for i in range(len(texts))]
+    left = [(len(line.ids) - line.start, line.row) for line in lines if not line.finished({END})]
     lengths = [min(LIMIT, len(ids) + 1) for ids in plain["moved"]]
     with Fed(model) as fed:
         generate(model, texts, scored, END, LIMIT, quiet=True)
@@ -249,3 +254,37 @@ def test_finished_rows_leave_the_batch(
     open_rows = [sum(lengths[row] - known > step for known, row in left) for step in range(steps)]
     assert [rows for rows, _ in fed.shapes] == open_rows and min(open_rows) < max(open_rows)
     assert {width for _, width in fed.shapes[1:]} == {1}
+
+
+@pytest.mark.parametrize("kind", ["mamba", "jamba"])
+def test_a_model_with_a_state_is_decoded_by_the_library(kind: str, texts: Texts) -> None:
+    """Whatever another model said before, and without a penalty that its settings name."""
+    model = lively_model(kind, 300)
+    truth = plainly(model, texts)
+    model.generation_config.repetition_penalty = 1.5
+    assert not generating.caches_states(model) and len({str(ids) for ids in truth}) > 1
+    assert drafted(model, texts) == drafted(model, texts, [[5, 6]] * len(texts)) == truth
+
+
+@pytest.mark.parametrize("library", [False, True])
+def test_every_end_token_of_the_settings_ends_a_text(
+    library: bool, models: dict[str, Any], plain: dict[str, list[list[int]]], texts: Texts
+) -> None:
+    """With an end that the plain text holds in its middle, as an int or among several."""
+    model, truth = copy.deepcopy(models["trained"]), plain["trained"]
+    model._is_stateful = library
+    end = truth[0][3]
+    expected = [ids[: ids.index(end)] if end in ids else ids for ids in truth]
+    for ends in (end, [END, end]):
+        model.generation_config.eos_token_id = ends
+        assert drafted(model, texts) == drafted(model, texts, truth) == expected != truth
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "opt"])
+def test_no_text_runs_past_the_positions_of_the_model(kind: str, texts: Texts) -> None:
+    longest = int(texts.lengths.max())
+    model = fresh_model(configs(300, 32, 48, 2, 4, context=longest)[kind](), 0).eval()
+    model.get_output_embeddings().weight.data[END] = 0.0  # ends are rare
+    spoken = drafted(model, texts, limit=200)
+    assert max(len(texts.prompt(i)) + len(ids) for i, ids in enumerate(spoken)) == longest
+    assert [ids[:5] for ids in spoken] == drafted(model, texts, limit=5)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import AttentionInterface, GPTNeoConfig
 
 from architectures import configs
 from unremember.data.split import Split, make_split
@@ -198,3 +199,26 @@ def test_the_window_is_that_of_the_layers_that_slide(
 ) -> None:
     model.config.sliding_window, model.config.layer_types = 8, layer_types
     assert causal.window(model) == expected
+
+
+@pytest.mark.parametrize(("local", "expected"), [(["global", "local"], 8), (["global"] * 2, None)])
+def test_a_window_may_have_another_name(local: list[str], expected: int | None) -> None:
+    config = GPTNeoConfig(
+        num_layers=2, attention_types=[[local, 1]], window_size=8, hidden_size=32, num_heads=2
+    )
+    assert causal.window(fresh_model(config, 0)) == expected
+
+
+def test_the_probe_reaches_beyond_a_window_that_no_configuration_names(model: Any) -> None:
+    """A model's own mask hides what is 40 places before: a tree of 100 tokens shows it."""
+    attend = scoring.causal.sdpa_attention_forward
+
+    def local(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
+        places = torch.arange(query.shape[2])
+        near = (places[:, None] - places < 40) & (places[:, None] >= places)
+        mask = near if attention_mask is None else near & (attention_mask == 0)
+        return attend(module, query, key, value, mask, **options)
+
+    AttentionInterface.register("local_40", local)
+    model.config._attn_implementation = "local_40"
+    assert not scoring.shares_prompts(model, longest=10, size=100)

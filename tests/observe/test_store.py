@@ -22,11 +22,13 @@ from unremember.audits.probability import Probability
 from unremember.data.split import Split, make_split
 from unremember.errors import ConfigError, DataError, ModelError
 from unremember.models import causal
+from unremember.observe.generating import caches_states
 from unremember.observe.kinds import generations
 from unremember.observe.kinds.class_scores import ClassScores
 from unremember.observe.kinds.generations import Generations
 from unremember.observe.kinds.token_scores import TokenScores
 from unremember.observe.records import Observations, TokenRecords
+from unremember.observe.scoring import shares_prompts
 from unremember.observe.store import Store
 from unremember.tasks.artefact import Artefact, load_artefact
 from unremember.tasks.language import LanguageTask
@@ -91,7 +93,8 @@ def task(tokenizer: Any) -> LanguageTask:
 
 @pytest.fixture
 def fed(model: Any) -> Iterator[list[torch.Tensor]]:
-    """The ids of every forward of ``model``."""
+    """The ids of every forward of ``model``, which was probed before."""
+    assert all(shares_prompts(model, 1, size) for size in (64, 128)) and caches_states(model)
     observed: list[torch.Tensor] = []
     hook = causal.body(model).register_forward_pre_hook(
         lambda _m, _a, kw: observed.append(kw["input_ids"]), with_kwargs=True

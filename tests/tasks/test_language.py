@@ -21,8 +21,9 @@ from unremember.engine.losses import ALTERNATE, ANSWER
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Term
 from unremember.engine.settings import Settings
-from unremember.errors import DataError, ModelError
+from unremember.errors import ConfigError, DataError, ModelError
 from unremember.models import causal
+from unremember.models.load import save_model
 from unremember.models.presets import fresh_model, small_llama
 from unremember.tasks.language import LanguageTask
 from unremember.tasks.protocol import Need
@@ -282,6 +283,7 @@ def test_roles_share_one_forward(model: Any, task: LanguageTask, split: Split) -
 
 def test_rmu_stops_at_its_layer(tokenizer: Any, task: LanguageTask, split: Split) -> None:
     model = small_llama(len(tokenizer), hidden=32, layers=3, heads=2)
+    assert causal.packs(model, 1), "asked beforehand: a probe runs the whole model, once"
     calls: dict[str, int] = {}
 
     def count(name: str) -> Any:
@@ -309,6 +311,7 @@ def test_rmu_stops_at_its_layer(tokenizer: Any, task: LanguageTask, split: Split
 
 def test_a_shallow_and_a_deep_role_do_not_share(tokenizer: Any, task: LanguageTask, split: Split) -> None:
     model = small_llama(len(tokenizer), hidden=32, layers=2, heads=2)
+    assert causal.packs(model, 1), "asked beforehand: a probe runs the whole model, once"
     packed: list[list[int]] = []
     model.model.layers[1].register_forward_pre_hook(
         lambda _, args, given: packed.append(given["packed"]), with_kwargs=True
@@ -375,3 +378,51 @@ def test_kl_to_the_original_starts_at_nothing_and_grows(
     loop.run_recipe(copy.deepcopy(tiny_llama), task, split, recipe, settings, tmp_path, quiet=True)
     values = [json.loads(line)["forget/kl"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert abs(values[0]) < 1e-6 < 1e-3 < values[-1]
+
+
+def broken_tokenizer(tokenizer: Any, fault: str) -> Any:
+    broken = copy.deepcopy(tokenizer)
+    if fault == "too many ids":
+        broken.add_tokens(["<|extra|>"])
+    elif fault == "no end token":
+        broken.eos_token = None
+    return broken
+
+
+@pytest.mark.parametrize(
+    ("fault", "template", "error", "message"),
+    [
+        ("too many ids", None, ModelError, "the tokenizer has 301 ids, the model's embedding 300"),
+        ("no end token", None, ModelError, "the tokenizer has no end token"),
+        ("no chat template", "chat", ConfigError, "the tokenizer has no chat template"),
+    ],
+)
+def test_a_tokenizer_that_does_not_fit_is_one_line(
+    fault: str,
+    template: str | None,
+    error: type[Exception],
+    message: str,
+    model: Any,
+    tokenizer: Any,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(error, match=message) as raised:
+        LanguageTask.of(model, broken_tokenizer(tokenizer, fault), template)
+    assert "\n" not in str(raised.value)
+    save_model(model, broken_tokenizer(tokenizer, fault), tmp_path / "model")
+    with pytest.raises(error, match=message):
+        LanguageTask.load(str(tmp_path / "model"), template)
+
+
+def test_a_probed_model_in_training_is_not_taken_for_an_encoder(tokenizer: Any) -> None:
+    """Dropout moves earlier logits; the probe switches it off."""
+    model = fresh_model(
+        GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=2, n_positions=128), 0
+    ).train()
+    assert LanguageTask.of(model, tokenizer).context == 128 and model.training
+
+
+def test_a_collapsed_model_is_loaded(model: Any, tokenizer: Any) -> None:
+    """Its figures are a measurement, and no error."""
+    model.lm_head.weight.data.fill_(torch.nan)
+    LanguageTask.of(model, tokenizer)

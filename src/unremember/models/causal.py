@@ -1,9 +1,10 @@
-"""What lies inside a causal language model: its body, its blocks, its output layer."""
+"""What lies inside a causal language model: its blocks, their states, and what its head says of these."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,16 +15,14 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from unremember.errors import ModelError
+from unremember.models.head import body, head
+from unremember.models.load import error_summary
+from unremember.models.probing import agrees, equal_states, probe_ids, undisturbed
 
 LOGIT_BUDGET = 2**25
 """Logits that exist at once where gradients are needed; beyond that, chunks that are recomputed."""
 READ_BUDGET = 2**21
 """Logits that exist at once where they are only read: few enough to stay near the processor."""
-
-
-def body(model: Any) -> nn.Module:
-    """Return the transformer without its output layer."""
-    return model.base_model
 
 
 def decoder_blocks(model: Any) -> nn.ModuleList:
@@ -37,26 +36,44 @@ def decoder_blocks(model: Any) -> nn.ModuleList:
     )
 
 
-def head(model: Any, hidden: Tensor) -> Tensor:
-    """Return the logits [..., V] of final hidden states [..., D]."""
-    return scaled(model.config, model.get_output_embeddings()(hidden))
+def check_decoder(model: Any) -> None:
+    """Raise ModelError unless a model is a decoder whose logits follow from its final hidden states."""
+    name = type(model).__name__
+    ids = probe_ids(model, 6)[None]
+    changed = torch.cat([ids[:, :-1], ids[:, :1]], 1)
+    try:
+        with undisturbed(model):
+            states, changed_states = last_hidden(model, ids), last_hidden(model, changed)
+    except Exception as error:
+        raise ModelError(f"{name} does not run on token ids alone ({error_summary(error)})") from error
+    if not equal_states(states[:, :-1], changed_states[:, :-1]):
+        raise ModelError(
+            f"{name} is no causal decoder: a token changes what stands before it. Choose a decoder; "
+            "where the model can be one, set is_decoder in its config.json"
+        )
+    if not agrees(model, "head", compute=partial(_logits_twice, model, ids)):
+        raise ModelError(
+            f"{name} makes its logits of more than its final hidden states: choose another architecture"
+        )
 
 
-def scaled(config: Any, logits: Tensor) -> Tensor:
-    """Scale and cap logits as the architecture does after its output layer."""
-    if getattr(config, "logit_scale", None):
-        logits = logits * config.logit_scale
-    if getattr(config, "logits_scaling", None):
-        logits = logits / config.logits_scaling
-    cap = getattr(config, "final_logit_softcapping", None)
-    return torch.tanh(logits / cap) * cap if cap else logits
+def _logits_twice(model: Any, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits of ids [B, T] twice: from the final hidden states, and by the whole model."""
+    return head(model, last_hidden(model, ids)), model(input_ids=ids, use_cache=False).logits
 
 
 def window(model: Any) -> int | None:
-    """Return how many tokens a layer with sliding attention sees; None where every layer sees all."""
+    """Return how many tokens a layer with local attention sees; None where every layer sees all."""
     config = model.config.get_text_config()
+    if "local" in (getattr(config, "attention_layers", None) or ()):
+        return int(config.window_size)
     slides = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
     return getattr(config, "sliding_window", None) if slides else None
+
+
+def context_length(model: Any) -> int | None:
+    """Return the most tokens that a model takes; None where no bound is known."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
 def last_hidden(model: Any, ids: Tensor, **inputs: Any) -> Tensor:
@@ -73,9 +90,14 @@ def packed_attention(
     packed: Sequence[int] | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attend causally in rows of ``packed`` tokens that lie end to end; without ``packed``, in one row."""
+    """Attend causally in rows of ``packed`` tokens that lie end to end; without ``packed``, in one row.
+
+    Raises ValueError for a layer with a mask of its own, which would be lost.
+    """
     if packed is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    if attention_mask is not None:
+        raise ValueError(f"{type(module).__name__} makes its own mask")
     rows = zip(*(states.split(packed, dim=2) for states in (query, key, value)))
     return torch.cat(
         [sdpa_attention_forward(module, q, k, v, None, **options)[0] for q, k, v in rows], dim=1
@@ -118,7 +140,16 @@ def packs(model: Any, longest: int) -> bool:
         and model._supports_attention_backend
         and not model._is_stateful
     )
-    return attends and plain and longest <= (window(model) or longest)
+    fits = longest <= (window(model) or longest)
+    return attends and plain and fits and agrees(model, "packs", compute=partial(_packed_and_alone, model))
+
+
+def _packed_and_alone(model: Any) -> tuple[Tensor, Tensor]:
+    """Return the final states of a few short rows twice: packed, and each computed alone."""
+    lengths = [2, 1, 2]
+    ids = probe_ids(model, sum(lengths))
+    alone = [last_hidden(model, row[None])[0] for row in ids.split(lengths)]
+    return _packed(model, ids, lengths, [None])[None], torch.cat(alone)
 
 
 @contextlib.contextmanager
@@ -148,12 +179,19 @@ def hidden_of_rows(
     Returns:
         By layer, Tensor[N, D].
     """
-    longest = max(lengths)
+    if packs(model, max(lengths)):
+        return _packed(model, ids, lengths, layers)
     inside = _inside(lengths, ids.device)
-    if not packs(model, longest):
-        padded = ids.new_zeros(inside.shape).masked_scatter_(inside, ids)
-        return {layer: states[inside] for layer, states in hidden_after(model, padded, layers).items()}
-    positions = torch.arange(longest, device=ids.device).expand(inside.shape)[inside]
+    padded = ids.new_zeros(inside.shape).masked_scatter_(inside, ids)
+    return {layer: states[inside] for layer, states in hidden_after(model, padded, layers).items()}
+
+
+def _packed(
+    model: Any, ids: Tensor, lengths: Sequence[int], layers: Sequence[int | None]
+) -> dict[int | None, Tensor]:
+    """Compute hidden states of rows end to end in one forward over one row, in which each row is alone."""
+    inside = _inside(lengths, ids.device)
+    positions = torch.arange(max(lengths), device=ids.device).expand(inside.shape)[inside]
     with attending(model, PACKED):
         packed = hidden_after(model, ids[None], layers, position_ids=positions[None], packed=list(lengths))
     return {layer: states[0] for layer, states in packed.items()}

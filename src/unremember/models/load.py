@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from typing import Any
 from unremember.errors import ModelError, RunError
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+_ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
+"""The files in which peft looks for adapters, in this order."""
 REMOTE_CODE = "UNREMEMBER_REMOTE_CODE"
 """The environment variable by which a user, and no file, lets a model folder run its own code: 1."""
 
@@ -25,8 +29,10 @@ def resolve_model_folder(folder: str | Path) -> Path:
 def load_model(path: str | Path, *, dtype: Any = None, kind: str = "AutoModelForCausalLM") -> Any:
     """Load the model in a folder or at a hub name, in evaluation mode.
 
+    Adapters of peft are merged into their base model; GGUF weights are dequantised.
+
     Args:
-        path: A model folder or a hub name.
+        path: A folder or a hub name of a model or of adapters.
         dtype: The type of the weights; None for the stored one.
         kind: The auto class of transformers that builds it.
 
@@ -36,19 +42,23 @@ def load_model(path: str | Path, *, dtype: Any = None, kind: str = "AutoModelFor
     """
     import transformers
 
-    check_weights(path, list_model_files(path))
+    files = list_model_files(path)
+    gguf = gguf_file(path, files)
+    if gguf is None:
+        check_weights(path, files)
     check_shards(Path(path))
     silence_libraries()
+    if files is not None and holds_adapters(files):
+        check_weights(path, [name for name in files if name in _ADAPTERS])
+        return _merged_model(path, dtype, kind)
     # Otherwise only the first process of a job gets weights.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
-    options = {"dtype": dtype} if dtype is not None else {}
+    options: dict[str, Any] = {"gguf_file": gguf} if gguf else {"use_safetensors": True}
+    if dtype is not None:
+        options["dtype"] = dtype
     try:
         loaded: Any = getattr(transformers, kind).from_pretrained(
-            str(path),
-            use_safetensors=True,
-            output_loading_info=True,
-            trust_remote_code=runs_remote_code(),
-            **options,
+            str(path), output_loading_info=True, trust_remote_code=runs_remote_code(), **options
         )
     except Exception as error:
         if "trust_remote_code" in str(error):
@@ -57,6 +67,8 @@ def load_model(path: str | Path, *, dtype: Any = None, kind: str = "AutoModelFor
     model, info = loaded
     check_complete(path, model, info)
     check_finite(model, f"the model in {path} has")
+    if gguf:
+        _forget_quantisation(model)
     return model.eval()
 
 
@@ -102,6 +114,70 @@ def check_finite(model: Any, whose: str) -> None:
         floating = tensor.is_floating_point() and tensor.element_size() > 1
         if floating and not bool(tensor.isfinite().all()):
             raise ModelError(f"{whose} weights that are not finite (first: {name}): it says nothing")
+
+
+def _forget_quantisation(model: Any) -> None:
+    """Drop the record that the weights were quantised: they are no more, and can be trained and saved."""
+    del model.config.quantization_config, model.hf_quantizer, model.quantization_method
+    model.is_quantized = False
+
+
+def gguf_file(path: str | Path, files: Sequence[str] | None) -> str | None:
+    """Return the name of the GGUF file that holds a model's weights; None where safetensors do.
+
+    Raises:
+        ModelError: There are several, or the package that reads them is missing.
+    """
+    names = [name for name in files or () if name.endswith(".gguf")]
+    if not names or any(name.endswith(".safetensors") for name in files or ()):
+        return None
+    if len(names) > 1:
+        raise ModelError(f"{path} holds {len(names)} GGUF files: keep the one to load ({', '.join(names)})")
+    if importlib.util.find_spec("gguf") is None:
+        raise ModelError(f"{path} holds a GGUF file: install what reads it (pip install 'unremember[gguf]')")
+    return names[0]
+
+
+def holds_adapters(files: Sequence[str] | None) -> bool:
+    """Return whether files are adapters of peft instead of a whole model."""
+    return files is not None and "adapter_config.json" in files
+
+
+def adapted_model(path: str | Path) -> str:
+    """Return the folder or hub name of the model that adapters were trained on.
+
+    Raises ModelError where the adapters do not say it.
+    """
+    from peft import PeftConfig
+
+    try:
+        base = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
+    except Exception as error:
+        raise ModelError(f"cannot read the adapters in {path}: {error_summary(error)}") from error
+    if not base:
+        raise ModelError(f"{path} does not say what its adapters adapt: set base_model_name_or_path")
+    return str(base)
+
+
+def _merged_model(path: str | Path, dtype: Any, kind: str) -> Any:
+    """Load the model below some adapters, and merge these into its weights."""
+    from peft import PeftModel
+
+    base = adapted_model(path)
+    try:
+        model = load_model(base, dtype=dtype, kind=kind)
+    except ModelError as error:
+        raise ModelError(f"{path} holds adapters of a model that does not load: {error}") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*missing adapter keys")
+            merged: Any = PeftModel.from_pretrained(model, str(path)).merge_and_unload()
+    except Exception as error:
+        raise ModelError(
+            f"the adapters in {path} cannot be merged into {base}: {error_summary(error)}"
+        ) from error
+    check_finite(merged, f"the model with the adapters in {path} has")
+    return merged.eval()
 
 
 def list_model_files(path: str | Path) -> list[str] | None:
@@ -166,7 +242,6 @@ def error_summary(error: Exception) -> str:
 def silence_libraries() -> None:
     """Switch off the progress bars and notices of the libraries below."""
     import logging
-    import warnings
 
     from transformers.utils import logging as transformers_logging
 

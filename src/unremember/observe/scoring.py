@@ -3,7 +3,8 @@
 The answers to one prompt form a tree behind it, laid out in one sequence. Each token attends to the prompt
 and to its own beginning, never to another answer (a tree mask), and has the position of its own depth. A
 prompt is computed once, however many answers it has. One softmax predicts the first tokens of all answers,
-and one each shared beginning.
+and one each shared beginning. Where more than attention carries something from token to token, each answer is
+scored with its own prompt.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import torch
 
 from unremember import processes
 from unremember.models import causal
+from unremember.models.probing import agrees, probe_ids
 from unremember.observe.records import TokenRecords
 from unremember.progress import Progress
 from unremember.tasks.text import Texts
 
 _TOKENS = 2048
 """Tokens in one forward, padding included."""
+_PROBE = 64
+"""Tokens of the smallest tree that is probed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,10 +131,11 @@ def score(
     greedy = {column: np.zeros(size, dtype=np.int64) for column, size in sizes.items()}
     spread = {column: np.zeros((size, 2), dtype=np.float32) for column, size in sizes.items() if moments}
 
-    # 1. One tree for each prompt. A tree mask is the same in every layer, so texts longer than a sliding
-    #    attention window are scored one by one.
+    # 1. One tree for each prompt, or for each text where the architecture does not allow that.
+    questions = build_questions(columns)
     longest = max(int(texts.lengths.max()) for texts in columns.values())
-    questions = build_questions(columns, shared=longest <= (causal.window(model) or longest))
+    if branches(questions) and not shares_prompts(model, longest, max(q.size for q in questions)):
+        questions = build_questions(columns, shared=False)
     batched = batches(questions)
 
     # 2. One forward for each batch. Of several processes each computes some batches.
@@ -155,6 +160,52 @@ def score(
         )
         for column, texts in columns.items()
     }
+
+
+def branches(questions: Sequence[Question]) -> bool:
+    """Return whether a prompt has several answers."""
+    return any(len(question.answers) > 1 for question in questions)
+
+
+def shares_prompts(model: Any, longest: int, size: int) -> bool:
+    """Return whether answers may share their prompt, in trees of up to ``size`` tokens.
+
+    A tree mask is the same in every layer, so no text may be longer than a window of local attention. The
+    probe's tree is as large as the trees, so that it reaches beyond windows that no configuration names.
+
+    Args:
+        longest: The tokens of the longest text.
+    """
+    window, context = causal.window(model), causal.context_length(model)
+    if model._is_stateful or (window and longest > window):
+        return False
+    rounded = max(_PROBE, 1 << (size - 1).bit_length())
+    size = max(size, min(rounded, context or rounded))
+    depth = min(2 * size // 3, window or size, context or size)
+    return agrees(model, "tree", depth, size, compute=partial(_together_and_alone, model, depth, size))
+
+
+def _together_and_alone(model: Any, depth: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the states that predict some answers twice: in one tree of about ``size`` tokens, and alone.
+
+    Prompt and answer are ``depth`` tokens.
+    """
+    start = depth // 2
+    count = max(2, (size - start) // (depth - start))
+    ids = probe_ids(model, start + count * (depth - start)).cpu().numpy()
+    rows = [np.concatenate([ids[:start], answer]) for answer in np.split(ids[start:], count)]
+    texts = Texts(
+        np.zeros(count, dtype=np.int64),
+        np.concatenate(rows),
+        np.arange(count + 1) * depth,
+        np.full(count, start),
+        [""] * count,
+    )
+    (tree,), single = (build_questions({"": texts}, shared) for shared in (True, False))
+    states = final_states(model, [tree])[0]
+    return torch.stack([states[answer.predicted_at] for answer in tree.answers]), final_states(model, single)[
+        :, start - 1 :
+    ]
 
 
 def token_records(
@@ -185,21 +236,11 @@ def score_batch(
         Log-probabilities float32[M], greedy ids int64[M], and moments float32[M, 2] ([0, 2] where not
         requested).
     """
-    # 1. Right-pad the trees into ids [B, T]. No position attends to later ones, so padding needs no mask.
-    width = max(question.size for question in batch)
-    ids = np.zeros((len(batch), width), dtype=np.int64)
-    for line, question in enumerate(batch):
-        ids[line, : question.size] = question.ids
+    # 1. One forward, right-padded.
+    hidden = final_states(model, batch)
+    width, device = hidden.shape[1], hidden.device
 
-    # 2. One forward. A tree mask and positions by depth are needed only where a prompt has several answers.
-    device = next(model.parameters()).device
-    branching = any(len(question.answers) > 1 for question in batch)
-    inputs = tree_inputs(model, batch, width) if branching else {}
-    chunked = branching and causal.packs(model, width)
-    with causal.attending(model, causal.EARLIER) if chunked else nullcontext():
-        hidden = causal.last_hidden(model, torch.from_numpy(ids).to(device), **inputs)
-
-    # 3. Only the positions that predict an answer token reach the output layer, each of them once.
+    # 2. Only the positions that predict an answer token reach the output layer, each of them once.
     answers = answers_of(batch)
     positions = [
         answer.predicted_at + line * width
@@ -216,6 +257,23 @@ def score_batch(
         greedy[reads].cpu().numpy(),
         (spread[reads] if moments else spread).cpu().numpy(),
     )
+
+
+def final_states(model: Any, batch: Sequence[Question]) -> torch.Tensor:
+    """Return the final hidden states [B, T, D] of some questions, right-padded."""
+    # 1. Right-pad the trees into ids [B, T]. No position attends to later ones, so padding needs no mask.
+    width = max(question.size for question in batch)
+    ids = np.zeros((len(batch), width), dtype=np.int64)
+    for line, question in enumerate(batch):
+        ids[line, : question.size] = question.ids
+
+    # 2. One forward. A tree mask and positions by depth are needed only where a prompt has several answers.
+    device = next(model.parameters()).device
+    branching = branches(batch)
+    inputs = tree_inputs(model, batch, width) if branching else {}
+    chunked = branching and causal.packs(model, width)
+    with causal.attending(model, causal.EARLIER) if chunked else nullcontext():
+        return causal.last_hidden(model, torch.from_numpy(ids).to(device), **inputs)
 
 
 def tree_inputs(model: Any, batch: Sequence[Question], width: int) -> dict[str, torch.Tensor]:

@@ -23,14 +23,15 @@ from torch import Tensor
 from unremember.data.split import Row, Split
 from unremember.errors import ConfigError, DataError, ModelError
 from unremember.models import causal
+from unremember.models.head import Head, head
 from unremember.models.load import load_model, save_model
 from unremember.registry import tasks
 from unremember.tasks.protocol import Need
 from unremember.tasks.ragged import Ragged
 from unremember.tasks.sampling import sample_texts
 from unremember.tasks.spans import find_spans
-from unremember.tasks.text import Template, Texts, encode_texts
-from unremember.tasks.tokenizers import load_tokenizer
+from unremember.tasks.text import CHAT, Template, Texts, encode_texts
+from unremember.tasks.tokenizers import check_tokenizer, load_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,9 +79,18 @@ class LanguageTask:
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any, template: str | Mapping[str, Any] | None = None) -> LanguageTask:
-        """Return the task of a model; ``template=None`` is the default prompt template."""
-        context = getattr(model.config, "max_position_embeddings", None)
-        return cls(tokenizer, Template.of(template), context)
+        """Return the task of a model; ``template=None`` is the default prompt template.
+
+        Raises:
+            ModelError: The model is no decoder, or the tokenizer does not fit it.
+            ConfigError: The template is that of a chat, and the tokenizer has none.
+        """
+        prompt = Template.of(template)
+        rows = model.get_input_embeddings().weight.shape[0]
+        check_tokenizer(tokenizer, rows, chat=prompt.prompt == CHAT)
+        causal.check_decoder(model)
+        causal.packs(model, 1)  # probed here: processes that train together need not meet it at one step
+        return cls(tokenizer, prompt, causal.context_length(model))
 
     @classmethod
     def load(cls, name: str, template: str | Mapping[str, Any] | None = None) -> tuple[Any, LanguageTask]:
@@ -200,11 +210,11 @@ class LanguageTask:
         """Store final states (D numbers a token) in place of logits (V), with a copy of the output layer."""
         if need.what != "logits":
             return need, None
-        config, output = model.config, copy.deepcopy(model.get_output_embeddings()).requires_grad_(False)
-        dtype = next(output.parameters()).dtype
+        frozen = copy.deepcopy(Head(model))
+        weights = list(frozen.model.requires_grad_(False).parameters())
 
         def logits_of(states: Tensor) -> Tensor:
-            return causal.scaled(config, output(states.to(dtype))).float()
+            return frozen(states.to(weights[0].dtype)).float()
 
         return dataclasses.replace(need, what="states"), logits_of
 
@@ -267,5 +277,5 @@ def quantity(model: Any, states: Tensor, tokens: Tensor, need: Need, positions: 
     if need.what == "states":
         return states[positions - 1]
     if need.what == "logits":
-        return causal.head(model, states[positions - 1]).float()
+        return head(model, states[positions - 1]).float()
     return causal.token_logprobs(model, states[positions - 1], tokens[positions])

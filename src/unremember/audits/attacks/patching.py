@@ -7,6 +7,8 @@ import dataclasses
 from functools import partial
 from typing import Any
 
+import torch
+
 from unremember.audits.attacks import Evaluate, Subject, evaluate_amounts
 from unremember.errors import ConfigError
 from unremember.models import causal
@@ -43,8 +45,7 @@ def splice_blocks(original: Any, model: Any, depth: int) -> Any:
     Raises:
         ConfigError: The two models do not have the same shape.
     """
-    shapes = [{name: p.shape for name, p in source.named_parameters()} for source in (model, original)]
-    if shapes[0] != shapes[1]:
+    if spliced_shapes(model) != spliced_shapes(original):
         raise ConfigError("patching needs a model and an original of the same shape")
     spliced = copy.deepcopy(original)
     output = copy.deepcopy(original.get_output_embeddings())
@@ -55,3 +56,9 @@ def splice_blocks(original: Any, model: Any, depth: int) -> Any:
     for i in range(depth):
         blocks[i] = copy.deepcopy(causal.decoder_blocks(model)[i])
     return spliced
+
+
+def spliced_shapes(model: Any) -> list[torch.Size]:
+    """Return the shapes of the weights that are exchanged: those of the embeddings and of the blocks."""
+    parts = [model.get_input_embeddings(), *causal.decoder_blocks(model)]
+    return [weight.shape for part in parts for weight in part.parameters()]

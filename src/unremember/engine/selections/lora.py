@@ -6,9 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
+
 from unremember.engine.seams import Context, Selected
 from unremember.errors import ModelError
 from unremember.registry import selections
+
+_FUSED = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
+"""Architectures whose kernels read the weight of the output projection by themselves."""
 
 
 @selections.register(
@@ -48,8 +53,13 @@ class LoRA:
         from peft import LoraConfig, get_peft_model
 
         targets = self.targets if isinstance(self.targets, str) else list(self.targets)
+        excluded = linears_without_adapters(model) if targets == "all-linear" else []
         config = LoraConfig(
-            r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=targets,
+            exclude_modules=excluded or None,
         )
         adapted = get_peft_model(model, config)
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -58,3 +68,17 @@ class LoRA:
             return trained if self.keep else adapted.merge_and_unload()
 
         return Selected(parameters, finish)
+
+
+def linears_without_adapters(model: Any) -> list[str]:
+    """Return the names of linear layers that low-rank adapters cannot wrap.
+
+    Those are routers that return more than a product, and projections that fused kernels read past the layer.
+    """
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    fused = (".out_proj",) if kind in _FUSED else ()
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and (name.endswith(fused) or "Router" in type(module).__name__)
+    ]
