@@ -11,6 +11,7 @@ import numpy as np
 from unremember.data.ordering import epoch_order, mix
 from unremember.engine.samplings import Batch, Draw
 from unremember.engine.seams import Context, State
+from unremember.errors import ConfigError
 from unremember.registry import samplings
 
 
@@ -36,6 +37,10 @@ class Unforgotten:
 
     chance: float = 1 / 3
     refresh_every: ClassVar[int | None] = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.chance <= 1:
+            raise ConfigError(f"chance={self.chance}: a probability is from 0 to 1")
 
     def init(self, context: Context) -> State:
         """Start at position 0."""
