@@ -32,15 +32,15 @@ class Unforgotten:
     public: the criterion is the paper's, the constants are ours.
 
     Args:
-        chance: Probability a token below which a row without options counts as forgotten.
+        chance: Probability a token below which a row without options counts as forgotten, above 0.
     """
 
     chance: float = 1 / 3
     refresh_every: ClassVar[int | None] = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.chance <= 1:
-            raise ConfigError(f"chance={self.chance}: a probability is from 0 to 1")
+        if not 0 < self.chance <= 1:
+            raise ConfigError(f"chance={self.chance}: give a probability above 0 and at most 1")
 
     def init(self, context: Context) -> State:
         """Start at position 0."""
