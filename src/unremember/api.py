@@ -74,10 +74,13 @@ def method_of(
         retain_loss: The loss of the retain terms.
 
     Raises:
-        ConfigError: A name or parameter is unknown, or the method owns or lacks the seam.
+        ConfigError: A name or parameter is unknown or out of range, or the method owns or lacks the seam.
     """
     built: Method = methods.make(method)
-    return built.override(blend=blend, sampling=sampling, selection=selection, retain_loss=retain_loss)
+    chosen = built.override(blend=blend, sampling=sampling, selection=selection, retain_loss=retain_loss)
+    for recipe in chosen.recipes:
+        recipe.check_parts()
+    return chosen
 
 
 def forget(

@@ -47,6 +47,20 @@ def require_positive(part: object, *names: str) -> None:
             raise ConfigError(f"{name} must be above 0, not {getattr(part, name)}")
 
 
+def require_not_negative(part: object, *names: str) -> None:
+    """Raise ConfigError naming the first of a part's parameters that is not 0 or above."""
+    for name in names:
+        if not getattr(part, name) >= 0:
+            raise ConfigError(f"{name} must be 0 or above, not {getattr(part, name)}")
+
+
+def require_shares(part: object, name: str) -> None:
+    """Raise ConfigError unless a part's parameter lists at least one number, and all are from 0 to 1."""
+    shares = getattr(part, name)
+    if not shares or not all(0 <= share <= 1 for share in shares):
+        raise ConfigError(f"{name} must list one or more numbers from 0 to 1, not {list(shares)}")
+
+
 def printable(text: str) -> str:
     """Return text whose control codes and line breaks are visible escapes, such as ``\\x1b`` and ``\\n``."""
     return "".join(

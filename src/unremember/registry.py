@@ -217,6 +217,8 @@ class Registry:
         if isinstance(spec, str):
             spec = {"name": spec}
         if not isinstance(spec, Mapping):
+            if type(spec).__module__ == "builtins":
+                raise ConfigError(f"{spec!r} is no {self.noun}: {did_you_mean('', self.names())}")
             return spec
         arguments = dict(spec)
         if "name" not in arguments:

@@ -197,8 +197,12 @@ def test_a_failure_before_the_first_step_leaves_nothing(
     with pytest.raises(DataError):
         run_forget(forget_config(original, data), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "mine.txt").write_text("not the run's")
+
+    def fail_beside_a_file(*given: Any, **named: Any) -> None:
+        (tmp_path / "run" / "mine.txt").write_text("not the run's")
+        fail()
+
+    monkeypatch.setattr(place, fail_beside_a_file)
     with pytest.raises(DataError):
         run_forget(forget_config(original, data), tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import os
 import signal
 import sys
@@ -63,10 +64,12 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (one process of a job answers)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     print_one_line_warnings()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(_TERMINATED))
     try:
-        app()
+        run_command()
     except UnrememberError as error:
         fail(one_line(error), 2)
     except (KeyboardInterrupt, SystemExit) as end:
@@ -74,11 +77,32 @@ def main() -> None:
         if code not in (_INTERRUPTED, _TERMINATED):
             raise
         fail("interrupted: the same command carries on from the last checkpoint", int(code))
+    except OSError as error:
+        if os.environ.get("UNREMEMBER_TRACE"):
+            raise
+        fail(f"cannot read or write: {one_line(error)}", 2)
     except Exception as error:
         if os.environ.get("UNREMEMBER_TRACE"):
             raise
         text = one_line(error)[:300]
         fail(f"unexpected {type(error).__name__}: {text} (UNREMEMBER_TRACE=1 shows where)", 1)
+
+
+def run_command() -> None:
+    """Run the command that was typed, and write out what it printed.
+
+    Raises:
+        OSError: Standard output takes no more: its disk is full, say.
+    """
+    try:
+        app()
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (nothing is left to be written at exit)
+            if not isinstance(error, BrokenPipeError):
+                raise
 
 
 def collect_rarely() -> None:

@@ -34,12 +34,13 @@ def compare_command(
     """
     from unremember.runs.compare import run_comparison, save_comparison, unequal_budgets
     from unremember.runs.config import measurement_config
-    from unremember.runs.folder import notice
+    from unremember.runs.folder import check_writable, notice
 
     names = [word for word in models if "=" not in word]
     if not names:
         raise ConfigError("compare needs at least one model: a model folder, a run folder or a hub name")
     config = measurement_config(data, [word for word in models if "=" in word])
+    check_writable(out)
     if remark := unequal_budgets(names):
         notice(remark)
     comparison = run_comparison(

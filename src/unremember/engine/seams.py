@@ -9,6 +9,7 @@ blend in ``blends/``.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -18,6 +19,7 @@ from unremember.data.split import Split
 from unremember.engine.optimizers import AdamW, Milestones, Optimizer
 from unremember.engine.settings import Settings
 from unremember.errors import ConfigError, did_you_mean
+from unremember.registry import blends, losses, samplings, selections
 from unremember.tasks.protocol import Need, Task, View
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ class Selection(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """``weight`` × the loss of a role.
+    """``weight`` × the loss of a role; the weight is 0 or above.
 
     ``loss`` is a registered name, ``{"name": …, parameters}`` or a built loss; None is the training loss of
     the task.
@@ -126,6 +128,10 @@ class Term:
     role: str
     loss: Any = None
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf:
+            raise ConfigError(f"the weight of the {self.role} term must be 0 or above, not {self.weight}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +171,15 @@ class Seams:
     def forgets(self) -> tuple[str, ...]:
         """The roles to be forgotten."""
         return self.forget_roles or self.roles[:1]
+
+    def check_parts(self) -> None:
+        """Raise ConfigError for a part that is unknown, or whose parameters it does not take."""
+        for term in self.terms:
+            if term.loss is not None:
+                losses.make(term.loss)
+        blends.make(self.blend)
+        samplings.make(self.sampling)
+        selections.make(self.selection)
 
     def derived(self, split: Split) -> Split:
         """Return the split with what the terms read and the data lack."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from unremember.errors import ConfigError, did_you_mean, require_positive
+from unremember.errors import ConfigError, did_you_mean, require_not_negative, require_positive
 
 Schedule = Literal["linear", "constant"]
 Precision = Literal["fp32", "bf16"]
@@ -46,9 +46,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         require_positive(self, "epochs", "batch_size", "micro_tokens", "lr")
-        for name in ("weight_decay", "warmup", "clip", "max_steps", "checkpoint_seconds"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name} must be 0 or above, not {getattr(self, name)}")
+        require_not_negative(self, "weight_decay", "warmup", "clip", "max_steps", "checkpoint_seconds")
         for name in ("lr", "weight_decay", "warmup", "clip", "checkpoint_seconds"):
             if not math.isfinite(getattr(self, name)):
                 raise ConfigError(f"{name} must be a finite number, not {getattr(self, name)}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from unremember.audits.measurement import Measurement
 from unremember.errors import DataError
 from unremember.files import read_verified, write_recorded
 
@@ -24,6 +25,18 @@ def _without_nonfinite(tree: Any) -> Any:
     if isinstance(tree, list | tuple):
         return [_without_nonfinite(value) for value in tree]
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def whole_rows(rows: Iterable[Any]) -> tuple[dict[str, Any], ...]:
+    """Return stored rows of measurements with all their fields; one that was left out has its default.
+
+    Raises:
+        TypeError: A row is no measurement.
+    """
+    whole = tuple(Measurement(**row).row() for row in rows)
+    if not all(isinstance(row[name], dict) for row in whole for name in ("controls", "extra")):
+        raise TypeError("controls and extra are mappings")
+    return whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +102,11 @@ class Comparison:
         try:
             tree = json.loads(read_verified(path, "make it again with `unremember compare`"))
             artefacts = tuple(
-                ComparedArtefact(**{**artefact, "measurements": tuple(artefact["measurements"])})
+                ComparedArtefact(**{**artefact, "measurements": whole_rows(artefact["measurements"])})
                 for artefact in tree.pop("artefacts")
             )
             return cls(artefacts=artefacts, **tree)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(
                 f"{path} is not a comparison ({type(error).__name__}): make one with `unremember compare`"
             ) from error

@@ -47,8 +47,9 @@ def headline(comparison: Comparison) -> str:
     for artefact in comparison.artefacts:
         quality, utility = artefact.figure("forget_quality"), artefact.figure("model_utility").get("value")
         verdict = quality.get("verdict")
-        if artefact.kind == "unlearned" and verdict in _VERDICT_PHRASES and utility is not None:
-            log10_p, differences = quality["extra"]["log10_p"], _differences(artefact, titles)
+        log10_p = quality.get("extra", {}).get("log10_p")
+        if artefact.kind == "unlearned" and verdict in _VERDICT_PHRASES and None not in (utility, log10_p):
+            differences = _differences(artefact, titles)
             ranked.append((log10_p, utility, artefact.name, verdict, differences))
     if not ranked:
         return _headline_from_counts(comparison)

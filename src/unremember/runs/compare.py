@@ -14,6 +14,7 @@ from unremember.audits.probability import has
 from unremember.data.budget import Budget, check_budgets
 from unremember.data.split import Row, Split
 from unremember.errors import ConfigError
+from unremember.models.load import resolve_model_folder
 from unremember.observe.kinds.generations import Generations
 from unremember.observe.protocol import ObservationRequest
 from unremember.observe.records import Observations
@@ -103,14 +104,29 @@ def named_candidates(original: str, oracles: Sequence[str], models: Sequence[str
     """List the original, the oracles and the models, each named by the last part of its path.
 
     Two that would share a name are named by their whole paths.
+
+    Raises:
+        ConfigError: Two models, or two oracles, are the same one.
     """
     paths = [
         *(("original", original) for _ in range(bool(original))),
         *(("oracle", oracle) for oracle in oracles),
         *(("unlearned", model) for model in models),
     ]
+    check_distinct(paths)
     names = short_names([path for _, path in paths])
     return [Candidate(kind, path, name) for (kind, path), name in zip(paths, names, strict=True)]
+
+
+def check_distinct(paths: Sequence[tuple[str, str]]) -> None:
+    """Raise ConfigError where two paths of a kind name the same model folder."""
+    earlier: dict[tuple[str, Path], str] = {}
+    for kind, path in paths:
+        key = kind, resolve_model_folder(path).resolve()
+        if key in earlier:
+            what = "oracle" if kind == "oracle" else "model"
+            raise ConfigError(f"{earlier[key]} and {path} are the same {what}: give it once")
+        earlier[key] = path
 
 
 def short_names(paths: Sequence[str]) -> list[str]:

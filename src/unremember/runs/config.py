@@ -96,7 +96,7 @@ def read_value(key: str, text: str) -> Any:
         return text.replace("\\n", "\n")
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the value of {key}: {text}") from error
 
 
@@ -104,7 +104,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     """Read a YAML file of keys and values. Raises ConfigError where it is not one."""
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read {file}: {error}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{file} holds a {type(tree).__name__}, not keys and values")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import sys
 import time
@@ -20,17 +21,20 @@ from unremember import api
 from unremember.data.split import Split
 from unremember.engine.log import LOG, read_log
 from unremember.errors import ConfigError, ModelError, RunError, one_line
-from unremember.files import file_digest, read_verified, remove_unused_sums, write_text
+from unremember.files import SUMS, file_digest, read_verified, remove_unused_sums, write_text
 from unremember.models.load import resolve_model_folder, silence_libraries
 from unremember.processes import is_main_process, value_of_main_process, wait_for_all_processes
 from unremember.registry import benchmarks
 from unremember.report.model_card import model_card
 from unremember.runs.config import RunConfig
 from unremember.runs.inputs import model_files, named_paths
+from unremember.runs.lock import LOCK
 from unremember.runs.record import RUN_FILE, RoleRecord, RunDigests, RunKind, RunRecord, read_record
 from unremember.tasks.artefact import Artefact, load_artefact
 
 MODEL = "model"
+_BEFORE_RECORD = (LOCK, SUMS, f"{RUN_FILE}.partial")
+"""What a run that died before its record was written leaves in its folder."""
 
 
 def notice(line: str) -> None:
@@ -148,11 +152,12 @@ def find_finished(
         inputs: What ``input_digests`` returns for it.
 
     Raises:
-        ConfigError: The folder holds another run, or one that began with other inputs.
+        ConfigError: The folder holds another run, one that began with other inputs, or other things.
         ModelError: The model in the folder is not the one that the run wrote.
     """
     record = read_record(folder)
     if record is None:
+        check_new_folder(folder)
         return None
     if not record.is_of(kind, config):
         raise ConfigError(
@@ -165,6 +170,25 @@ def find_finished(
     check_model(folder / MODEL, model_files(folder / MODEL))
     notice(f"{folder} is finished already")
     return record
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ConfigError where a folder can be neither written nor made."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ConfigError(f"{existing} is a file: choose another --out")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"{existing} is read-only: choose another --out")
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raise ConfigError where a folder without a record cannot be made a run's: it holds other things."""
+    check_writable(folder)
+    present = (file.name for file in folder.iterdir()) if folder.is_dir() else ()
+    if foreign := sorted(name for name in present if name not in _BEFORE_RECORD):
+        raise ConfigError(
+            f"{folder} is not empty and holds no run (it has {foreign[0]}): choose another --out"
+        )
 
 
 def changed_inputs(record: RunRecord, split: Split, inputs: Mapping[str, str]) -> list[str]:
@@ -299,5 +323,5 @@ def _read_measured(file: Path) -> Any:
     content = read_verified(file, remedy)
     try:
         return json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{file} cannot be read ({error}): {remedy}") from error

@@ -99,7 +99,7 @@ def read_record(folder: str | Path) -> RunRecord | None:
         return None
     try:
         tree = dict(json.loads(read_verified(file, "delete that folder or choose another")))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"{file} cannot be read ({error}): delete that folder or choose another") from error
     try:
         return RunRecord.model_validate(tree if "schema" in tree else migrated(tree))

@@ -8,6 +8,7 @@ from typing import Any
 
 from unremember.audits.attacks import AttackPoint, Evaluate, Subject, with_prompt
 from unremember.data.split import column_value
+from unremember.errors import ConfigError, require_shares
 from unremember.registry import attacks
 
 _NEEDS = ("forget", "oracle", "original")
@@ -30,6 +31,9 @@ class Prefix:
 
     shares: Sequence[float] = (0.25, 0.5, 0.75)
     unit = "share of the answer"
+
+    def __post_init__(self) -> None:
+        require_shares(self, "shares")
 
     def run(self, subject: Subject, evaluate: Evaluate) -> None:
         artefact, split = subject.artefact, subject.split
@@ -59,6 +63,10 @@ class FewShot:
 
     shots: Sequence[int] = (1, 2, 4)
     unit = "shots"
+
+    def __post_init__(self) -> None:
+        if not self.shots or min(self.shots) < 0:
+            raise ConfigError(f"shots must list one or more numbers, 0 or above, not {list(self.shots)}")
 
     def run(self, subject: Subject, evaluate: Evaluate) -> None:
         artefact, split = subject.artefact, subject.split

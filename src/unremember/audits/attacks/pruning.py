@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unremember.audits.attacks import Evaluate, Subject, evaluate_amounts, with_changed_weights
+from unremember.errors import require_shares
 from unremember.registry import attacks
 
 
@@ -28,6 +29,9 @@ class Pruning:
 
     shares: Sequence[float] = (0.1, 0.3, 0.5)
     unit = "share of the weights"
+
+    def __post_init__(self) -> None:
+        require_shares(self, "shares")
 
     def run(self, subject: Subject, evaluate: Evaluate) -> None:
         evaluate_amounts(subject, self.shares, prune_model, evaluate)

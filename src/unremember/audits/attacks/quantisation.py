@@ -17,6 +17,8 @@ from unremember.registry import attacks
 
 _GROUP = 32
 """Weights that share a scale below 8 bits."""
+_MOST_BITS = {"rounding": 32, "torchao": 8}
+"""The most bits that a weight can be stored in, by how it is quantised."""
 
 
 @attacks.register(
@@ -42,6 +44,11 @@ class Quantisation:
     bits: Sequence[int] = (8, 4, 3)
     by: Literal["rounding", "torchao"] = "rounding"
     unit = "bits"
+
+    def __post_init__(self) -> None:
+        most = _MOST_BITS[self.by]
+        if not self.bits or not all(2 <= bits <= most for bits in self.bits):
+            raise ConfigError(f"bits must list one or more numbers from 2 to {most}, not {list(self.bits)}")
 
     def run(self, subject: Subject, evaluate: Evaluate) -> None:
         change = quantise_with_torchao if self.by == "torchao" else round_model

@@ -13,7 +13,7 @@ from unremember.data.split import Split
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Term
 from unremember.engine.settings import Run, Settings
-from unremember.errors import ConfigError
+from unremember.errors import ConfigError, require_positive
 from unremember.registry import attacks
 from unremember.tasks.artefact import Artefact
 
@@ -53,10 +53,13 @@ class Relearning:
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise ConfigError(f"share={self.share}: give a share of the rows above 0 and at most 1")
+        require_positive(self, "steps", "points")
+        _ = self.settings  # raises for a value that training does not take
 
-    def run(self, subject: Subject, evaluate: Evaluate) -> None:
-        artefact, (trained, measured) = subject.artefact, self.parts(subject.split)
-        settings = Settings(
+    @property
+    def settings(self) -> Settings:
+        """The settings of the training."""
+        return Settings(
             epochs=10**6,
             max_steps=self.steps,
             lr=self.lr,
@@ -67,12 +70,15 @@ class Relearning:
             seed=self.seed,
         )
 
+    def run(self, subject: Subject, evaluate: Evaluate) -> None:
+        artefact, (trained, measured) = subject.artefact, self.parts(subject.split)
+
         def watch(model: Any, step: int) -> None:
             evaluate(AttackPoint(step, Artefact(model, artefact.task, artefact.guard), measured))
 
         evaluate(AttackPoint(0, artefact, measured))
         every = max(1, math.ceil(self.steps / self.points))
-        run = Run(settings, watch=watch, every=every, quiet=True)
+        run = Run(self.settings, watch=watch, every=every, quiet=True)
         Recipe((Term("shown"),)).run(artefact.copy(), trained, run)
 
     def parts(self, split: Split) -> tuple[Split, Split]:

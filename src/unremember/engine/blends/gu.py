@@ -15,7 +15,7 @@ from torch import Tensor
 from unremember.engine.blends import PlainBlend, forget_and_retain_gradients
 from unremember.engine.seams import Context, State
 from unremember.engine.step import StepContext
-from unremember.errors import ConfigError, did_you_mean
+from unremember.errors import ConfigError, did_you_mean, require_not_negative
 from unremember.registry import blends
 
 Rule = Literal["cone", "null", "paper"]
@@ -80,9 +80,7 @@ class GU(PlainBlend):
             value, known = getattr(self, name), get_args(choices)
             if value not in known:
                 raise ConfigError(f"unknown {name} {value!r}: {did_you_mean(str(value), known)}")
-        for name in ("alpha", "history", "tau", "kappa_cap", "finite_step"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name} must be 0 or above, not {getattr(self, name)}")
+        require_not_negative(self, "alpha", "history", "tau", "kappa_cap", "finite_step")
         if self.rule == "paper" and self.project == "delta":
             raise ConfigError("rule 'paper' tells forget from retain: it needs project='gradient'")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from unremember.engine.blends import PlainBlend, combine, gram
 from unremember.engine.seams import Context, State
 from unremember.engine.step import Displacement, StepContext
-from unremember.errors import ConfigError, did_you_mean, require_positive
+from unremember.errors import ConfigError, did_you_mean, require_not_negative, require_positive
 from unremember.registry import blends
 
 Similarity = Literal["cos", "cos2", "relu"]
@@ -84,6 +84,9 @@ class OFMU(PlainBlend):
 
     def __post_init__(self) -> None:
         require_positive(self, "fd_scale", "clip")
+        require_not_negative(
+            self, "inner_steps", "beta", "rho", "rho_growth", "rho_max", "outer_steps", "outer_rate"
+        )
         for name, choices in (("similarity", Similarity), ("outer_start", OuterStart)):
             value, known = getattr(self, name), get_args(choices)
             if value not in known:

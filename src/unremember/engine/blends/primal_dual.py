@@ -9,6 +9,7 @@ from torch import Tensor
 from unremember.engine.blends import PlainBlend, combine
 from unremember.engine.seams import Context, State
 from unremember.engine.step import StepContext
+from unremember.errors import require_not_negative
 from unremember.registry import blends
 
 
@@ -37,6 +38,9 @@ class PrimalDual(PlainBlend):
     start: float = 1.0
     step: float = 1.0
     warmup: float = 5.0
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "eps", "start", "step", "warmup")
 
     def init(self, context: Context) -> State:
         """Start the multiplier, and count the steps of the warm-up."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from unremember.engine.losses import LABELS, LOGITS, PlainLoss
 from unremember.engine.losses.soft import soft_cross_entropy
 from unremember.engine.seams import State
+from unremember.errors import require_not_negative
 from unremember.registry import losses
 from unremember.tasks.protocol import Need, View
 from unremember.tasks.ragged import Ragged
@@ -33,6 +34,9 @@ class CEU(PlainLoss):
     skip: int = 1
     needs: ClassVar[tuple[Need, ...]] = (LOGITS, LABELS)
     per: ClassVar[Literal["example", "token"]] = "token"
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "skip")
 
     def tokens(self, counts: np.ndarray) -> np.ndarray:
         """Return int64[n], the tokens of each answer after the first ``skip``."""

@@ -31,7 +31,7 @@ class DPO(PlainLoss):
 
     Args:
         beta: β, above 0, the temperature.
-        factor: Scale of the loss; None is 2/β, the unlearning literature's, 1 the textbook's.
+        factor: Scale of the loss, above 0; None is 2/β, the unlearning literature's, 1 the textbook's.
     """
 
     beta: float = 0.1
@@ -41,6 +41,8 @@ class DPO(PlainLoss):
 
     def __post_init__(self) -> None:
         require_positive(self, "beta")
+        if self.factor is not None:
+            require_positive(self, "factor")
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
         """Return Tensor[B], the loss of each example, and the state."""

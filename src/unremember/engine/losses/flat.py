@@ -67,6 +67,11 @@ class FLAT(PlainLoss):
             raise ConfigError(
                 f"unknown divergence {self.divergence!r}: {did_you_mean(self.divergence, known)}"
             )
+        if self.as_published_code and min(self.as_published_code) < 2:
+            raise ConfigError(
+                f"as_published_code={list(self.as_published_code)}: the padded length of a batch, which "
+                "counts the token that the first one is predicted from, is 2 or above"
+            )
 
     def init(self, context: Context) -> State:
         """Start the count of an epoch's rows and the sum of their P_e."""

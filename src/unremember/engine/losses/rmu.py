@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unremember.engine.losses import PlainLoss
 from unremember.engine.seams import Context, State
+from unremember.errors import require_not_negative
 from unremember.registry import losses
 from unremember.tasks.protocol import Need, View
 
@@ -33,6 +34,9 @@ class Steer(PlainLoss):
 
     layer: int = 1
     coefficient: float = 2.0
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "coefficient")
 
     @property
     def needs(self) -> tuple[Need, ...]:  # type: ignore[override]

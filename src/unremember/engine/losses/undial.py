@@ -11,6 +11,7 @@ from torch import Tensor
 from unremember.engine.losses import LABELS, LOGITS, PlainLoss
 from unremember.engine.losses.soft import soft_cross_entropy
 from unremember.engine.seams import State
+from unremember.errors import require_not_negative
 from unremember.registry import losses
 from unremember.tasks.protocol import Need, View
 
@@ -37,6 +38,9 @@ class UNDIAL(PlainLoss):
     needs: ClassVar[tuple[Need, ...]] = (LOGITS, LABELS)
     reference_needs: ClassVar[tuple[Need, ...]] = (LOGITS,)
     per: ClassVar[Literal["example", "token"]] = "token"
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "beta")
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
         """Return Tensor[B], the loss of each example, and the state."""

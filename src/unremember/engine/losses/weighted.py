@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unremember.engine.losses import ANSWER, PlainLoss
 from unremember.engine.seams import State
+from unremember.errors import require_not_negative
 from unremember.registry import losses
 from unremember.tasks.protocol import View
 from unremember.tasks.ragged import Ragged
@@ -37,6 +38,9 @@ class WGA(PlainLoss):
     beta: float = 1.0
     per: ClassVar[Literal["example", "token"]] = "token"
 
+    def __post_init__(self) -> None:
+        require_not_negative(self, "beta")
+
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
         """Return Tensor[B], the loss of each example, and the state."""
         logprobs = view.read(ANSWER)
@@ -64,6 +68,9 @@ class SatImp(PlainLoss):
     beta1: float = 5.0
     beta2: float = 1.0
     per: ClassVar[Literal["example", "token"]] = "token"
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "beta1", "beta2")
 
     def apply(self, view: View, reference: View, state: State) -> tuple[Tensor, State]:
         """Return Tensor[B], the loss of each example, and the state."""

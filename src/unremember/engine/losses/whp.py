@@ -10,6 +10,7 @@ from torch import Tensor
 from unremember.engine.losses import LOGITS, PlainLoss
 from unremember.engine.losses.soft import soft_cross_entropy
 from unremember.engine.seams import State
+from unremember.errors import require_not_negative
 from unremember.registry import losses
 from unremember.tasks.protocol import Need, View
 
@@ -43,6 +44,9 @@ class WHP(PlainLoss):
     strength: float = 5.0
     needs: ClassVar[tuple[Need, ...]] = (LOGITS,)
     per: ClassVar[Literal["example", "token"]] = "token"
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "strength")
 
     @property
     def reinforced_need(self) -> Need:

@@ -13,7 +13,9 @@ NEIGHBOUR_RELATIONS = ("direct", "indirect", "general")
 
 
 def check_relations(relations: Sequence[str]) -> None:
-    """Raise ConfigError naming the first unknown relation."""
+    """Raise ConfigError naming the first unknown relation, or where there is none at all."""
+    if not relations:
+        raise ConfigError(f"relations is empty: name at least one of {', '.join(NEIGHBOUR_RELATIONS)}")
     for relation in relations:
         if relation not in NEIGHBOUR_RELATIONS:
             raise ConfigError(f"unknown relation {relation!r}: {did_you_mean(relation, NEIGHBOUR_RELATIONS)}")

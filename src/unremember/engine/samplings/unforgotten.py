@@ -11,6 +11,7 @@ import numpy as np
 from unremember.data.ordering import epoch_order, mix
 from unremember.engine.samplings import Batch, Draw
 from unremember.engine.seams import Context, State
+from unremember.errors import ConfigError
 from unremember.registry import samplings
 
 
@@ -31,11 +32,15 @@ class Unforgotten:
     public: the criterion is the paper's, the constants are ours.
 
     Args:
-        chance: Probability a token below which a row without options counts as forgotten.
+        chance: Probability a token below which a row without options counts as forgotten, above 0.
     """
 
     chance: float = 1 / 3
     refresh_every: ClassVar[int | None] = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.chance <= 1:
+            raise ConfigError(f"chance={self.chance}: give a probability above 0 and at most 1")
 
     def init(self, context: Context) -> State:
         """Start at position 0."""

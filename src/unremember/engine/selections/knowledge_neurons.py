@@ -18,7 +18,7 @@ from unremember.data.split import Role, Row, Split
 from unremember.engine.losses import ANSWER
 from unremember.engine.seams import Context, Selected
 from unremember.engine.selections import only
-from unremember.errors import ConfigError, ModelError, require_positive
+from unremember.errors import ConfigError, ModelError, require_not_negative, require_positive
 from unremember.models import causal
 from unremember.registry import selections
 
@@ -63,6 +63,7 @@ class KnowledgeNeurons:
 
     def __post_init__(self) -> None:
         require_positive(self, "share")
+        require_not_negative(self, "regularisation", "mismatched")
         if self.share > 1:
             raise ConfigError(f"share={self.share}: it is the part of all neurons that may move, at most 1")
         if self.positions not in get_args(Positions):

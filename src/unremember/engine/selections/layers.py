@@ -26,6 +26,12 @@ class Layers:
     layers: Sequence[int] = (-1,)
     modules: str = ""
 
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.modules)
+        except re.error as error:
+            raise ConfigError(f"modules={self.modules!r} is no regular expression: {error}") from error
+
     def apply(self, context: Context) -> Selected:
         """Free the weights that match. Raises ConfigError for an unknown block, or where none matches."""
         model = context.model

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from unremember.engine.seams import Context, Selected
-from unremember.errors import ModelError
+from unremember.errors import ConfigError, ModelError, require_positive
 from unremember.registry import selections
 
 _FUSED = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
@@ -28,8 +28,8 @@ class LoRA:
     """Train low-rank adapters on the linear layers, and merge them into the weights at the end.
 
     Args:
-        rank: The rank r of each adapter.
-        alpha: An adapter's output is scaled by alpha / rank.
+        rank: The rank r of each adapter, above 0.
+        alpha: An adapter's output is scaled by alpha / rank; above 0.
         dropout: Dropout on the adapters' input, a probability.
         targets: ``all-linear``, or the names of the modules that get an adapter.
         keep: Leave the adapters in the model instead of merging them: the weights below stay bit for bit.
@@ -42,8 +42,18 @@ class LoRA:
     targets: str | Sequence[str] = "all-linear"
     keep: bool = False
 
+    def __post_init__(self) -> None:
+        require_positive(self, "rank", "alpha")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout={self.dropout}: a probability from 0 to below 1")
+
     def apply(self, context: Context) -> Selected:
-        """Add the adapters. Raises ModelError where there are some already: they would be drawn anew."""
+        """Add the adapters.
+
+        Raises:
+            ConfigError: No module of the model is a target, or one cannot be adapted.
+            ModelError: There are adapters already: they would be drawn anew.
+        """
         model = context.model
         if hasattr(model, "peft_config"):
             raise ModelError(
@@ -61,7 +71,10 @@ class LoRA:
             target_modules=targets,
             exclude_modules=excluded or None,
         )
-        adapted = get_peft_model(model, config)
+        try:
+            adapted = get_peft_model(model, config)
+        except ValueError as error:
+            raise ConfigError(f"targets={self.targets!r}: {error}") from error
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
 
         def finish(trained: Any) -> Any:
