@@ -231,26 +231,22 @@ def test_their_parts_run_by_name(by_name: Path) -> None:
 
 
 def test_their_parts_run_by_import_path(by_name: Path, tmp_path: Path) -> None:
-    """The package is importable and registers nothing: every part is named as package.module:attribute in
-    the YAML file."""
+    """The package is importable and not installed: every part is named as package.module:attribute. A file
+    may do so only where the command line allows the package, whose code does not run otherwise."""
     (tmp_path / "loose").mkdir()
-    (tmp_path / "loose" / "__init__.py").write_text("")
-
-    def strip(text: str) -> str:
-        return "\n".join(line for line in text.splitlines() if line[:1] != "@" or "dataclass" in line)
-
-    (tmp_path / "loose" / "parts.py").write_text(
-        strip(PARTS).replace('"their_loss"', '"loose.parts:TheirLoss"').replace('"their_blend"', '"sum"')
-    )
-    (tmp_path / "loose" / "measured.py").write_text(strip(MEASURED))
+    (tmp_path / "loose" / "__init__.py").write_text("from pathlib import Path\nPath('imported').touch()\n")
+    (tmp_path / "loose" / "parts.py").write_text(PARTS)
+    (tmp_path / "loose" / "measured.py").write_text(MEASURED)
     (tmp_path / "run.yaml").write_text(
         "data: {name: 'loose.measured:TheirBenchmark', rows: 4}\nblend: 'loose.parts:their_blend'\n"
         "method: {name: 'loose.parts:their_method', push: 9}\n"
     )
     original = by_name / "original"
+    ((code, _, line),) = shell(tmp_path, forget(original, tmp_path / "x", "-c", tmp_path / "run.yaml"))
+    assert code == 2 and "--allow-import loose" in line and not (tmp_path / "imported").exists()
     run, audited, wrong = shell(
         tmp_path,
-        forget(original, tmp_path / "run", "-c", tmp_path / "run.yaml"),
+        forget(original, tmp_path / "run", "-c", tmp_path / "run.yaml", "--allow-import", "loose"),
         [
             "audit",
             "-m",

@@ -23,14 +23,14 @@ from unremember.plan.lacks import missing_requirements
 from unremember.progress import Progress
 from unremember.registry import attacks, methods
 from unremember.registry import audits as audit_registry
-from unremember.tasks.artefact import Artefact, load_artefact
+from unremember.tasks.artefact import Artefact, Interface, check_comparable, load_artefact
 from unremember.tasks.untrained import untrained_model  # noqa: F401 (part of the Python face)
 
 ATTACKED = ("probability", "extraction_strength")
 """What an attack measures where nothing is named: one scoring pass over the forget answers."""
 
 
-def load(model: Any, tokenizer: Any = None, template: str | None = None) -> Artefact:
+def load(model: Any, tokenizer: Any = None, template: str | Mapping[str, Any] | None = None) -> Artefact:
     """Return an artefact: a model with its task.
 
     Args:
@@ -86,7 +86,7 @@ def forget(
     method: Any = "npo",
     *,
     tokenizer: Any = None,
-    template: str | None = None,
+    template: str | Mapping[str, Any] | None = None,
     blend: Any = None,
     sampling: Any = None,
     selection: Any = None,
@@ -134,7 +134,7 @@ def train(
     split: Mapping[str, Any] | Split,
     *,
     tokenizer: Any = None,
-    template: str | None = None,
+    template: str | Mapping[str, Any] | None = None,
     without: Sequence[str] = (),
     only: Sequence[str] = (),
     selection: Any = "all",
@@ -179,10 +179,12 @@ def audit(
         store: Folder of the observations, kept by digest.
 
     Raises:
-        ConfigError: No audit applies to the split.
+        ConfigError: No audit applies to the split, or a control has another tokenizer, prompt template or
+            architecture than the artefact.
         ModelError: An artefact changed since its digest was taken.
     """
     rows = make_split(split)
+    check_comparable(interfaces_of(artefact, oracle, original))
     chosen = chosen_audits(audits, rows)
     requests = requests_of(chosen, rows)
     observations = Store(store)
@@ -227,6 +229,7 @@ def attack(
     None of the models is changed. A measurement's ``position`` is the recovered share: 0 where the attack
     recovers no more than it does of the oracle, 1 where it recovers what it does of the original.
     """
+    check_comparable(interfaces_of(artefact, oracle, original))
     rows, attacker, observations = make_split(split), attacks.make(attack), Store(store)
     chosen = [audit_registry.make(audit) for audit in audits]
     attacked = [artefact, *as_list(oracle), *([original] if original else [])]
@@ -251,6 +254,15 @@ def attack(
         card = Controls(chosen, before, retrained).card(observed, recognise)
         points.append(RecoveryPoint(amount, card))
     return points
+
+
+def interfaces_of(
+    artefact: Artefact, oracle: Artefact | Sequence[Artefact], original: Artefact | None
+) -> dict[str, Interface]:
+    """Return the interfaces of an artefact and its controls, by what to call each."""
+    controls = {f"oracle {i}": control for i, control in enumerate(as_list(oracle), 1)}
+    named = {"the artefact": artefact, **controls, **({"the original": original} if original else {})}
+    return {name: Interface.of(each) for name, each in named.items()}
 
 
 def as_list(oracle: Artefact | Sequence[Artefact]) -> list[Artefact]:

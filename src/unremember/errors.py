@@ -47,10 +47,23 @@ def require_positive(part: object, *names: str) -> None:
             raise ConfigError(f"{name} must be above 0, not {getattr(part, name)}")
 
 
+def printable(text: str) -> str:
+    """Return text whose control codes and line breaks are visible escapes, such as ``\\x1b`` and ``\\n``."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def one_line(text: object) -> str:
+    """Return a message as one printable line."""
+    return printable(" ".join(str(text).split()))
+
+
 def print_one_line_warnings() -> None:
     """Print this process's warnings as one line each, without the line of source that they come from."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
+        print(f"note: {one_line(message)}", file=sys.stderr)
 
     warnings.showwarning = show

@@ -5,7 +5,8 @@ its paper and other facts. Everything that lists parts (terminal, documentation,
 registries.
 
 A part is found in one of three places, in this order: the package's own folder for its kind, the entry points
-``unremember.<kind>`` of installed packages, and an import path ``package.module:attribute``.
+``unremember.<kind>`` of installed packages, and an import path ``package.module:attribute``. What such a path
+names must be registered as well: no other callable is ever called.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import dataclasses
 import importlib
 import importlib.metadata
 import inspect
+import math
 import pkgutil
 import re
 import typing
@@ -188,16 +190,18 @@ class Registry:
         raise ConfigError(f"unknown {self.noun} {name!r}: {did_you_mean(name, self.entries)}")
 
     def _entry_at(self, path: str) -> Entry:
-        """Return the entry of an imported part, made up from its docstring where it is not registered."""
+        """Return the entry of an imported part. Raises ConfigError where it is not registered here."""
         module, _, attribute = path.partition(":")
         try:
             make = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, ValueError) as error:
             raise ConfigError(f"cannot import {self.noun} {path!r}: {error}") from error
         for entry in self.entries.values():
             if entry.make is make:
                 return entry
-        return Entry(self.kind, path, make, (inspect.getdoc(make) or path).splitlines()[0])
+        raise ConfigError(
+            f"{path} is no registered {self.noun}: decorate it with @{self.kind}.register(name)"
+        )
 
     def make(self, spec: Any) -> Any:
         """Build a part.
@@ -243,6 +247,9 @@ def _validated(make: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[s
             validated[name] = adapter.validate_python(arguments[name])
         except pydantic.ValidationError as error:
             raise ConfigError(f"{name}: {error.errors()[0]['msg']}, not {arguments[name]!r}") from error
+        value, default = validated[name], inspect.signature(make).parameters[name].default
+        if isinstance(value, float) and value != default and not math.isfinite(value):
+            raise ConfigError(f"{name}: a finite number is needed, not {arguments[name]!r}")
     return validated
 
 

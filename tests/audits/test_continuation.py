@@ -73,7 +73,7 @@ def test_the_truth_is_cut_where_the_generation_is(tiny_llama: Any, tokenizer: An
     for limit in (5, 20):
         audit = VerbatimMemorisation(limit=limit)
         observations = Store().observe(learned, split, audit.requests(split), quiet=True)
-        (truth,), (spoken,) = (
+        ((truth,),), (spoken,) = (
             observations[TruncatedAnswers("verbmem", limit)],
             observations[Generations("verbmem", limit)],
         )

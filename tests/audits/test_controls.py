@@ -12,10 +12,11 @@ from handmade import card, loss_records, simulated, token_records, with_values, 
 
 from unremember.audits import controls
 from unremember.audits.controls import Controls, default_audits, requests_of
+from unremember.audits.forget_quality import ForgetQuality
 from unremember.audits.measurement import Measurement
 from unremember.audits.probability import Probability
 from unremember.audits.truth_ratio import TruthRatio
-from unremember.audits.verdicts import BLIND, MAKE_ORACLE
+from unremember.audits.verdicts import BLIND, MAKE_ORACLE, WIDE, verdict_from_controls
 from unremember.observe.kinds.token_scores import TokenScores
 from unremember.observe.records import Observations
 from unremember.registry import audits as registry
@@ -504,3 +505,57 @@ def test_a_control_is_known_by_its_weights_and_a_figure_by_its_artefact() -> Non
 def test_each_request_is_made_once() -> None:
     requests = requests_of(CHOSEN, world_split())
     assert len(requests) == len(set(requests)) and TokenScores("forget") in requests
+
+
+# --- the rule itself, on draws that are written down ---
+
+
+def drawn(name: str, mean: float, low: float, high: float, **more: Any) -> Measurement:
+    """A figure whose draws are spread evenly from ``low`` to ``high``."""
+    return Measurement(name, mean, draws=np.linspace(low, high, 1001), **more)
+
+
+STEADY = {"original": (1.0, 0.99, 1.01), "oracles": [(-0.01, -0.01, -0.01), (0.01, 0.01, 0.01)]}
+AROUND = {
+    "both sides, narrow": ((0.0, -0.4, 0.4), "indistinguishable"),
+    "far below the oracle, still at it": ((-0.3, -0.9, 0.1), "undetermined"),
+    "half-way to the original, still at the oracle": ((0.3, -0.1, 0.9), "undetermined"),
+    "below": ((-0.3, -0.4, -0.2), "over-suppressed"),
+    "above": ((0.3, 0.2, 0.4), "under-forgotten"),
+}
+
+
+@pytest.mark.parametrize("place", AROUND)
+def test_an_interval_that_is_wide_on_either_side_clears_nobody(place: str) -> None:
+    figure, verdict = AROUND[place]
+    original, oracles = drawn("p", *STEADY["original"]), [drawn("p", *ends) for ends in STEADY["oracles"]]
+    placed = verdict_from_controls(drawn("p", *figure), oracles, original)
+    assert placed.verdict == verdict and (placed.note == WIDE) == (verdict == "undetermined")
+
+
+@pytest.mark.parametrize("place", AROUND)
+def test_a_p_value_clears_only_where_the_axis_is_narrow(place: str) -> None:
+    """All pass the test; where the axis leaves open how much is known, that is no clearance."""
+    figure, verdict = AROUND[place]
+
+    def quality(p: float, ends: tuple[float, float, float]) -> Measurement:
+        return Measurement("forget_quality", p, axis=drawn("axis", *ends), extra={"saturated": False})
+
+    oracles = [quality(0.9, ends) for ends in STEADY["oracles"]]
+    read = verdict_from_controls(quality(0.8, figure), oracles, quality(1e-9, STEADY["original"]))
+    assert read.verdict == ("undetermined" if verdict == "undetermined" else "indistinguishable")
+
+
+def test_an_oracle_is_tested_against_the_others_alone() -> None:
+    """Of three, its p is the lower one against the other two: itself would count as a third, at p = 1."""
+    three = [simulated(f"oracle {i}", i / 20) for i in range(3)]
+    alone = {
+        (i, j): float(ForgetQuality().measure(three[i], [three[j]]).value or 0.0)
+        for i in range(3)
+        for j in range(3)
+        if i != j
+    }
+    assert len(set(alone.values())) > 1 and max(alone.values()) < 1
+    for i in range(3):
+        others = [alone[i, j] for j in range(3) if j != i]
+        assert ForgetQuality().measure(three[i], three).value == min(others)

@@ -110,6 +110,12 @@ def test_a_folder_a_subset_as_on_the_hub(tmp_path: Path) -> None:
     )
 
 
+def test_a_piece_of_one_word_has_nothing_to_continue(folder: Path) -> None:
+    split = MUSE(str(folder), forget="sust_forget_2", words=11).split()
+    assert [len(row["text"].split()) for row in split["privleak_forget"].rows] == [11, 1] * 3
+    assert [len(row["answer"].split()) for row in split["verbmem"].rows] == [6] * 3
+
+
 def test_another_forget_set_is_judged_by_its_own_documents(folder: Path) -> None:
     split = MUSE(str(folder), forget="sust_forget_2", words=6).split()
     assert [row["prompt"].split()[0] for row in split["verbmem"].rows] == [

@@ -108,7 +108,7 @@ def test_a_file_that_is_no_table(text: str, tiny: Path, files: Files, tmp_path: 
 
 
 def test_a_sequence_longer_than_the_context_is_counted(tiny: Path, files: Files, tmp_path: Path) -> None:
-    long = [{"question": "Who?", "answer": "a lamp " * 200}] * 2
+    long = [{"question": question, "answer": "a lamp " * 200} for question in ("Who?", "Where?")]
     line = refused(tmp_path / "run", "-m", tiny, *files(forget=[*rows(3), *long], retain=rows(2, 9)))
     assert "2 of 5 texts" in line and "128 tokens" in line
 
@@ -116,7 +116,7 @@ def test_a_sequence_longer_than_the_context_is_counted(tiny: Path, files: Files,
 def test_a_prompt_that_is_no_prefix(tiny: Path, tmp_path: Path) -> None:
     line = refused(tmp_path / "run", "-m", tiny, WORLD, "template={question} ")
     assert "prefix" in line and "line break" in line
-    assert "{question} is the only field" in refused(tmp_path / "run", "-m", tiny, WORLD, "template={quest}")
+    assert "needs the column 'quest'" in refused(tmp_path / "run", "-m", tiny, WORLD, "template={quest}")
 
 
 # --- names ---
@@ -194,7 +194,7 @@ def test_a_run_that_is_not_finished_is_no_model(tiny: Path, tmp_path: Path) -> N
     shutil.rmtree(tmp_path / "run" / "model")
     assert "is not finished" in shell("audit", "-m", tmp_path / "run", WORLD).refused()
     (tmp_path / "run" / "run.json").write_text("{")
-    assert "run.json cannot be read" in shell("audit", "-m", tmp_path / "run", WORLD).refused()
+    assert "run.json is corrupt" in shell("audit", "-m", tmp_path / "run", WORLD).refused()
 
 
 # --- while it runs ---

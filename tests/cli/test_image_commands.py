@@ -18,6 +18,7 @@ from shell import ran, run_json, shell, weights
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from unremember.observe.kinds.class_scores import ClassScores
+from unremember.registry import methods
 from unremember.runs.folder import artefact_of, read_record
 
 PARTS = '''
@@ -25,8 +26,10 @@ PARTS = '''
 
 from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Term
+from unremember.registry import methods
 
 
+@methods.register("image_ascent", needs=("forget", "retain"), cost="1 forward, 1 backward")
 def image_ascent(weight: float = 0.3) -> Recipe:
     """Raise the loss of the forget images, and keep that of the retain images low."""
     return Recipe((Term("forget", {"name": "cross_entropy", "sign": -1.0}, weight), Term("retain")))
@@ -84,7 +87,10 @@ def importable(folder: Path) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *sys.path]))
+        methods.load()
+        patch.setattr(methods, "entries", dict(methods.entries))
         yield
+        sys.modules.pop("my_parts", None)
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,14 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 from shell import WORLD, ran, run_json, shell, weights
+
+from unremember.engine.stage import Stage
 
 STEPS = 60
 WORDS = [
@@ -27,6 +30,7 @@ WORDS = [
     "checkpoint_seconds=0",
 ]
 COMMAND = [sys.executable, "-m", "unremember"]
+INTERRUPTED = "unremember: interrupted: the same command carries on from the last checkpoint"
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -65,8 +69,11 @@ def test_the_same_command_carries_on(
         and run_json(tmp_path / "run")["status"] == "running"
         and not (tmp_path / "run" / "model").exists()
     )
-    if blow == signal.SIGINT:
-        assert err.strip() == "unremember: interrupted: the same command carries on from the last checkpoint"
+    if blow != signal.SIGKILL:
+        assert err.strip() == INTERRUPTED
+        (newest,) = (tmp_path / "run" / "checkpoint").iterdir()
+        assert int(newest.name) == steps(tmp_path / "run"), "no step is lost"
+        assert not (tmp_path / "run" / "lock").exists() and not list(tmp_path.rglob("*.partial"))
     done = [
         json.loads(line)["step"]
         for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()
@@ -76,6 +83,42 @@ def test_the_same_command_carries_on(
     assert weights(tmp_path / "run") == calm, "bit for bit"
     log = [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert log == list(range(1, STEPS + 1)) and done == list(range(1, len(done) + 1))
+
+
+def test_sigterm_ends_a_run_as_ctrl_c_does(
+    runs: Path, calm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, run = ["forget", "-m", runs / "original", "-o", tmp_path / "run", *WORDS], tmp_path / "run"
+    whole = Stage.step
+
+    def step(stage: Stage, seed: int) -> object:
+        if stage.position == 6:
+            signal.raise_signal(signal.SIGTERM)
+        return whole(stage, seed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stage, "step", step)
+        outcome = shell(*words)
+    assert (outcome.code, outcome.out, outcome.err.strip()) == (143, "", INTERRUPTED)
+    assert steps(run) == 7 and [path.name for path in (run / "checkpoint").iterdir()] == ["000000007"]
+    assert not (run / "lock").exists() and not list(run.rglob("*.partial"))
+    ran(*words)
+    assert weights(run) == calm
+
+
+def test_sigterm_leaves_no_temporary_folder_of_an_audit(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def observe(*_: object) -> None:
+        assert (runs / "original" / "lock").exists() and list(tmp_path.iterdir())
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("unremember.runs.compare.observe_model", observe)
+    outcome = shell("audit", "-m", runs / "original", WORLD)
+    assert (outcome.code, outcome.out, outcome.err.strip()) == (143, "", INTERRUPTED)
+    assert not (runs / "original" / "lock").exists() and not list(tmp_path.iterdir())
 
 
 def test_a_disk_that_refuses_to_write(runs: Path, calm: str, tmp_path: Path) -> None:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import functools
+import html
 import json
+import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from shell import WORLD, ran, run_json, shell, weights
+from transformers import AutoTokenizer
 
 from unremember import api
 from unremember.data.split import Split
+from unremember.models.load import save_model
 from unremember.models.presets import small_llama
 from unremember.observe.kinds.generations import Generations
 from unremember.observe.store import Store
 from unremember.runs import demo
 from unremember.runs.folder import artefact_of
 from unremember.tasks import untrained
+from unremember.tasks.tokenizers import train_tokenizer
 
 FIGURES = [
     "forget_quality",
@@ -120,16 +127,18 @@ def test_an_audit_without_its_control_says_which_command_makes_it(runs: Path, fo
     assert "unremember train --without forget" in " ".join(out.split()) and "undetermined" in out
 
 
-def test_a_forget_set_that_is_not_in_the_model(runs: Path, tiny: Path) -> None:
-    """The oracle stands in for an original: it never held the forget set."""
+def test_a_forget_set_that_is_not_in_the_model(runs: Path, tiny: Path, tmp_path: Path) -> None:
+    """The oracle stands in for an original: it never held the forget set. Copies have no record of it."""
+    for name in ("original", "oracle"):
+        shutil.copytree(runs / name / "model", tmp_path / name)
     out = ran(
         "audit",
         "-m",
         tiny,
         "--original",
-        runs / "oracle",
+        tmp_path / "oracle",
         "--oracle",
-        runs / "original",
+        tmp_path / "original",
         WORLD,
         "--audit",
         "probability",
@@ -138,7 +147,9 @@ def test_a_forget_set_that_is_not_in_the_model(runs: Path, tiny: Path) -> None:
 
 
 def test_a_comparison(runs: Path, forgotten: Path, split: Split, tmp_path: Path) -> None:
-    outcome = ran("compare", forgotten, runs / "oracle", *controls(runs), WORLD, "-o", tmp_path / "out")
+    outcome = ran(
+        "compare", forgotten, runs / "oracle", *controls(runs), WORLD, "--show-text", "-o", tmp_path / "out"
+    )
     lines = outcome.out.splitlines()
     assert max(map(len, lines)) <= 80 and str(tmp_path / "out" / "report.html") in outcome.err
     tree = json.loads((tmp_path / "out" / "comparison.json").read_text())
@@ -368,3 +379,98 @@ def test_push_uploads_the_model_with_its_card(
     line = shell("push", forgotten, "no/way").refused()
     assert "cannot push to no/way (OSError: 403 Forbidden)" in line and "request id" not in line
     assert "no forgotten model with a card" in shell("push", runs / "original", "ada/forgot").refused()
+
+
+# --- controls that are none ---
+
+
+@pytest.mark.parametrize(
+    ("controls_of", "message"),
+    [
+        (lambda runs, other: ["--oracle", runs / "original"], "learned the forget set"),
+        (lambda runs, other: ["--oracle", runs / "original" / "model"], "learned the forget set"),
+        (lambda runs, other: ["--original", runs / "oracle"], "never saw the forget set"),
+        (lambda runs, other: ["--oracle", other["forgotten"]], "was made by npo"),
+        (lambda runs, other: ["--original", other["data"]], r"another forget set \(\d+ rows, here \d+\)"),
+        (lambda runs, other: ["--oracle", other["tokenizer"]], "another tokenizer or prompt template"),
+        (
+            lambda runs, other: ["--oracle", other["wide"]],
+            r"another architecture .*\(hidden_size: 64, not 32\)",
+        ),
+    ],
+    ids=[
+        "knows",
+        "knows, by its model",
+        "oracle as original",
+        "unlearned",
+        "data",
+        "tokenizer",
+        "architecture",
+    ],
+)
+def test_a_control_that_is_none_is_refused(
+    controls_of: Any, message: str, runs: Path, forgotten: Path, other_controls: dict[str, Path]
+) -> None:
+    words = controls_of(runs, {**other_controls, "forgotten": forgotten})
+    line = shell("audit", "-m", forgotten, *words, WORLD, "--audit", "probability").refused()
+    assert re.search(message, line), line
+
+
+@pytest.fixture(scope="module")
+def other_controls(tmp_path_factory: pytest.TempPathFactory, tiny: Path, split: Split) -> dict[str, Path]:
+    """A run on other data, and models with another tokenizer and another width."""
+    folder = tmp_path_factory.mktemp("others")
+    ran("train", "-m", tiny, "-o", folder / "data", "-d", "people", "data.count=21", "max_steps=1")
+    tokenizer = train_tokenizer(["Another tokenizer.", "Of other texts."], 300)
+    for name, width in (("tokenizer", 32), ("wide", 64)):
+        words = AutoTokenizer.from_pretrained(tiny) if name == "wide" else tokenizer
+        save_model(small_llama(600, hidden=width, layers=2, heads=2, context=128), words, folder / name)
+    return {name: folder / name for name in ("data", "tokenizer", "wide")}
+
+
+def test_all_are_asked_with_the_one_recorded_template(
+    runs: Path, tiny: Path, forgotten: Path, tmp_path: Path
+) -> None:
+    """Those that recorded none as well; two that recorded different ones are asked with the one given."""
+    words = ["forget", "-m", tiny, "--method", "gradient_ascent", WORLD, "max_steps=1"]
+    for name in ("Q", "R"):
+        ran(*words, "-o", tmp_path / name, f"template={name}: {{question}}\\n")
+    compared = ["--original", tiny, "-d", "people", "data.count=20", "--json", "-o", tmp_path / "out"]
+    alone = ran("compare", tmp_path / "Q", *compared).json
+    given = ran("compare", tmp_path / "Q", *compared, "template=Q: {question}\\n").json
+    assert alone["artefacts"] == given["artefacts"]
+    both = ["compare", tmp_path / "Q", tmp_path / "R", *compared]
+    assert "different prompt templates" in shell(*both).refused()
+    ran(*both, "template=Q: {question}\\n")
+
+
+def test_what_may_hold_text_is_for_its_owner_alone(runs: Path, forgotten: Path, tmp_path: Path) -> None:
+    ran("compare", forgotten, *controls(runs), WORLD, "-o", tmp_path / "out")
+    ran("audit", "-m", forgotten, *controls(runs), WORLD, "--audit", "probability")
+    kept = [
+        *(tmp_path / "out").glob("*.*"),
+        *(tmp_path / "out" / "observations").glob("*.safetensors"),
+        *(forgotten / "observations").glob("*.safetensors"),
+        *forgotten.glob("*.json"),
+    ]
+    readers = {file.name: oct(file.stat().st_mode & 0o777) for file in kept if file.name != "SHA256SUMS"}
+    assert len(readers) > 8 and set(readers.values()) == {"0o600"}, readers
+
+
+def test_a_report_and_a_card_hold_no_text_of_the_rows(
+    runs: Path, forgotten: Path, split: Split, tmp_path: Path
+) -> None:
+    """Unless the report is asked to show some."""
+    words = ["compare", forgotten, *controls(runs), WORLD]
+    ran(*words, "-o", tmp_path / "plain")
+    ran(*words, "--show-text", "-o", tmp_path / "shown")
+    texts = {row[column] for row in split["forget"].rows for column in ("question", "answer")}
+
+    def held(*files: Path) -> set[str]:
+        return {text for file in files for text in texts if html.escape(text, quote=True) in file.read_text()}
+
+    plain, shown = (
+        [tmp_path / name / f"report.{end}" for end in ("html", "md")] for name in ("plain", "shown")
+    )
+    assert len(held(*shown)) >= 6 and not held(*plain, tmp_path / "plain" / "comparison.json")
+    assert not held(forgotten / "model" / "README.md", forgotten / "run.json")

@@ -22,7 +22,7 @@ from unremember.models.digest import weights_digest
 from unremember.models.load import load_model
 from unremember.registry import methods
 from unremember.runs.config import RunConfig
-from unremember.runs.folder import artefact_of, find_finished
+from unremember.runs.folder import artefact_of, find_finished, input_digests
 from unremember.runs.matched import answer_probability
 from unremember.tasks.tokenizers import load_tokenizer
 
@@ -67,13 +67,18 @@ def test_what_a_run_folder_holds(runs: Path, tiny: Path, split: Split) -> None:
     assert not list(folder.rglob("*.partial")) and not list((folder / "model").glob("*.bin"))
 
 
-def test_a_folder_of_an_older_version_lacks_newer_keys(runs: Path, tmp_path: Path) -> None:
+def test_a_folder_of_an_older_version_lacks_newer_keys(runs: Path, split: Split, tmp_path: Path) -> None:
     shutil.copytree(runs / "original", tmp_path / "run")
     run = run_json(tmp_path / "run")
     kept = run["config"].pop("only")
+    for newer in ("inputs", "files"):
+        del run["digests"][newer]
+    (tmp_path / "run" / "SHA256SUMS").unlink()
     (tmp_path / "run" / "run.json").write_text(json.dumps(run))
     config = RunConfig.model_validate(run["config"])
-    assert kept == [] and find_finished(tmp_path / "run", "train", config)
+    inputs = input_digests(config)
+    with pytest.warns(UserWarning, match="used unchecked"):
+        assert kept == [] and find_finished(tmp_path / "run", "train", config, split, inputs)
 
 
 def test_only_one_role_may_be_learned(runs: Path, split: Split, tmp_path: Path) -> None:

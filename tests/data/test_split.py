@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from unremember.data.split import Role, content_key, make_split, rename_columns, row_digest
+from unremember.data.split import Role, content_key, make_split, row_digest, with_train_role
 from unremember.errors import DataError
 
 ROWS = [
@@ -90,6 +91,8 @@ def test_a_column_of_numpy_arrays() -> None:
         ROWS[1],
         {**ROWS[1], "entity": "someone else"},
         {"question": "WHO is BO?", "answer": "bo is a COOK."},
+        {"question": "Who is Bo? ", "answer": "\n Bo is a cook.\t"},
+        {"question": "Who is Bo?", "answer": ["He cooks.", "Bo is a cook."]},
     ],
 )
 def test_a_row_in_forget_and_retain_is_refused(twin: dict[str, str]) -> None:
@@ -99,16 +102,26 @@ def test_a_row_in_forget_and_retain_is_refused(twin: dict[str, str]) -> None:
         make_split({"forget": ROWS, "retain": [*MORE, twin]})
 
 
-def test_overlap_of_documents_and_arrays() -> None:
+@pytest.mark.parametrize(
+    ("forget", "retain"),
+    [
+        ({"text": "A Tale"}, {"text": "a tale"}),
+        ({"text": "Caf\u00e9"}, {"text": " Cafe\u0301 "}),
+        ({"prompt": "Ida is", "answer": " a smith."}, {"prompt": "Ida is", "answer": " a smith.", "id": 3}),
+        ({"input": torch.ones(3), "label": 1}, {"input": torch.ones(3), "label": 1}),
+    ],
+)
+def test_overlap_of_other_rows(forget: dict[str, Any], retain: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="stand both"):
-        make_split({"forget": [{"text": "A Tale"}], "retain": [{"text": "a tale"}]})
-    with pytest.raises(DataError, match="stand both"):
-        make_split(
-            {
-                "forget": [{"input": torch.ones(3), "label": 1}],
-                "retain": [{"input": torch.ones(3), "label": 1}],
-            }
-        )
+        make_split({"forget": [forget], "retain": [retain]})
+
+
+def test_a_row_that_repeats_another_is_said() -> None:
+    with pytest.warns(
+        UserWarning, match=r"501 of 503 rows of role 'retain' repeat .*\(row 1 stands 500 times\)"
+    ):
+        split = make_split({"forget": ROWS, "retain": [MORE[0], *[{"text": "A tale."}] * 500, *MORE, *MORE]})
+    assert len(split["retain"]) == 503
 
 
 def test_same_question_with_another_answer_is_no_overlap() -> None:
@@ -123,8 +136,10 @@ def test_columns_are_renamed() -> None:
         columns={"prompt": "question", "reply": "answer"},
     )
     assert split["forget"].rows == [{"question": "Who?", "answer": "Ida.", "id": 3}]
-    with pytest.raises(DataError, match=r"role 'forget' has no column 'promt': did you mean 'prompt'\?"):
-        rename_columns([{"prompt": "Who?"}], {"promt": "question"}, "forget")
+    with pytest.raises(DataError, match=r"no role of tales has a column 'promt': did you mean 'prompt'\?"):
+        make_split(
+            {"forget": [{"prompt": "Who?", "answer": "Ida."}]}, columns={"promt": "question"}, name="tales"
+        )
 
 
 def test_digests_follow_the_content() -> None:
@@ -167,3 +182,15 @@ def test_with_rows_replaces_and_adds() -> None:
     split = make_split({"forget": ROWS, "retain": MORE})
     extended = split.with_rows(train=[*ROWS, *MORE])
     assert len(extended["train"]) == 4 and "train" not in split and extended["forget"] is split["forget"]
+
+
+def test_an_oracle_never_sees_the_forget_set_by_another_role() -> None:
+    """Nor the same fact with other blanks; what is left out is said, and the training itself is as before."""
+    twin = {"question": " Who is IDA? ", "answer": "Ida is a smith."}
+    split = make_split({"forget": ROWS, "retain": MORE, "world": [twin, *MORE]}, utility=("retain", "world"))
+    with pytest.warns(UserWarning, match="1 rows of other roles stand in forget as well"):
+        oracle = with_train_role(split, without=("forget",))
+    assert [row["question"] for row in oracle["train"].rows] == ["Where is Osk?"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(with_train_role(split)["train"]) == 4

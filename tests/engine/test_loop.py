@@ -438,6 +438,33 @@ def test_half_a_line_in_the_log_is_dropped(run: Run, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("old", ["0", "\n", "}", "step"])
+def test_a_corrupt_log_is_one_line_and_the_run_goes_on_without_it(old: str, run: Run, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(folder=tmp_path, watch=stop_after_an_epoch)
+    file = tmp_path / "log.jsonl"
+    file.write_text(file.read_text().replace(old, "1" * len(old), 1))
+    with pytest.raises(
+        RunError, match=r"log\.jsonl is corrupt, .*: delete it, and the same command carries on"
+    ):
+        run(folder=tmp_path)
+    file.unlink()
+    run(folder=tmp_path)
+    assert [row["step"] for row in log(tmp_path)] == [4, 5, 6]
+
+
+def test_a_resumed_run_logs_each_step_once(run: Run, tmp_path: Path) -> None:
+    """A process that was killed logged steps after its last checkpoint."""
+    run(folder=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(folder=tmp_path / "cut", watch=stop_after_an_epoch)
+    later = (tmp_path / "whole" / "log.jsonl").read_text().splitlines(keepends=True)[3:5]
+    with (tmp_path / "cut" / "log.jsonl").open("a") as file:
+        file.writelines(later)
+    run(folder=tmp_path / "cut")
+    assert (tmp_path / "cut" / "log.jsonl").read_bytes() == (tmp_path / "whole" / "log.jsonl").read_bytes()
+
+
 def test_a_finished_run_does_nothing_more(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(folder=tmp_path)
     before = (tmp_path / "log.jsonl").read_bytes()

@@ -374,3 +374,77 @@ def test_a_programming_error_is_not_dressed_as_a_full_disk(
     monkeypatch.setattr(load.shutil, "rmtree", lambda *_, **__: {}["missing"])
     with pytest.raises(KeyError):
         save_model(tiny_llama, None, folder)
+
+
+# --- what a folder of others holds ---
+
+RUN_ME = "from pathlib import Path\nPath('ran').touch()\nfrom transformers import LlamaConfig as Strange\n"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known architecture", "its own"])
+def test_a_folder_runs_no_code_unless_the_user_says_so(
+    known: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is asked: a "y" that waits on standard input changes nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("the user was asked"))
+    (folder / "strange.py").write_text(RUN_ME)
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "strange.Strange"}
+    (folder / "config.json").write_text(json.dumps(config if known else {**config, "model_type": "strange"}))
+    if known:
+        load_model(folder)
+    else:
+        with pytest.raises(ModelError, match="UNREMEMBER_REMOTE_CODE=1"):
+            load_model(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_of_another_configuration_are_refused(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    with pytest.raises(
+        ModelError, match=r"a model of \d+ tensors, and the weights hold 9 more \(first: model"
+    ):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_neither_loaded_nor_saved(
+    value: float, folder: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    model = load_model(folder)
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 5] = value
+    with pytest.raises(ModelError, match=r"not finite \(first: model.layers.1.mlp.up_proj.weight\)"):
+        save_model(model, tokenizer, tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+    model.save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"not finite \(first: model.layers.1.mlp.up_proj.weight\)"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (
+            {"weight_map": {"w": "../model/model.safetensors"}},
+            "'../model/model.safetensors', outside its folder",
+        ),
+        ({"weight_map": {"w": "/etc/passwd"}}, "'/etc/passwd', outside its folder"),
+        ({"weight_map": {"w": 3}}, "is no index of weights"),
+        ({"weights": {}}, "is no index of weights"),
+    ],
+)
+def test_an_index_of_weights_names_files_beside_it(folder: Path, index: dict[str, Any], message: str) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match=message) as caught:
+        load_model(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_in_shards_are_loaded(folder: Path, tiny_llama: Any) -> None:
+    (folder / WEIGHTS).unlink()
+    tiny_llama.save_pretrained(folder, max_shard_size="40KB")
+    assert (folder / "model.safetensors.index.json").is_file()
+    assert weights_digest(load_model(folder)) == weights_digest(tiny_llama)

@@ -70,3 +70,8 @@ def test_the_worst_point_of_every_attack() -> None:
         "- relearning, at 10: 0.70 (0.10 … 0.30) by probability: under-forgotten" in card
         and "quantisation" not in card
     )
+
+
+def test_text_of_a_configuration_stays_on_its_line() -> None:
+    odd = {**RUN, "config": {**RUN["config"], "template": "`a`\n# b \x1b[31m"}}
+    assert r"- template: `'a'\n# b \x1b[31m`" in model_card(odd, [], {}).splitlines()

@@ -335,12 +335,30 @@ def test_the_page(comparison: Comparison, tmp_path: Path) -> None:
     )
 
 
-def test_a_name_cannot_leave_the_script(comparison: Comparison, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [NASTY, "<!--<script>", "a\u2028b", "&lt;<img src=x onerror=y>"])
+def test_a_name_cannot_leave_the_script(name: str, comparison: Comparison, tmp_path: Path) -> None:
     named = dataclasses.replace(
-        comparison, artefacts=(dataclasses.replace(comparison.artefacts[2], name=NASTY),)
+        comparison, artefacts=(dataclasses.replace(comparison.artefacts[2], name=name),)
     )
     text = write_report(named, tmp_path / "report.html").read_text()
-    assert NASTY not in text and Page(text).texts["b"] == [NASTY]
+    (script,) = (script for script in Page(text).texts["script"] if 'vegaEmbed("#' in script)
+    assert not set("<>\u2028") & set(script) and Page(text).texts["b"] == [name]
+
+
+ODD = "a|b [x](y) `c` <i>d</i>\n\x1b[31m"
+
+
+def test_a_name_is_no_markup_anywhere(comparison: Comparison, tmp_path: Path) -> None:
+    named = dataclasses.replace(
+        comparison, title=ODD, artefacts=(dataclasses.replace(comparison.artefacts[2], name=ODD),)
+    )
+    write_report(named, tmp_path / "report.html")
+    shown = r"a&#124;b &#91;x](y) &#96;c&#96; &lt;i&gt;d&lt;/i&gt;\n\x1b&#91;31m"
+    assert (tmp_path / "report.md").read_text().splitlines()[0] == f"# {shown}"
+    assert markdown_table(named).count(f"| {shown} (unlearned) |") == 1
+    for table in (rich_table(named), measurement_table(ODD, named.artefacts[0].measurements)):
+        text = "".join(printed(table, 400))
+        assert r"a|b [x](y) `c` <i>d</i>\n\x1b[31m" in text and "\x1b" not in text
 
 
 def test_the_headline_names_the_best(comparison: Comparison) -> None:

@@ -79,7 +79,7 @@ def test_one_model_is_in_memory_at_a_time_and_each_is_observed_once(
 
 
 def test_its_figures_are_those_of_an_audit_by_hand(runs: Path, config: RunConfig, data: Any) -> None:
-    comparison = run_comparison([str(runs / "npo")], config, **names(runs))
+    comparison = run_comparison([str(runs / "npo")], config, **names(runs), show_text=True)
     split = split_of(data)
     original, oracle, npo = (artefact_of(str(runs / name)) for name in ("original", "oracle", "npo"))
     by_hand = api.audit(npo, split, oracle=oracle, original=original, quiet=True)

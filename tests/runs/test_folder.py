@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from unremember import api
-from unremember.errors import Collapsed, ConfigError, DataError, ModelError
+from unremember.errors import Collapsed, ConfigError, DataError, ModelError, RunError
+from unremember.files import SUMS
 from unremember.models.digest import weights_digest
 from unremember.models.load import load_model
+from unremember.runs.attack import run_attack
+from unremember.runs.audit import run_audit
+from unremember.runs.compare import run_comparison
 from unremember.runs.config import RunConfig, parse_config
-from unremember.runs.folder import RunRecord, artefact_of, read_record, steps_taken
+from unremember.runs.folder import artefact_of, steps_taken
 from unremember.runs.forget import run_forget
+from unremember.runs.push import run_push
+from unremember.runs.record import RunRecord, read_record
 from unremember.runs.train import run_train
 from unremember.tasks.artefact import load_artefact
 
@@ -61,7 +72,8 @@ def test_a_model_is_asked_with_the_template_that_it_was_trained_with(original: P
 
 
 def old_record(folder: Path, **changes: Any) -> dict[str, Any]:
-    """Give a run folder the record of the first schema."""
+    """Give a run folder the record of the first schema, which had no digests of files."""
+    (folder / SUMS).unlink(missing_ok=True)
     record = read_record(folder)
     assert record is not None
     tree = record.tree()
@@ -197,6 +209,143 @@ def test_a_folder_of_another_run_is_refused(original: Path, start: str, data: An
         run_train(train_config(start, data, seed=5), original)
     with pytest.raises(ConfigError, match="holds another run"):
         run_forget(forget_config(original, data), original)
+
+
+def own_copies(start: str, data: Any, folder: Path) -> tuple[str, dict[str, Any]]:
+    """Copies of a model folder and of the data that a test may change."""
+    shutil.copytree(start, folder / "start")
+    roles = {}
+    for role, file in data["roles"].items():
+        roles[role] = str(shutil.copy(file, folder / f"{role}.json"))
+    return str(folder / "start"), {**data, "roles": roles}
+
+
+def drop_a_row(folder: Path) -> None:
+    rows = json.loads((folder / "forget.json").read_text())
+    (folder / "forget.json").write_text(json.dumps(rows[1:]))
+
+
+def move_a_weight(folder: Path) -> None:
+    model = load_artefact(folder / "start")
+    next(model.model.parameters()).data[0, 0] += 1
+    model.save(folder / "start")
+
+
+def stretch_positions(folder: Path) -> None:
+    config = folder / "start" / "config.json"
+    config.write_text(config.read_text().replace('"rms_norm_eps": 1e', '"rms_norm_eps": 2e'))
+
+
+CHANGES = {
+    "data": (drop_a_row, r"data changed: forget \(8 rows, now 7\); choose another --out, or delete"),
+    "weights": (move_a_weight, "model changed: its files are not those that the run began with; choose"),
+    "configuration": (stretch_positions, "model changed: its files"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("stop", [0, 2], ids=["finished", "interrupted"])
+def test_a_run_whose_inputs_changed_is_refused(
+    stop: int, change: str, start: str, data: Any, tmp_path: Path
+) -> None:
+    model, rows = own_copies(start, data, tmp_path)
+    config = parse_config({"model": model, "data": rows, "method": "npo", **QUICK})
+
+    def interrupt(model: Any, step: int) -> None:
+        if step == stop:
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        run_forget(config, tmp_path / "run", interrupt, every=1)
+    before = read_record(tmp_path / "run")
+    damage, message = CHANGES[change]
+    damage(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        run_forget(config, tmp_path / "run")
+    assert read_record(tmp_path / "run") == before
+
+
+def test_a_changed_file_of_a_part_is_refused(original: Path, data: Any, tmp_path: Path) -> None:
+    """What a method reads beside the data: here the second model of ``whp``."""
+    shutil.copytree(original, tmp_path / "reinforced")
+    method = {"name": "whp", "reinforced": str(tmp_path / "reinforced" / "model")}
+    config = forget_config(original, data, method=method)
+    record = run_forget(config, tmp_path / "run")
+    assert record.digests.inputs.keys() == {"model", "method.reinforced"}
+    assert run_forget(config, tmp_path / "run") == record
+    (tmp_path / "reinforced" / "model" / "task.json").write_text("{}")
+    (tmp_path / "reinforced" / "run.json").unlink()
+    with pytest.raises(ConfigError, match=r"run: method\.reinforced changed"):
+        run_forget(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model.safetensors", r"the weights in .*model\.safetensors are not those of this run: delete"),
+        ("config.json", r"model/config\.json is not that of this run"),
+        ("tokenizer.json", r"model/tokenizer\.json is not that of this run"),
+        ("adapter_config.json", r"model/adapter_config\.json is not that of this run"),
+    ],
+)
+def test_a_model_that_is_not_the_runs_is_refused_wherever_it_is_read(
+    name: str, message: str, original: Path, start: str, data: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(original, run)
+    before = (run / "model" / name).read_bytes() if (run / "model" / name).exists() else b""
+    (run / "model" / name).write_bytes(before + b" ")
+    readings: list[Callable[[], Any]] = [
+        lambda: run_train(train_config(start, data), run),
+        lambda: run_audit(str(run), parse_config({"data": data})),
+        lambda: run_comparison([str(run)], parse_config({"data": data})),
+        lambda: run_attack(str(run), {"name": "relearning"}, parse_config({"data": data})),
+        lambda: run_push(str(run), "owner/name"),
+        lambda: run_forget(forget_config(run, data), tmp_path / "forgot"),
+        lambda: artefact_of(str(run / "model")),
+    ]
+    for read in readings:
+        with pytest.raises(ModelError, match=message):
+            read()
+    assert not (tmp_path / "forgot").exists() and not (run / "lock").exists()
+    shutil.rmtree(run / "model")
+    again = run_train(train_config(start, data), run)
+    assert again.digests == read_record(original).digests, "made again from its last checkpoint"
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from unremember.runs.lock import run_lock
+with run_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_process_says_who_holds_the_run_and_a_dead_ones_lock_is_taken_over(
+    original: Path, start: str, data: Any, tmp_path: Path
+) -> None:
+    run, config = tmp_path / "run", parse_config({"data": data})
+    shutil.copytree(original, run)
+    shutil.rmtree(run / "model")
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, run], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    before = (run / "log.jsonl").read_bytes()
+    for work in (
+        lambda: run_train(train_config(start, data), run),
+        lambda: run_audit(str(run), config),
+        lambda: run_attack(str(run), {"name": "relearning"}, config),
+    ):
+        with pytest.raises(
+            RunError, match=rf"{run} is in use by process {holder.pid} on {socket.gethostname()}"
+        ):
+            work()
+    assert (run / "log.jsonl").read_bytes() == before
+    holder.kill()
+    holder.wait()
+    assert (run / "lock").exists() and run_train(train_config(start, data), run).status == "finished"
+    assert not (run / "lock").exists()
 
 
 def test_training_through_adapters_moves_what_they_reach_alone(start: str, data: Any, tmp_path: Path) -> None:

@@ -282,7 +282,7 @@ def test_a_page_says_what_is_recommended(found: SweepResult, tmp_path: Path) -> 
         ["1", "★", "one", "-1.00", "0.800 (0.75–0.85)"],
         ["2", "●", "two", "-2.00", "0.900"],
         ["3", "", "three", "-4.00", "0.700"],
-        ["4", "", "four (collapsed: a/b)", "–", "–"],
+        ["4", "", "four (collapsed: a&#124;b)", "–", "–"],
         ["", "", "original", "-20.00", "0.850"],
         ["", "", "oracle", "0.00", "0.900"],
     ]

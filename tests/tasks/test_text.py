@@ -4,6 +4,8 @@ answer once."""
 from __future__ import annotations
 
 import copy
+import datetime
+import json
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 
 from unremember.data.split import Role
-from unremember.errors import DataError
+from unremember.errors import ConfigError, DataError
 from unremember.tasks.text import Template, encode_texts
 
 ROWS = [
@@ -142,3 +144,72 @@ def test_a_chat_template_with_its_own_opening_token_opens_once(tokenizer: Any) -
 def test_a_missing_column_is_refused(tokenizer: Any) -> None:
     with pytest.raises(DataError, match="no 'alternate' in 2 of 2 rows"):
         encode_texts(ROLE, "alternate", tokenizer, Template())
+
+
+# --- the chat template and what it reads ---
+
+DATED = (
+    "{{ strftime_now('%d %b %Y') }}|{% if enable_thinking %}think|{% endif %}"
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}|{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("variables", "prompt"),
+    [
+        ({}, "01 Jan 2025|user: Where?|"),
+        ({"date": "2026-03-04"}, "04 Mar 2026|user: Where?|"),
+        ({"enable_thinking": True}, "01 Jan 2025|think|user: Where?|"),
+        ({"system": "Be short."}, "01 Jan 2025|system: Be short.|user: Where?|"),
+    ],
+    ids=["as it is", "date", "thinking", "system"],
+)
+def test_a_chat_template_reads_recorded_variables_and_no_clock(
+    variables: dict[str, Any], prompt: str, tokenizer: Any
+) -> None:
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = DATED
+    template = Template.of({"name": "chat", **variables})
+    assert template.render({"question": "Where?"}, tokenizer) == prompt
+    assert Template.of(json.loads(json.dumps(template.spec))) == template, "what is recorded gives it again"
+
+
+def test_a_date_that_yaml_reads_is_recorded_as_text() -> None:
+    assert Template.of({"name": "chat", "date": datetime.date(2026, 3, 4)}).spec == {
+        "name": "chat",
+        "date": "2026-03-04",
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "chat_template", "message"),
+    [
+        ({"name": "Q: {question}", "system": "x"}, None, "belong to the chat template"),
+        ({"system": "x"}, None, "belong to the chat template"),
+        ({"name": "chat", "tokenize": True}, DATED, r"template\.tokenize is not a variable"),
+        ({"name": "chat", "date": "someday"}, DATED, "date"),
+        ("chat", "{{ raise_exception('no system\nturn') }}", "cannot be rendered: no system turn"),
+        ("chat", None, "cannot be rendered: Cannot use chat template"),
+        ("{question.__class__}", None, "name of a column"),
+        ("{question:>9}", None, "name of a column"),
+        ("{question!r}", None, "name of a column"),
+        ("{}", None, "name of a column"),
+        ("{question", None, "double a brace"),
+    ],
+    ids=str,
+)
+def test_a_template_that_asks_for_more_is_refused(
+    spec: Any, chat_template: str | None, message: str, tokenizer: Any
+) -> None:
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = chat_template
+    with pytest.raises(ConfigError, match=message) as caught:
+        Template.of(spec).render({"question": "Where?"}, tokenizer)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_template_takes_any_column_of_the_row(tokenizer: Any) -> None:
+    row = {"question": "Where {does} she live?", "person": "Ida"}
+    assert Template("{person}: {question} {{}}").render(row, tokenizer) == "Ida: Where {does} she live? {}"
+    with pytest.raises(DataError, match="needs the column 'person'"):
+        Template("{person}: {question}").render({"question": "Where?"}, tokenizer)

@@ -7,11 +7,10 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
-
 from unremember.audits.measurement import Measurement, measure_mean, name_with_role
 from unremember.audits.probability import has
-from unremember.audits.rouge import has_words, rouge_scorer
+from unremember.audits.rouge import best_scores, has_words, rouge_scorer
+from unremember.data.cleaning import ALIASES
 from unremember.data.split import Split
 from unremember.observe.kinds.generations import Generations
 from unremember.observe.kinds.truncated_answers import TruncatedAnswers
@@ -60,7 +59,7 @@ class VerbatimMemorisation:
     def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
         truths = observations[TruncatedAnswers(self.role, self.limit)]
         generations = observations[Generations(self.role, self.limit)]
-        values = np.array([rouge_f1(*pair) for pair in zip(truths, generations)])
+        values = best_scores(rouge_f1, truths, generations)
         name = name_with_role("verbatim_memorisation", self.role, "verbmem")
         return measure_mean(name, values, observations, self.role, access="text")
 
@@ -91,9 +90,9 @@ class KnowledgeMemorisation:
         return [Generations(self.role, self.limit)] if has(split, self.role, "answer") else []
 
     def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
-        truths = [str(row["answer"]) for row in observations.split[self.role].rows]
+        truths = observations.split[self.role].column(ALIASES)
         generations = observations[Generations(self.role, self.limit)]
         answers = [_END_OF_ANSWER.split(text)[0].strip() for text in generations]
-        values = np.array([rouge_f1(*pair) for pair in zip(truths, answers)])
+        values = best_scores(rouge_f1, truths, answers)
         name = name_with_role("knowledge_memorisation", self.role, "knowmem")
         return measure_mean(name, values, observations, self.role, self.higher_is, access="text")

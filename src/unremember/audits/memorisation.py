@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from unremember.audits.measurement import Measurement, measure_mean
-from unremember.audits.probability import has
+from unremember.audits.probability import best_by_row, has, right_answers
 from unremember.data.split import Split
 from unremember.observe.kinds.token_scores import TokenScores
 from unremember.observe.records import Observations, TokenRecords
 from unremember.registry import audits
 
 Compat = Literal["", "openunlearning"]
+
+
+def memorised_shares(
+    observations: Observations, role: str, compat: str, share: Callable[[np.ndarray], float]
+) -> np.ndarray:
+    """Return float64[n], the ``share`` of each row's best memorised right answer, from its greedy matches."""
+    records = observations[right_answers(observations.split, role)]
+    values = np.array([share(matches) for matches in greedy_matches(records, compat)])
+    return best_by_row(values, records.rows, len(observations.split[role]))
 
 
 def greedy_matches(records: TokenRecords, compat: str) -> list[np.ndarray]:
@@ -35,6 +45,11 @@ def strength(matches: np.ndarray, compat: str = "") -> float:
     wrong = np.flatnonzero(~matches)
     prefix = int(wrong[-1]) + 1 if len(wrong) else 0
     return 1 - (min(prefix, len(matches) - 1) if compat == "openunlearning" else prefix) / len(matches)
+
+
+def exactness(matches: np.ndarray) -> float:
+    """Return the share of tokens that are greedy choices; NaN without tokens."""
+    return float(matches.mean()) if len(matches) else float("nan")
 
 
 @audits.register(
@@ -58,11 +73,11 @@ class ExtractionStrength:
     compat: Compat = ""
 
     def requests(self, split: Split) -> list[TokenScores]:
-        return [TokenScores(self.role)] if has(split, self.role, "answer") else []
+        return [right_answers(split, self.role)] if has(split, self.role, "answer") else []
 
     def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
-        matches = greedy_matches(observations[TokenScores(self.role)], self.compat)
-        values = np.array([strength(hits, self.compat) for hits in matches])
+        share = partial(strength, compat=self.compat)
+        values = memorised_shares(observations, self.role, self.compat, share)
         return measure_mean("extraction_strength", values, observations, self.role)
 
 
@@ -87,9 +102,8 @@ class ExactMemorisation:
     compat: Compat = ""
 
     def requests(self, split: Split) -> list[TokenScores]:
-        return [TokenScores(self.role)] if has(split, self.role, "answer") else []
+        return [right_answers(split, self.role)] if has(split, self.role, "answer") else []
 
     def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
-        matches = greedy_matches(observations[TokenScores(self.role)], self.compat)
-        values = np.array([hits.mean() if len(hits) else np.nan for hits in matches])
+        values = memorised_shares(observations, self.role, self.compat, exactness)
         return measure_mean("exact_memorisation", values, observations, self.role)

@@ -9,7 +9,7 @@ import numpy as np
 
 from unremember.audits.bootstrap import mean_draws
 from unremember.audits.measurement import Measurement, with_draws
-from unremember.audits.probability import has_options, probabilities
+from unremember.audits.probability import has_options, probabilities, right_answers
 from unremember.audits.rouge import recalls
 from unremember.audits.truth_ratio import true_better, truth_ratio_requests, truth_ratios
 from unremember.data.split import Split
@@ -46,7 +46,7 @@ class ModelUtility:
             return []
         requests: list[TokenScores | Generations] = []
         for role in split.utility:
-            requests += [TokenScores(role), Generations(role), *truth_ratio_requests(split, role)]
+            requests += [right_answers(split, role), Generations(role), *truth_ratio_requests(split, role)]
         return requests
 
     def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:

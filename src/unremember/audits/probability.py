@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unremember.audits.measurement import Measurement, measure_mean
-from unremember.data.split import Split, column_value
+from unremember.data.split import Split, answer_column, column_value
 from unremember.observe.kinds.token_scores import TokenScores
 from unremember.observe.records import Observations
 from unremember.registry import audits
@@ -34,14 +34,30 @@ def sum_by_row(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
     return np.where(np.bincount(rows, minlength=n) > 0, np.bincount(rows, values, n), np.nan)
 
 
+def best_by_row(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
+    """Return float64[n], the greatest value over the texts of each row; NaN for a row without any."""
+    best = np.full(n, np.nan)
+    np.fmax.at(best, rows, values)
+    return best
+
+
+def right_answers(split: Split, role: str) -> TokenScores:
+    """Return the request for the scores of a role's right answers, aliases included."""
+    return TokenScores(role, answer_column(split[role]))
+
+
 def has_options(split: Split, role: str) -> bool:
     """Return whether a role's rows are to be chosen among: they have perturbed answers, but no paraphrase."""
     return has(split, role, "perturbed_answers") and not has(split, role, "paraphrased_answer")
 
 
 def probabilities(observations: Observations, role: str) -> np.ndarray:
-    """Return float64[n], exp(-mean loss) of each answer; its share of all options where rows have options."""
-    true = np.exp(-observations[TokenScores(role)].loss)
+    """Return float64[n], exp(-mean loss) of each row's likeliest right answer.
+
+    Where rows have options, it is the answer's share of all of them.
+    """
+    right = observations[right_answers(observations.split, role)]
+    true = best_by_row(np.exp(-right.loss), right.rows, len(observations.split[role]))
     if not has_options(observations.split, role):
         return true
     wrong = observations[TokenScores(role, "perturbed_answers")]
@@ -58,7 +74,7 @@ def probabilities(observations: Observations, role: str) -> np.ndarray:
 )
 @dataclasses.dataclass(frozen=True)
 class Probability:
-    """Mean probability per token of the true answers of a role."""
+    """Mean probability per token of the true answers of a role; of several aliases the likeliest counts."""
 
     role: str = "forget"
 
@@ -66,7 +82,7 @@ class Probability:
         if not has(split, self.role, "answer"):
             return []
         options = [TokenScores(self.role, "perturbed_answers")] if has_options(split, self.role) else []
-        return [TokenScores(self.role), *options]
+        return [right_answers(split, self.role), *options]
 
     def measure(self, observations: Observations, oracles: Sequence[Observations]) -> Measurement:
         return measure_mean("probability", probabilities(observations, self.role), observations, self.role)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy as np
 
 from unremember.audits.measurement import Measurement, measure_mean
 from unremember.audits.probability import has
-from unremember.data.split import Split, column_value
+from unremember.data.cleaning import ALIASES
+from unremember.data.split import Split
 from unremember.observe.kinds.generations import Generations
 from unremember.observe.records import Observations
 from unremember.registry import audits
@@ -41,8 +42,21 @@ def recall(truth: str, generation: str) -> float:
 
 def recalls(observations: Observations, role: str) -> np.ndarray:
     """Return float64[n], the ROUGE-L recall of each generation of a role."""
-    answers = [str(column_value(row, "answer")) for row in observations.split[role].rows]
-    return np.array([recall(*pair) for pair in zip(answers, observations[Generations(role)])])
+    return best_scores(recall, observations.split[role].column(ALIASES), observations[Generations(role)])
+
+
+def best_scores(
+    score: Callable[[str, str], float], truths: Iterable[Sequence[str]], generations: Iterable[str]
+) -> np.ndarray:
+    """Return float64[n], the score of each generation against the best of its right answers.
+
+    It is NaN where no right answer has a score.
+    """
+    scores = [
+        [score(str(truth), generation) for truth in aliases]
+        for aliases, generation in zip(truths, generations)
+    ]
+    return np.array([np.fmax.reduce(row_scores) for row_scores in scores])
 
 
 @audits.register(
@@ -55,7 +69,7 @@ def recalls(observations: Observations, role: str) -> np.ndarray:
 )
 @dataclasses.dataclass(frozen=True)
 class Rouge:
-    """ROUGE-L recall (stemmed) of the greedy generation against the true answer."""
+    """ROUGE-L recall (stemmed) of the greedy generation against the true answer, or its best alias."""
 
     role: str = "forget"
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from unremember.audits.measurement import Measurement, measure_mean
-from unremember.audits.probability import has, sum_by_row
+from unremember.audits.probability import best_by_row, has, right_answers, sum_by_row
 from unremember.data.split import Split
 from unremember.observe.kinds.token_scores import TokenScores
 from unremember.observe.records import Observations
@@ -18,16 +18,27 @@ from unremember.registry import audits
 _EPSILON = 1e-10
 
 
-def right_column(split: Split, role: str) -> str:
-    """Return the column of the right answer: the paraphrase where rows have one, else the answer itself."""
-    return "paraphrased_answer" if has(split, role, "paraphrased_answer") else "answer"
+def right_request(split: Split, role: str) -> TokenScores:
+    """Return the scores of the right answer: of the paraphrase where rows have one, else of the answer."""
+    if has(split, role, "paraphrased_answer"):
+        return TokenScores(role, "paraphrased_answer")
+    return right_answers(split, role)
+
+
+def right_losses(observations: Observations, role: str) -> np.ndarray:
+    """Return float64[n], the loss of each right answer: the mean over paraphrases, the least over aliases."""
+    request, n = right_request(observations.split, role), len(observations.split[role])
+    records = observations[request]
+    if request.text == "paraphrased_answer":
+        return mean_by_row(records.loss, records.rows, n)
+    return -best_by_row(-records.loss, records.rows, n)
 
 
 def truth_ratio_requests(split: Split, role: str) -> list[TokenScores]:
     """Return the observations of a truth ratio; none where the rows have no wrong answers."""
     if not has(split, role, "perturbed_answers"):
         return []
-    return [TokenScores(role, right_column(split, role)), TokenScores(role, "perturbed_answers")]
+    return [right_request(split, role), TokenScores(role, "perturbed_answers")]
 
 
 def mean_by_row(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
@@ -55,16 +66,15 @@ def truth_ratio(
 
 def truth_ratios(observations: Observations, role: str, mean: str = "geometric") -> np.ndarray:
     """Return float64[n], the truth ratio of each row of a role."""
-    right = observations[TokenScores(role, right_column(observations.split, role))]
     wrong = observations[TokenScores(role, "perturbed_answers")]
-    return truth_ratio(right.loss, wrong.loss, wrong.rows, mean)
+    return truth_ratio(right_losses(observations, role), wrong.loss, wrong.rows, mean)
 
 
 def log_truth_ratios(observations: Observations, role: str) -> np.ndarray:
     """Return float64[n], the log of each (geometric) truth ratio, exact where both probabilities vanish."""
-    right = observations[TokenScores(role, right_column(observations.split, role))]
     wrong = observations[TokenScores(role, "perturbed_answers")]
-    return right.loss - mean_by_row(wrong.loss, wrong.rows, len(right.loss))
+    right = right_losses(observations, role)
+    return right - mean_by_row(wrong.loss, wrong.rows, len(right))
 
 
 def truth_preference(observations: Observations, role: str) -> Measurement:

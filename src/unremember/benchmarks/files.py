@@ -15,11 +15,11 @@ from unremember.registry import benchmarks
 @benchmarks.register("files", taxonomy="evaluation.datasets", fidelity="own")
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """Your own JSON, JSON-lines, CSV or Parquet files by role: ``roles: {forget: f.json, retain: r.csv}``.
+    """Your own JSON, JSON-lines, CSV, TSV or Parquet files: ``roles: {forget: f.json, retain: r.csv}``.
 
     Args:
         roles: A file for each role.
-        columns: New names of columns: ``{prompt: question}``.
+        columns: New names of columns: ``{prompt: question}``. A file without the old name stays as it is.
         utility: The roles over which model utility is averaged.
     """
 

@@ -139,7 +139,8 @@ class MUSE:
             passages = [shorten_passage(row, self.words) for row in self._published_rows("verbmem", "forget")]
             return {"verbmem": passages, "privleak_forget": self._pieces("privleak_forget")}
         chosen = evenly_spaced(forget, _EVALUATED)
-        return {"verbmem": [continuation_row(row) for row in chosen], "privleak_forget": chosen}
+        passages = [continuation_row(row) for row in chosen if " " in " ".join(row["text"].split())]
+        return {"verbmem": passages, "privleak_forget": chosen}
 
     def _pieces(self, name: str) -> list[Row]:
         """Return the documents of a file (``raw_forget``), cut; a piece's ``entity`` is its document."""
@@ -219,12 +220,12 @@ def cut_into_pieces(text: str, words: int) -> list[str]:
 
 
 def continuation_row(document: Row) -> Row:
-    """Return a document as a prompt, the first half of its words, and an answer, the rest with its space."""
+    """Return a document of two words or more as a prompt, their first half, and an answer, the rest."""
     parts = _WORD.findall(str(document["text"]))
     half = max(1, len(parts) // 2)
     return {
         "prompt": "".join(parts[:half]),
-        "answer": "".join(parts[half:]) or " ",
+        "answer": "".join(parts[half:]),
         "entity": document["entity"],
     }
 

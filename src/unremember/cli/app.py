@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from unremember.cli.plan import plan_command
 from unremember.cli.push import push_command
 from unremember.cli.sweep import sweep_command
 from unremember.cli.train import train_command
-from unremember.errors import UnrememberError, print_one_line_warnings
+from unremember.errors import UnrememberError, one_line, print_one_line_warnings
 
 _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
@@ -40,7 +41,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "sweep": sweep_command,
     "push": push_command,
 }
-_INTERRUPTED = 130
+_INTERRUPTED, _TERMINATED = 130, 143
 
 app = typer.Typer(
     name="unremember",
@@ -63,18 +64,20 @@ def main() -> None:
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (one process of a job answers)
     print_one_line_warnings()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(_TERMINATED))
     try:
         app()
     except UnrememberError as error:
-        fail(" ".join(str(error).split()), 2)
+        fail(one_line(error), 2)
     except (KeyboardInterrupt, SystemExit) as end:
-        if isinstance(end, SystemExit) and end.code != _INTERRUPTED:
+        code = end.code if isinstance(end, SystemExit) else _INTERRUPTED
+        if code not in (_INTERRUPTED, _TERMINATED):
             raise
-        fail("interrupted: the same command carries on from the last checkpoint", _INTERRUPTED)
+        fail("interrupted: the same command carries on from the last checkpoint", int(code))
     except Exception as error:
         if os.environ.get("UNREMEMBER_TRACE"):
             raise
-        text = " ".join(str(error).split())[:300]
+        text = one_line(error)[:300]
         fail(f"unexpected {type(error).__name__}: {text} (UNREMEMBER_TRACE=1 shows where)", 1)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unremember.cli.options import DataOption, JsonOption, OracleOption, OriginalOption
+from unremember.cli.options import DataOption, JsonOption, OracleOption, OriginalOption, ShowTextOption
 from unremember.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def compare_command(
     oracle: OracleOption = None,
     original: OriginalOption = "",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the report.")] = Path("runs/compare"),
+    show_text: ShowTextOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Audit several models beside the original and the oracles, and write a report.
@@ -42,7 +43,12 @@ def compare_command(
     if remark := unequal_budgets(names):
         notice(remark)
     comparison = run_comparison(
-        names, config, oracles=oracle or [], original=original, store=out / "observations"
+        names,
+        config,
+        oracles=oracle or [],
+        original=original,
+        store=out / "observations",
+        show_text=show_text,
     )
     save_comparison(comparison, out)
     print_comparison(comparison, out, as_json)

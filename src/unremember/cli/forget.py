@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from unremember.cli.options import (
+    AllowImportOption,
     BlendOption,
     ConfigOption,
     DataOption,
@@ -26,6 +27,7 @@ def forget_command(
     sampling: SamplingOption = "",
     selection: SelectionOption = "",
     retain_loss: RetainLossOption = "",
+    allow_import: AllowImportOption = None,
     keys: KeysArgument = None,
 ) -> None:
     """Forget the role `forget` of a benchmark's data.
@@ -46,4 +48,4 @@ def forget_command(
         "selection": selection,
         "retain_loss": retain_loss,
     }
-    run_forget(read_config(config, flags, keys or []), out)
+    run_forget(read_config(config, flags, keys or [], allow_import or []), out)

@@ -83,6 +83,8 @@ def print_entries(entries: Sequence[Entry]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from unremember.report.escaping import terminal_text
+
     costs = any(entry.price for entry in entries)
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("name", no_wrap=True, style="bold")
@@ -94,7 +96,8 @@ def print_entries(entries: Sequence[Entry]) -> None:
         price = "{}F {}B".format(*entry.price) if entry.price else ""
         needs = "; ".join(filter(None, (", ".join(entry.needs), price)))
         summary = entry.summary.replace("`", "")
-        table.add_row(entry.name, summary, entry.arxiv or entry.paper, needs, entry.fidelity)
+        texts = (entry.name, summary, entry.arxiv or entry.paper, needs, entry.fidelity)
+        table.add_row(*map(terminal_text, texts))
     Console().print(table)
 
 

@@ -22,6 +22,13 @@ RunFolderOption = Annotated[
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file with the same names as the flags.")
 ]
+AllowImportOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-import",
+        help="Package whose parts the YAML file may name as package.module:part; its code runs.",
+    ),
+]
 KeysArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as lr=1e-4 epochs=5 method.beta=0.2"),
@@ -36,6 +43,13 @@ OracleOption = Annotated[
 ]
 OriginalOption = Annotated[str, typer.Option("--original", help="The model before forgetting.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ShowTextOption = Annotated[
+    bool,
+    typer.Option(
+        "--show-text",
+        help="Show some questions and what each model says: forgotten text stands in the report.",
+    ),
+]
 MethodOption = Annotated[str, typer.Option("--method", help="See `unremember methods`.")]
 BlendOption = Annotated[str, typer.Option("--blend", help="See `unremember blends`.")]
 SamplingOption = Annotated[str, typer.Option("--sampling", help="See `unremember samplings`.")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unremember.cli.options import (
+    AllowImportOption,
     BlendOption,
     ConfigOption,
     DataOption,
@@ -34,6 +35,7 @@ def plan_command(
     sampling: SamplingOption = "",
     selection: SelectionOption = "",
     retain_loss: RetainLossOption = "",
+    allow_import: AllowImportOption = None,
     keys: KeysArgument = None,
 ) -> None:
     """Say before any training what a method lacks, how hard and suspicious the request is, and its cost.
@@ -55,7 +57,7 @@ def plan_command(
         "selection": selection,
         "retain_loss": retain_loss,
     }
-    card = run_plan(read_config(config, flags, keys or []))
+    card = run_plan(read_config(config, flags, keys or [], allow_import or []))
     if as_json:
         print(strict_json(card.row()))
     else:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unremember.cli.options import JsonOption, OracleOption
+from unremember.cli.options import AllowImportOption, JsonOption, OracleOption
 
 
 def sweep_command(
@@ -53,6 +53,7 @@ def sweep_command(
             help="Address of a Ray cluster, host:port or auto; without it, the cores of this machine."
         ),
     ] = "",
+    allow_import: AllowImportOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Forget with many configurations, measure all of them beside the same controls, and recommend one.
@@ -70,7 +71,7 @@ def sweep_command(
     from unremember.runs.sweep.result import CONFIRM, sweep_table
     from unremember.runs.sweep.run import run_sweep
 
-    tree, axes = read_sweep(words, matched)
+    tree, axes = read_sweep(words, matched, allow_import or [])
     result = run_sweep(
         tree,
         axes,

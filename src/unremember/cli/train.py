@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from unremember.cli.options import (
+    AllowImportOption,
     ConfigOption,
     DataOption,
     KeysArgument,
@@ -30,6 +31,7 @@ def train_command(
         typer.Option(help="Role to learn, and no other one; `--only forget` reinforces for whp."),
     ] = None,
     selection: SelectionOption = "",
+    allow_import: AllowImportOption = None,
     keys: KeysArgument = None,
 ) -> None:
     """Train a model on a benchmark's data: a small one from scratch, or the one that --model names.
@@ -42,4 +44,4 @@ def train_command(
     from unremember.runs.train import run_train
 
     flags = {"model": model, "data": data, "without": without, "only": only, "selection": selection}
-    run_train(read_config(config, flags, keys or []), out)
+    run_train(read_config(config, flags, keys or [], allow_import or []), out)

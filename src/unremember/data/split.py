@@ -3,6 +3,8 @@
 A row is a plain mapping. A row of text has ``question`` and ``answer``, or ``text`` for a document, which is
 its own answer. It may also have
 
+* ``prompt`` (the whole text before the answer, in place of the question in its template),
+* ``answer_aliases`` (further right answers; a list in ``answer`` is its first text and these),
 * ``paraphrased_question``, ``paraphrased_answer``, ``perturbed_answers`` (wrong answers of the same form),
 * ``alternate`` (what the model shall say instead),
 * ``entity`` (whom it is about), ``attribute`` (what it says of them), ``relation`` (self, direct, indirect,
@@ -17,12 +19,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import unicodedata
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from unremember.data.cleaning import ALIASES, SCALARS, clean_rows
 from unremember.errors import DataError, did_you_mean
 
 Row = Mapping[str, Any]
@@ -35,7 +41,9 @@ def row_digest(row: Row) -> str:
 
 
 def _array_text(value: Any) -> str:
-    """Return an array as text. Raises DataError for any other object."""
+    """Return an array, or a date of a table, as text. Raises DataError for any other object."""
+    if isinstance(value, SCALARS):
+        return str(value)
     array = np.asarray(value)
     if array.dtype == object:
         raise DataError(f"a row holds a {type(value).__name__}: only text, numbers and arrays can be hashed")
@@ -43,15 +51,41 @@ def _array_text(value: Any) -> str:
 
 
 def column_value(row: Row, column: str) -> Any:
-    """Return what a row has in a column, else None. The answer of a document is its text."""
-    return row.get("text") if column == "answer" and "answer" not in row else row.get(column)
+    """Return what a row has in a column, else None.
+
+    The answer of a document is its text. The aliases of an answer begin with the answer itself.
+    """
+    if column == ALIASES:
+        answer = column_value(row, "answer")
+        return None if answer is None else [answer, *row.get(ALIASES, ())]
+    value = row.get(column)
+    return row.get("text") if column == "answer" and value is None else value
+
+
+def answer_column(role: Role) -> str:
+    """Return the column of a role's right answers: of all aliases where some row has them."""
+    return ALIASES if any(row.get(ALIASES) for row in role.rows) else "answer"
+
+
+def content_keys(row: Row) -> list[str]:
+    """Return a key for each right answer of a row: two rows that share a key teach the same.
+
+    Case, surrounding blanks and the Unicode form of a letter make no difference. A row without text is keyed
+    by its whole content.
+    """
+    question = row.get("prompt") if row.get("question") is None else row["question"]
+    if question is not None and row.get("answer") is not None:
+        return [f"{_plain_text(question)}\x00{_plain_text(answer)}" for answer in column_value(row, ALIASES)]
+    return [row_digest(row) if row.get("text") is None else _plain_text(row["text"])]
 
 
 def content_key(row: Row) -> str:
-    """Return a key that two rows share if they teach the same: their text, or else their whole content."""
-    if "question" in row and "answer" in row:
-        return f"{row['question']}\x00{row['answer']}".casefold()
-    return str(row["text"]).casefold() if "text" in row else row_digest(row)
+    """Return the key of what a row teaches with its first answer, which is the one that training learns."""
+    return content_keys(row)[0]
+
+
+def _plain_text(value: Any) -> str:
+    return unicodedata.normalize("NFC", str(value)).strip().casefold()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,21 +185,24 @@ def make_split(
         roles: Rows by role: a list of mappings or a ``datasets.Dataset`` each. A split is returned as it is.
         utility: The roles over which model utility is averaged.
         name: The name of the data in messages and reports.
-        columns: New names of columns: ``{"prompt": "question"}``.
+        columns: New names of columns: ``{"prompt": "question"}``. A role without the old name stays as it
+            is.
         audits: The audits that are measured by default.
 
     Raises:
-        DataError: A role is empty, a row is no mapping, or a row is both in ``forget`` and in ``retain``.
+        DataError: A role is empty, a row cannot be used, no role has a column that is to be renamed, or a row
+            is both in ``forget`` and in ``retain``.
     """
     if isinstance(roles, Split):
         return roles
-    checked = {}
-    for role, rows in roles.items():
-        listed = _checked_rows(list(rows), role, name)
-        checked[role] = Role(role, rename_columns(listed, columns, role) if columns else listed)
-    split = Split(checked, tuple(utility), name, tuple(audits))
+    listed = {role: _checked_rows(list(rows), role, name) for role, rows in roles.items()}
+    _check_renamed(listed, columns or {}, name)
+    cleaned = {role: Role(role, clean_rows(rows, role, columns or {})) for role, rows in listed.items()}
+    split = Split(cleaned, tuple(utility), name, tuple(audits))
     if "forget" in split and "retain" in split:
         _check_disjoint(split["forget"], split["retain"])
+    for role in split.roles.values():
+        _warn_of_repeats(role)
     return split
 
 
@@ -181,10 +218,20 @@ def _checked_rows(rows: list[Any], role: str, name: str) -> list[Row]:
     return rows
 
 
+def _check_renamed(roles: Mapping[str, Sequence[Row]], columns: Mapping[str, str], name: str) -> None:
+    """Raise DataError where no row of any role has a column that is to be renamed."""
+    if not columns:
+        return
+    existing = {key for rows in roles.values() for row in rows for key in row}
+    for old in columns:
+        if old not in existing:
+            raise DataError(f"no role of {name} has a column {old!r}: {did_you_mean(old, existing)}")
+
+
 def _check_disjoint(forget: Role, retain: Role) -> None:
     """Raise DataError where a row is in both roles."""
-    retained = {content_key(row) for row in retain.rows}
-    shared = [i for i, row in enumerate(forget.rows) if content_key(row) in retained]
+    retained = {key for row in retain.rows for key in content_keys(row)}
+    shared = [i for i, row in enumerate(forget.rows) if not retained.isdisjoint(content_keys(row))]
     if shared:
         raise DataError(
             f"{len(shared)} rows stand both in 'forget' and in 'retain' (first: forget row {shared[0]}): "
@@ -192,22 +239,17 @@ def _check_disjoint(forget: Role, retain: Role) -> None:
         )
 
 
-def rename_columns(rows: Sequence[Row], columns: Mapping[str, str], role: str) -> list[Row]:
-    """Return the rows with their columns renamed.
-
-    Args:
-        rows: The rows of a role.
-        columns: New name by old name.
-        role: The role's name, for messages.
-
-    Raises:
-        DataError: No row has a column of an old name.
-    """
-    existing = {key for row in rows for key in row}
-    for old in columns:
-        if old not in existing:
-            raise DataError(f"role {role!r} has no column {old!r}: {did_you_mean(old, existing)}")
-    return [{columns.get(key, key): value for key, value in row.items()} for row in rows]
+def _warn_of_repeats(role: Role) -> None:
+    """Warn where a role holds a row several times."""
+    counts = Counter(map(content_key, role.rows))
+    if len(counts) < len(role):
+        repeats, (key, count) = len(role) - len(counts), counts.most_common(1)[0]
+        first = next(i for i, row in enumerate(role.rows) if content_key(row) == key)
+        warnings.warn(
+            f"{repeats} of {len(role)} rows of role {role.name!r} repeat another row "
+            f"(row {first} stands {count} times)",
+            stacklevel=3,
+        )
 
 
 def with_train_role(split: Split, without: Sequence[str] = (), only: Sequence[str] = ()) -> Split:
@@ -215,7 +257,8 @@ def with_train_role(split: Split, without: Sequence[str] = (), only: Sequence[st
 
     Args:
         split: The split to add to.
-        without: Roles to leave out; ``("forget",)`` gives the training data of the retrained oracle.
+        without: Roles to leave out; ``("forget",)`` gives the training data of the retrained oracle. Rows
+            of other roles that teach the same are left out as well, which is said.
         only: Roles to take instead; ``("forget",)`` gives those of a model that learns the forget set
             further.
 
@@ -226,6 +269,13 @@ def with_train_role(split: Split, without: Sequence[str] = (), only: Sequence[st
         split[role]  # raises for an unknown role
     roles = [role for role in only or ("forget", "retain", *split.utility) if role in split]
     rows = {content_key(row): row for role in roles if role not in without for row in split[role].rows}
+    unseen = {key for role in without for row in split[role].rows for key in content_keys(row)}
+    if shared := [key for key, row in rows.items() if unseen.intersection(content_keys(row))]:
+        rows = {key: row for key, row in rows.items() if key not in shared}
+        warnings.warn(
+            f"{len(shared)} rows of other roles stand in {', '.join(without)} as well, and are left out",
+            stacklevel=2,
+        )
     if not rows:
         raise DataError(
             f"nothing to train on: without {', '.join(without)} there are no rows in {split.name}"

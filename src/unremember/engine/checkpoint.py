@@ -15,7 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unremember.errors import RunError
-from unremember.files import disk_errors
+from unremember.files import disk_errors, file_digest, is_as_written, record_digest
+
+_TENSORS, _NUMBERS = "state.safetensors", "state.json"
 
 
 def flatten_tree(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -39,11 +41,16 @@ def save_checkpoint(folder: Path, tree: dict[str, Any], position: int) -> None:
     with disk_errors(complete):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        save_file(tensors, partial / "state.safetensors")
-        (partial / "state.json").write_text(json.dumps(numbers), encoding="utf-8")
-        if complete.exists():
-            shutil.rmtree(complete)
-        os.replace(partial, complete)
+        try:
+            save_file(tensors, partial / _TENSORS)
+            (partial / _NUMBERS).write_text(json.dumps(numbers), encoding="utf-8")
+            for name in (_TENSORS, _NUMBERS):
+                record_digest(partial / name, file_digest(partial / name))
+            if complete.exists():
+                shutil.rmtree(complete)
+            os.replace(partial, complete)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     for old in folder.iterdir():
         if old != complete:
             shutil.rmtree(old, ignore_errors=True)
@@ -54,15 +61,15 @@ def latest_checkpoint(folder: Path) -> dict[str, Any] | None:
     complete = sorted(p for p in folder.glob("*") if p.suffix != ".partial") if folder.exists() else []
     if not complete:
         return None
+    newest = complete[-1]
     try:
-        return {
-            **json.loads((complete[-1] / "state.json").read_text()),
-            **load_file(complete[-1] / "state.safetensors"),
-        }
-    except (OSError, ValueError, SafetensorError) as error:
-        raise RunError(
-            f"checkpoint {complete[-1]} is corrupt ({error}): delete that folder and run the same command"
-        ) from error
+        changed = [name for name in (_TENSORS, _NUMBERS) if not is_as_written(newest / name)]
+        if not changed:
+            return {**json.loads((newest / _NUMBERS).read_text()), **load_file(newest / _TENSORS)}
+        error: Exception | str = f"the bytes of {changed[0]} are not those that were written"
+    except (OSError, ValueError, SafetensorError) as unreadable:
+        error = unreadable
+    raise RunError(f"checkpoint {newest} is corrupt ({error}): delete that folder and run the same command")
 
 
 def entries_under(flat: Mapping[str, Any], prefix: str) -> dict[str, Any]:

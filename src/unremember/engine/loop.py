@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import signal
 import tempfile
 import threading
@@ -20,6 +19,8 @@ from unremember import processes
 from unremember.data.split import Split
 from unremember.engine import checkpoint
 from unremember.engine.job import count_rounds, prepare
+from unremember.engine.log import StepLog
+from unremember.engine.precision import single_precision
 from unremember.engine.probe import GradientProbe
 from unremember.engine.seams import MatchedForgetting, Phase, Seams
 from unremember.engine.settings import Settings
@@ -27,7 +28,6 @@ from unremember.engine.sharded import hold_weights
 from unremember.engine.stage import Stage
 from unremember.engine.weights import Weights, join_processes
 from unremember.errors import ConfigError
-from unremember.files import disk_errors, write_text
 from unremember.models.causal import PACKED, attending
 from unremember.processes import value_of_main_process
 from unremember.progress import Progress
@@ -87,7 +87,8 @@ def run_phases(
         DataError: A role or column is missing, or the folder holds another run's checkpoint.
     """
     torch.manual_seed(settings.seed)
-    with tempfile.TemporaryDirectory() as scratch:
+    chosen = [phase.recipe.selection for phase in phases]
+    with single_precision(model, chosen, settings.dtype), tempfile.TemporaryDirectory() as scratch:
         accelerator, home = join_processes(model), folder or value_of_main_process(Path(scratch))
         of_phases = [dataclasses.replace(settings, **phase.settings) for phase in phases]
         rounds = rounds or count_rounds(model, task, split, phases[0], of_phases[0])
@@ -147,11 +148,16 @@ def run_stages(
     if settings.gradient_checkpointing:
         checkpoint_blocks(weights)
     course = Course(stages, phases, rounds)
-    if keep:
-        resume_phases(home / "checkpoint", stages, course)
+    logged = resume_phases(home / "checkpoint", stages, course) if keep else ""
     total = sum(stage.job.total for stage in stages)
-    log = StepLog(home / "log.jsonl", course.position) if keep and processes.is_main_process() else None
+    log = (
+        StepLog(home / "log.jsonl", course.position, logged) if keep and processes.is_main_process() else None
+    )
     saved = time.monotonic()
+
+    def save() -> None:
+        with undivided():
+            save_phases(home / "checkpoint", stages, course, log.digest if log else "")
 
     def evaluate() -> None:
         if watch and (course.position % every == 0 or course.position == total):
@@ -180,15 +186,14 @@ def run_stages(
                 if keep and processes.true_on_any_process(
                     time.monotonic() - saved > settings.checkpoint_seconds
                 ):
-                    with undivided():
-                        save_phases(home / "checkpoint", stages, course)
+                    save()
                     saved = time.monotonic()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             if keep:
-                save_phases(home / "checkpoint", stages, course)
+                save()
             raise
     if keep:
-        save_phases(home / "checkpoint", stages, course)
+        save()
     with weights.whole_model():
         processes.wait_for_all_processes()
 
@@ -271,7 +276,7 @@ def checkpoint_blocks(weights: Weights) -> None:
 
 @contextlib.contextmanager
 def undivided() -> Iterator[None]:
-    """Hold Ctrl-C back for the block and raise it at its end, on all processes.
+    """Hold Ctrl-C and SIGTERM back for the block and let them take effect at its end, on all processes.
 
     A step is then done or not begun, and no finaliser that runs within it swallows the signal.
     """
@@ -279,13 +284,18 @@ def undivided() -> Iterator[None]:
         yield
         return
     pending: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: pending.append(number))
+    before = {
+        number: signal.signal(number, lambda number, frame: pending.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is not None  # None: a handler that Python could not put back
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if processes.true_on_any_process(bool(pending)):
-        raise KeyboardInterrupt
+        signal.raise_signal(pending[0] if pending else signal.SIGINT)
 
 
 @contextlib.contextmanager
@@ -303,27 +313,31 @@ def denormals_flushed() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
-def save_phases(folder: Path, stages: Sequence[Stage], course: Course) -> None:
-    """Write a checkpoint of all phases."""
+def save_phases(folder: Path, stages: Sequence[Stage], course: Course, logged: str) -> None:
+    """Write a checkpoint of all phases.
+
+    Args:
+        logged: The digest of the log.
+    """
     tree = {
+        "log": logged,
         "position": course.position,
         "course": course.tree(),
         "buffers": buffers(stages[0].job.model),
         "phases": {str(i): stage.tree() for i, stage in enumerate(stages)},
-        "rng": torch.get_rng_state(),
     }
     if processes.is_main_process():
         checkpoint.save_checkpoint(folder, tree, course.position)
 
 
-def resume_phases(folder: Path, stages: Sequence[Stage], course: Course) -> None:
-    """Carry on from the newest checkpoint, where there is one.
+def resume_phases(folder: Path, stages: Sequence[Stage], course: Course) -> str:
+    """Carry on from the newest checkpoint, where there is one, and return the digest of its log, else "".
 
     Raises DataError where another run wrote it.
     """
     flat = checkpoint.latest_checkpoint(folder)
     if flat is None:
-        return
+        return ""
     for i, stage in enumerate(stages):
         stage.restore(checkpoint.entries_under(flat, f"phases/{i}"), folder)
     with torch.no_grad():
@@ -331,25 +345,10 @@ def resume_phases(folder: Path, stages: Sequence[Stage], course: Course) -> None
             tensor.copy_(flat[f"buffers/{name}"])
     course.position = int(flat["position"])
     course.restore(checkpoint.entries_under(flat, "course"))
-    torch.set_rng_state(flat["rng"])
+    return str(flat.get("log", ""))
 
 
 def buffers(model: Any) -> dict[str, torch.Tensor]:
     """Return what the model remembers beside its weights: running statistics."""
     weights = dict(model.named_parameters(remove_duplicate=False))
     return {name: tensor for name, tensor in model.state_dict().items() if name not in weights}
-
-
-class StepLog:
-    """``log.jsonl``: one line a step. A resumed run first drops the lines after its checkpoint."""
-
-    def __init__(self, path: Path, position: int) -> None:
-        self.path = path
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        whole = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= position]
-        write_text(path, "".join(f"{line}\n" for line in whole))
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Append one line."""
-        with disk_errors(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor
 
 from unremember.errors import ModelError
-from unremember.files import disk_errors
+from unremember.files import disk_errors, file_digest, is_as_written, record_digest, write_recorded
 from unremember.models.digest import weights_digest
 from unremember.models.load import resolve_model_folder
 from unremember.processes import (
@@ -156,13 +158,23 @@ def cache_reference(
         f"{key}{role}{need}{hashlib.sha256(rows.tobytes()).hexdigest()}".encode()
     ).hexdigest()
     path, index = folder / f"{name[:24]}.npy", folder / f"{name[:24]}.offsets.npy"
-    if not value_of_main_process(path.exists()):
+    if not value_of_main_process(is_main_process() and is_cached(path) and is_cached(index)):
         with disk_errors(path):
             folder.mkdir(parents=True, exist_ok=True)
             _compute(model, task, data, role, need, rows, path, index, batch_rows)
             wait_for_all_processes()
-    offsets = np.load(index) if index.exists() else None
-    return CachedReference(np.load(path, mmap_mode="c"), offsets, rebuild)
+    offsets = np.load(index)
+    return CachedReference(np.load(path, mmap_mode="c"), offsets if len(offsets) else None, rebuild)
+
+
+def is_cached(path: Path) -> bool:
+    """Return whether a file is there as it was written. A corrupt one is as none, with a notice."""
+    if not path.exists() or is_as_written(path):
+        return path.exists()
+    warnings.warn(
+        f"{path} is corrupt, its bytes are not those that were written: it is computed anew", stacklevel=2
+    )
+    return False
 
 
 def _compute(
@@ -176,7 +188,7 @@ def _compute(
     index: Path,
     batch_rows: int,
 ) -> None:
-    """Write one quantity of some rows to ``path``, and its offsets, where it has such, to ``index``."""
+    """Write one quantity of some rows to ``path``, and its offsets to ``index``: none for one entry a row."""
     work, counts = task.sizes(data, need.text)
     stored_counts = np.zeros_like(counts)
     stored_counts[rows] = counts[rows]
@@ -193,19 +205,27 @@ def _compute(
         return ragged, (quantity.values if ragged else quantity).float().cpu().numpy()
 
     batches = np.split(order, range(batch_rows, len(order), batch_rows))
-    for batch, (ragged, values) in zip(batches, map_over_processes(batches, read)):
-        if not is_main_process():
-            continue
+    try:
+        for batch, (ragged, values) in zip(batches, map_over_processes(batches, read)):
+            if not is_main_process():
+                continue
+            if memory is None:
+                shape = (int(offsets[-1]) if ragged else len(work), *values.shape[1:])
+                memory = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+            entries = (
+                np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in batch])
+                if ragged
+                else batch
+            )
+            memory[entries] = values
         if memory is None:
-            shape = (int(offsets[-1]) if ragged else len(work), *values.shape[1:])
-            memory = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
-        entries = (
-            np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in batch]) if ragged else batch
-        )
-        memory[entries] = values
-    if memory is None:
-        return
-    memory.flush()
-    if ragged:
-        np.save(index, offsets)
-    os.replace(partial, path)
+            return
+        memory.flush()
+        listed = io.BytesIO()
+        np.save(listed, offsets if ragged else offsets[:0])
+        write_recorded(index, listed.getvalue())
+        record_digest(path, file_digest(partial))
+        os.replace(partial, path)
+    finally:
+        if is_main_process():
+            partial.unlink(missing_ok=True)

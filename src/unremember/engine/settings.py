@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,7 +12,10 @@ from unremember.errors import ConfigError, did_you_mean, require_positive
 
 Schedule = Literal["linear", "constant"]
 Precision = Literal["fp32", "bf16"]
-SCHEDULES, PRECISIONS = get_args(Schedule), get_args(Precision)
+Dtype = Literal["stored", "fp32"]
+_SEEDS = 2**32
+"""How many seeds there are; numpy and scikit-learn take no others."""
+SCHEDULES, PRECISIONS, DTYPES = get_args(Schedule), get_args(Precision), get_args(Dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +24,9 @@ class Settings:
 
     ``batch_size`` counts rows of the anchor role a step; ``micro_tokens`` sizes one forward (memory): so many
     tokens, or images, give or take one text; ``warmup`` is in epochs; ``clip`` is the global gradient norm
-    (0: off); ``max_steps`` 0: all epochs.
+    (0: off); ``max_steps`` 0: all epochs. ``precision`` is that of the forwards; weights, moments and updates
+    are in single precision whatever type the model is stored in, and ``dtype`` is what the weights become in
+    the end: as they were ``stored``, or ``fp32``.
     """
 
     epochs: int = 10
@@ -32,6 +38,7 @@ class Settings:
     schedule: Schedule = "linear"
     clip: float = 1.0
     precision: Precision = "fp32"
+    dtype: Dtype = "stored"
     gradient_checkpointing: bool = False
     max_steps: int = 0
     seed: int = 0
@@ -42,7 +49,12 @@ class Settings:
         for name in ("weight_decay", "warmup", "clip", "max_steps", "checkpoint_seconds"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be 0 or above, not {getattr(self, name)}")
-        for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
+        for name in ("lr", "weight_decay", "warmup", "clip", "checkpoint_seconds"):
+            if not math.isfinite(getattr(self, name)):
+                raise ConfigError(f"{name} must be a finite number, not {getattr(self, name)}")
+        if not 0 <= self.seed < _SEEDS:
+            raise ConfigError(f"seed must be from 0 to {_SEEDS - 1}, not {self.seed}")
+        for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS), ("dtype", DTYPES)):
             if getattr(self, name) not in known:
                 raise ConfigError(
                     f"unknown {name} {getattr(self, name)!r}: {did_you_mean(getattr(self, name), known)}"

@@ -26,6 +26,7 @@ from unremember.runs.matched import (
     answer_probability,
     matched_target,
     read_cell,
+    write_cell,
 )
 from unremember.tasks.artefact import Artefact
 
@@ -184,7 +185,7 @@ def restore_cells(arena: Arena, folder: Path, page: Path) -> None:
     cells = json.loads(page.read_text(encoding="utf-8")).get(arena.name, {}) if page.exists() else {}
     for name, cell in cells.items():
         if not (folder / name).exists() and cell["identity"].startswith(arena.digest):
-            write_text(folder / name, json.dumps(cell, indent=1))
+            write_cell(folder / name, cell)
 
 
 def publish_cells(arena: Arena, folder: Path, page: Path) -> None:
@@ -228,7 +229,7 @@ def run_cell(shared: tuple[Arena, Path], plan: CellPlan) -> dict[str, Any]:
     except UnrememberError as error:
         cell["note"] = f"does not run here: {error}"
     cell["seconds"] = round(time.monotonic() - began, 1)
-    write_text(path, json.dumps(cell, indent=1))
+    write_cell(path, cell)
     return cell
 
 

@@ -20,7 +20,7 @@ from unremember.files import write_text
 from unremember.plan import calibration
 from unremember.plan.card import trial_hardness
 from unremember.runs.folder import artefact_of, split_of
-from unremember.runs.matched import answer_probability, read_cell
+from unremember.runs.matched import answer_probability, read_cell, write_cell
 from unremember.runs.workers import require_ray, workers
 from unremember.tasks.artefact import Artefact
 
@@ -118,7 +118,7 @@ def measure_request(shared: tuple[Artefact, Sequence[Row], Path], number: int) -
         "cosine": hard.cosine,
         "cost": float(np.mean([forgetting_cost(original, split, seed) for seed in _SEEDS])),
     }
-    write_text(path, json.dumps(result))
+    write_cell(path, result)
     return result
 
 

@@ -14,9 +14,8 @@ from unremember import api
 from unremember.data.split import Row, Split
 from unremember.errors import ConfigError, DataError
 from unremember.experiments.cells import Arena
-from unremember.files import write_text
 from unremember.models.presets import fresh_model
-from unremember.runs.matched import read_cell
+from unremember.runs.matched import read_cell, write_cell
 from unremember.runs.workers import workers
 from unremember.tasks.artefact import Artefact, load_artefact
 from unremember.worlds.documents import document
@@ -138,7 +137,7 @@ def measured_once(path: Path, identity: str, measure: Callable[[], Mapping[str, 
     began = time.monotonic()
     result = {"identity": identity, "name": path.parent.name, **measure()}
     result["seconds"] = round(time.monotonic() - began, 1)
-    write_text(path, json.dumps(result, indent=1))
+    write_cell(path, result)
     return result
 
 

@@ -22,12 +22,11 @@ from unremember.data.split import Split, content_key
 from unremember.engine.settings import Settings
 from unremember.errors import Collapsed, ConfigError
 from unremember.experiments.arenas import train_models
-from unremember.files import write_text
 from unremember.observe.store import Store
 from unremember.registry import audits, benchmarks, methods
 from unremember.runs.config import RunConfig
 from unremember.runs.folder import artefact_of
-from unremember.runs.matched import read_cell
+from unremember.runs.matched import read_cell, write_cell
 from unremember.tasks.artefact import Artefact, load_artefact
 
 REQUEST_METHODS = ("gradient_ascent", "npo", "simnpo")
@@ -200,7 +199,7 @@ def run_step(
     except Collapsed as error:
         cell["note"] = f"collapsed: {error}"
     cell["seconds"] = round(time.monotonic() - began, 1)
-    write_text(home / "cell.json", json.dumps(cell, indent=1))
+    write_cell(home / "cell.json", cell)
     for leftover in ("checkpoint", "reference"):
         shutil.rmtree(home / leftover, ignore_errors=True)
     return cell, home / "model"

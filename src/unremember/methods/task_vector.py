@@ -50,17 +50,22 @@ class TaskVector:
         """Return the original's weights w₀ moved to w₀ − scale · (w − w₀), w being the learner's."""
         import torch
 
-        # 1. Keep the original's weights, and learn the forget set.
-        original = {
-            name: p.detach().clone() for name, p in start.model.named_parameters() if p.is_floating_point()
-        }
-        (recipe,) = self.recipes
-        learner = recipe.run(start, split, run)
-        # 2. Take the step back; weights that did not move stay bit for bit.
-        with torch.no_grad():
-            for name, p in learner.model.named_parameters():
-                if name in original and not torch.equal(p, original[name]):
-                    p.copy_(original[name] - self.scale * (p - original[name]))
+        from unremember.engine.precision import single_precision
+
+        with single_precision(start.model, [self.selection], run.settings.dtype):
+            # 1. Keep the original's weights, and learn the forget set.
+            original = {
+                name: p.detach().clone()
+                for name, p in start.model.named_parameters()
+                if p.is_floating_point()
+            }
+            (recipe,) = self.recipes
+            learner = recipe.run(start, split, run)
+            # 2. Take the step back; weights that did not move stay bit for bit.
+            with torch.no_grad():
+                for name, p in learner.model.named_parameters():
+                    if name in original and not torch.equal(p, original[name]):
+                        p.copy_(original[name] - self.scale * (p - original[name]))
         return Artefact(learner.model, start.task, start.guard)
 
     def override(self, selection: Any = None, **parts: Any) -> TaskVector:

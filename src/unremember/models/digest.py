@@ -26,13 +26,22 @@ def weights_digest(model: Any) -> str:
     return digest.hexdigest()
 
 
-def config_digest(model: Any) -> str:
-    """Hash how a model uses its weights: SHA-256 (hex) over its configuration, or else over its modules."""
+def config_entries(model: Any) -> dict[str, Any]:
+    """Return how a model uses its weights: the entries of its configuration, or else what its modules are."""
     config: Any = getattr(model, "config", None)
     if not hasattr(config, "to_dict"):
-        return hashlib.sha256(repr(model).encode()).hexdigest()
+        return {"modules": repr(model)}
     entries = {key: value for key, value in config.to_dict().items() if key not in _VOLATILE}
-    return hashlib.sha256(json.dumps(entries, sort_keys=True, default=str).encode()).hexdigest()
+    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    # Generation ends at these ids as well.
+    return entries if ends in (None, entries.get("eos_token_id")) else {**entries, "generation ends": ends}
+
+
+def config_digest(model: Any) -> str:
+    """Hash how a model uses its weights: SHA-256 (hex) over its configuration, or else over its modules."""
+    entries = config_entries(model)
+    text = entries.get("modules") or json.dumps(entries, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def weight_files_digest(folder: str | Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import warnings
@@ -13,6 +14,8 @@ from typing import Any
 from unremember.errors import ModelError, RunError
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+REMOTE_CODE = "UNREMEMBER_REMOTE_CODE"
+"""The environment variable by which a user, and no file, lets a model folder run its own code: 1."""
 
 
 def resolve_model_folder(folder: str | Path) -> Path:
@@ -32,7 +35,8 @@ def load_model(path: str | Path, *, dtype: Any = None, kind: str = "AutoModelFor
         kind: The auto class of transformers that builds it.
 
     Raises:
-        ModelError: The folder or hub name does not exist, or the weights are pickled, corrupt or incomplete.
+        ModelError: The folder or hub name does not exist, it needs code of its own, or the weights are
+            pickled, corrupt, incomplete, not finite or not those of the configuration.
     """
     import transformers
 
@@ -40,6 +44,7 @@ def load_model(path: str | Path, *, dtype: Any = None, kind: str = "AutoModelFor
     gguf = gguf_file(path, files)
     if gguf is None:
         check_weights(path, files)
+    check_shards(Path(path))
     silence_libraries()
     if holds_adapters(files):
         return _merged_model(path, dtype, kind)
@@ -50,19 +55,62 @@ def load_model(path: str | Path, *, dtype: Any = None, kind: str = "AutoModelFor
         options["dtype"] = dtype
     try:
         loaded: Any = getattr(transformers, kind).from_pretrained(
-            str(path), output_loading_info=True, **options
+            str(path), output_loading_info=True, trust_remote_code=runs_remote_code(), **options
         )
     except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(needs_remote_code(path)) from error
         raise ModelError(f"cannot load a model from {path}: {error_summary(error)}") from error
     model, info = loaded
+    check_complete(path, model, info)
+    check_finite(model, f"the model in {path} has")
+    if gguf:
+        _forget_quantisation(model)
+    return model.eval()
+
+
+def runs_remote_code() -> bool:
+    """Return whether the user lets model folders run their own code. Nobody is ever asked."""
+    return os.environ.get(REMOTE_CODE) == "1"
+
+
+def needs_remote_code(path: str | Path) -> str:
+    """Return what to do about a model or tokenizer that only code of its own can load."""
+    return f"{path} can be loaded only by running code that it brings: read it, then set {REMOTE_CODE}=1"
+
+
+def check_complete(path: str | Path, model: Any, info: Mapping[str, Any]) -> None:
+    """Raise ModelError where the weights are not exactly those that the configuration asks for.
+
+    Args:
+        path: The folder or hub name, for the message.
+        model: The loaded model.
+        info: What ``from_pretrained`` says of the keys it read.
+    """
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"{path} lacks {len(missing)} of the model's weights (first: {missing[0]}): "
             "they would be random; save the model again"
         )
-    if gguf:
-        _forget_quantisation(model)
-    return model.eval()
+    if unknown := sorted(info["unexpected_keys"]):
+        count = len(model.state_dict())
+        raise ModelError(
+            f"{path}: config.json describes a model of {count} tensors, and the weights hold {len(unknown)} "
+            f"more (first: {unknown[0]}): they belong to another configuration; save the model again"
+        )
+
+
+def check_finite(model: Any, whose: str) -> None:
+    """Raise ModelError for the first weight that is NaN or infinite.
+
+    Args:
+        model: Any module.
+        whose: How the message begins, such as ``the model has``.
+    """
+    for name, tensor in model.state_dict().items():
+        floating = tensor.is_floating_point() and tensor.element_size() > 1
+        if floating and not bool(tensor.isfinite().all()):
+            raise ModelError(f"{whose} weights that are not finite (first: {name}): it says nothing")
 
 
 def _forget_quantisation(model: Any) -> None:
@@ -125,6 +173,7 @@ def _merged_model(path: str | Path, dtype: Any, kind: str) -> Any:
         raise ModelError(
             f"the adapters in {path} cannot be merged into {base}: {error_summary(error)}"
         ) from error
+    check_finite(merged, f"the adapters in {path} give the model")
     return merged.eval()
 
 
@@ -168,6 +217,20 @@ def check_weights(path: str | Path, files: Sequence[str] | None) -> None:
     raise ModelError(f"{path} has no .safetensors weights (its files: {', '.join(files) or 'none'})")
 
 
+def check_shards(folder: Path) -> None:
+    """Raise ModelError where an index of weights names a file outside its folder, or cannot be read."""
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        try:
+            shards = {Path(name) for name in json.loads(index.read_text("utf-8"))["weight_map"].values()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ModelError(f"{index} is no index of weights: {error_summary(error)}") from error
+        if outside := [str(shard) for shard in shards if shard.is_absolute() or ".." in shard.parts]:
+            raise ModelError(
+                f"{index} names the weights {min(outside)!r}, outside its folder: "
+                "copy them beside it, and name them without a path"
+            )
+
+
 def error_summary(error: Exception) -> str:
     """Return the type of an error and the first line of its message, cut at 200 characters."""
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0][:200]}"
@@ -199,8 +262,10 @@ def save_model(model: Any, processor: Any, folder: Path, texts: Mapping[str, str
         texts: Further small files of the folder: text by file name.
 
     Raises:
+        ModelError: A weight is not finite; the old model stays.
         RunError: The folder cannot be written; the old model stays.
     """
+    check_finite(model, "the model has")
     silence_libraries()
     try:
         _write_model(model, processor, folder, texts or {})
@@ -223,14 +288,17 @@ def _write_model(model: Any, processor: Any, folder: Path, texts: Mapping[str, s
         os.replace(old, folder)
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    # 2. Write the new model beside the old one.
-    model.save_pretrained(partial, safe_serialization=True)
-    if processor is not None:
-        processor.save_pretrained(partial)
-    for name, text in texts.items():
-        (partial / name).write_text(text, encoding="utf-8")
-    # 3. Swap them.
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(partial, folder)
+    try:
+        # 2. Write the new model beside the old one.
+        model.save_pretrained(partial, safe_serialization=True)
+        if processor is not None:
+            processor.save_pretrained(partial)
+        for name, text in texts.items():
+            (partial / name).write_text(text, encoding="utf-8")
+        # 3. Swap them.
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from unremember.data.split import Role
+from unremember.data.cleaning import ALIASES
+from unremember.data.split import Role, column_value
 from unremember.files import write_text
 from unremember.progress import Progress
 from unremember.tasks.artefact import Artefact
@@ -41,7 +42,7 @@ def invent(
 
     Returns:
         For each row its distinct answers, at most ``count``: without empty ones and without the row's own
-        answer.
+        answers.
     """
     model: Any = artefact.model
     task: Any = artefact.task
@@ -54,8 +55,8 @@ def invent(
         for start in range(0, len(order), _QUESTIONS):
             rows = order[start : start + _QUESTIONS]
             for row, texts in zip(rows, task.sample(model, [prompts[i] for i in rows], count, limit)):
-                answer = str(role.rows[row]["answer"]).strip()
-                invented[row] = [text for text in dict.fromkeys(texts) if text and text != answer]
+                right = {answer.strip() for answer in column_value(role.rows[row], ALIASES)}
+                invented[row] = [text for text in dict.fromkeys(texts) if text and text not in right]
             progress.advance(len(rows), 0)
     return invented
 

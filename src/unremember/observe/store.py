@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from unremember.data.split import Split
-from unremember.errors import ConfigError
-from unremember.files import write_bytes
+from unremember.errors import ConfigError, RunError
+from unremember.files import read_verified, write_recorded
 from unremember.observe.protocol import Arrays, ObservationContext, ObservationRequest
 from unremember.observe.records import Observations
 from unremember.processes import move_to_device, value_of_main_process
@@ -87,11 +88,17 @@ class Store:
         return self.folder / f"{key}-{digest[:32]}.safetensors" if self.folder else None
 
     def read(self, path: Path | None) -> Arrays | None:
-        """Return the arrays in a file; None where there is none, or none that can be read."""
-        try:
-            return load(path.read_bytes()) if path else None
-        except (OSError, SafetensorError, ValueError):
+        """Return the arrays in a file; None where there is none. A corrupt file is as none, with a notice."""
+        if path is None or not path.exists():
             return None
+        anew = "it is computed anew"
+        try:
+            return load(read_verified(path, anew))
+        except RunError as error:
+            warnings.warn(str(error), stacklevel=2)
+        except (OSError, SafetensorError, ValueError) as error:
+            warnings.warn(f"{path} cannot be read ({error}): {anew}", stacklevel=2)
+        return None
 
     def read_latest(self, key: str) -> Arrays | None:
         """Return the arrays that were written last for a request, for whichever artefact."""
@@ -103,7 +110,7 @@ class Store:
         """Write the arrays of a request to its file, which appears whole or not at all."""
         path = self.path(key, digest)
         if path and request.stored:
-            write_bytes(path, save(dict(arrays)))
+            write_recorded(path, save(dict(arrays)))
 
 
 def stages_of(requests: Iterable[Request]) -> list[list[Request]]:

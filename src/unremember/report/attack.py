@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from unremember.report.escaping import terminal_text
 from unremember.report.table import format_value, oracle_texts
 
 AttackCurve = Sequence[Mapping[str, Any]]
@@ -22,7 +23,9 @@ def attack_table(title: str, unit: str, curve: AttackCurve, index: int) -> Table
         curve: The points of the attack.
         index: The measurement's place in ``measurements``.
     """
-    table = Table(box=None, title=title, title_justify="left", pad_edge=False, header_style="bold")
+    table = Table(
+        box=None, title=terminal_text(title), title_justify="left", pad_edge=False, header_style="bold"
+    )
     for name in (unit, "value", "oracles", "original", "recovered share", "verdict"):
         table.add_column(name)
     for point in curve:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unremember.errors import DataError
-from unremember.files import write_text
+from unremember.files import read_verified, write_recorded
 
 
 def strict_json(tree: Any) -> str:
@@ -76,7 +76,7 @@ class Comparison:
 
     def save(self, path: Path) -> None:
         """Write the comparison to a JSON file."""
-        write_text(path, self.text())
+        write_recorded(path, self.text().encode())
 
     @classmethod
     def load(cls, path: Path) -> Comparison:
@@ -84,9 +84,10 @@ class Comparison:
 
         Raises:
             DataError: The file is missing or not a comparison.
+            RunError: The file is corrupt.
         """
         try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
+            tree = json.loads(read_verified(path, "make it again with `unremember compare`"))
             artefacts = tuple(
                 ComparedArtefact(**{**artefact, "measurements": tuple(artefact["measurements"])})
                 for artefact in tree.pop("artefacts")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from unremember.errors import printable
 from unremember.report.comparison import ComparedArtefact, Comparison
 from unremember.report.labels import label_layers, place_labels
 from unremember.report.table import COLUMN_TITLES
@@ -29,7 +31,8 @@ _POSITION_COLUMNS = ["model", "metric", "position", "low", "high"]
 
 def comparison_charts(comparison: Comparison) -> dict[str, alt.TopLevelMixin]:
     """Return the charts for which the comparison has data, by name."""
-    artefacts = comparison.artefacts
+    artefacts = [dataclasses.replace(a, name=printable(a.name)) for a in comparison.artefacts]
+    comparison = dataclasses.replace(comparison, artefacts=tuple(artefacts))
     charts: dict[str, alt.TopLevelMixin] = {}
     if any(
         a.figure("forget_quality").get("value") is not None and a.figure("model_utility") for a in artefacts

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unremember.report.attack import AttackCurve, recovered_share, worst_point
+from unremember.report.escaping import code_span, markdown_text
 from unremember.report.table import cell_texts, format_value, oracle_texts
 
 _HEAD = """---
@@ -58,7 +59,9 @@ def model_card(
 
 def _forgotten_section(run: Mapping[str, Any]) -> str:
     roles = run.get("roles", {})
-    rows = [f"| {name} | {role['rows']} | `{role['digest']}` |" for name, role in roles.items()]
+    rows = [
+        f"| {markdown_text(name)} | {role['rows']} | `{role['digest']}` |" for name, role in roles.items()
+    ]
     return "\n".join(
         [
             "## What was forgotten",
@@ -76,11 +79,11 @@ def _method_section(run: Mapping[str, Any]) -> str:
     config = {key: value for key, value in run["config"].items() if key not in _UNSTATED and value}
     settings = run["config"]["settings"]
     lines = [
-        f"- {name}: `{json.dumps(value) if isinstance(value, dict) else value}`"
+        f"- {name}: {code_span(json.dumps(value) if isinstance(value, dict) else str(value))}"
         for name, value in config.items()
     ]
     lines += [
-        f"- settings: `{json.dumps(settings)}`",
+        f"- settings: {code_span(json.dumps(settings))}",
         f"- weights before: `{run['digests']['start']}`",
         f"- weights after: `{run['digests']['weights']}`",
         f"- made with: {', '.join(f'{name} {version}' for name, version in run['versions'].items())}",
@@ -98,5 +101,5 @@ def _measurement_table(rows: Sequence[Mapping[str, Any]]) -> str:
         value, interval, verdict = cell_texts(row)
         original = format_value(row["controls"].get("original"))
         cells = [row["name"], value, interval or "–", oracle_texts(row, " "), original, verdict]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(map(markdown_text, cells))} |")
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import functools
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -13,6 +13,7 @@ import vl_convert
 
 from unremember.files import write_text
 from unremember.report.comparison import ComparedArtefact, Comparison
+from unremember.report.escaping import markdown_text
 from unremember.report.figures import comparison_charts, save_png
 from unremember.report.table import cell_texts, column_titles, markdown_table
 
@@ -25,7 +26,15 @@ _DIFFERENCE_PHRASES = {
     "under-forgotten": "not forgotten enough by",
     "over-suppressed": "suppressed beyond the oracle by",
 }
-_VEGA_EMBED = "window.vegaEmbed = vegaEmbed;"
+_CHART_PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{{ title }}</title></head>
+<body><div id="chart"></div>
+<script>{{ script | safe }}</script>
+<script>vegaEmbed("#chart", {{ spec | tojson }}, {actions: false});</script>
+</body>
+</html>
+"""
 
 
 def headline(comparison: Comparison) -> str:
@@ -100,7 +109,9 @@ def write_report(comparison: Comparison, path: Path) -> Path:
     charts = comparison_charts(comparison)
     for name, chart in charts.items():
         save_png(chart, path.parent / "figures" / f"{name}.png")
-    write_text(path.with_suffix(".md"), f"# {comparison.title}\n\n{markdown_table(comparison)}\n")
+    write_text(
+        path.with_suffix(".md"), f"# {markdown_text(comparison.title)}\n\n{markdown_table(comparison)}\n"
+    )
     titles = column_titles(comparison)
     rows = [
         (artefact, [_page_cell(artefact.figure(name)) for name in titles])
@@ -109,18 +120,29 @@ def write_report(comparison: Comparison, path: Path) -> Path:
     template = jinja2.Environment(autoescape=True).from_string(
         resources.files("unremember.report").joinpath("report.html").read_text("utf-8")
     )
-    # A name in the data could otherwise end the script.
-    specs = {name: json.dumps(chart.to_dict()).replace("</", "<\\/") for name, chart in charts.items()}
+    specs = {name: chart.to_dict() for name, chart in charts.items()}
     page = template.render(
         c=comparison,
         headline=headline(comparison),
         columns=titles,
         rows=rows,
         specs=specs,
-        script=vl_convert.javascript_bundle(_VEGA_EMBED) if specs else "",
+        script=chart_script() if specs else "",
     )
     write_text(path, page)
     return path
+
+
+@functools.cache
+def chart_script() -> str:
+    """Return the libraries that draw charts, as one script. Bundling them takes seconds."""
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+
+
+def write_chart_page(chart: Any, title: str, path: Path) -> None:
+    """Write one chart of altair as a page that works without a network."""
+    template = jinja2.Environment(autoescape=True).from_string(_CHART_PAGE)
+    write_text(path, template.render(title=title, spec=chart.to_dict(), script=chart_script()))
 
 
 def _page_cell(measurement: Mapping[str, Any]) -> tuple[str, str, str, str]:

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from unremember.report.comparison import Comparison
+from unremember.report.escaping import markdown_text, terminal_text
 
 TOFU_TITLES = {
     "forget_quality": "forget quality (log₁₀ p)",
@@ -108,7 +108,7 @@ def column_titles(comparison: Comparison) -> dict[str, str]:
 def rich_table(comparison: Comparison) -> Table:
     """Return a row for each model, with verdicts as colours, in 80 characters. ⊥ marks a saturated test."""
     table = Table(
-        title=comparison.title,
+        title=terminal_text(comparison.title),
         header_style="bold",
         title_justify="left",
         box=None,
@@ -122,16 +122,20 @@ def rich_table(comparison: Comparison) -> Table:
     for name, title in titles.items():
         table.add_column(SHORT_TITLES.get(name, title.replace(" ", "\n")), justify="right", no_wrap=True)
     for artefact in comparison.artefacts:
-        kind = "" if artefact.kind in (artefact.name, "unlearned") else f" [dim]{artefact.kind}[/dim]"
+        kind = (
+            ""
+            if artefact.kind in (artefact.name, "unlearned")
+            else f" [dim]{terminal_text(artefact.kind)}[/dim]"
+        )
         cells = (_coloured_value(artefact.figure(name)) for name in titles)
-        table.add_row(escape(artefact.name) + kind, *cells)
+        table.add_row(terminal_text(artefact.name) + kind, *cells)
     return table
 
 
 def measurement_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return the measurements of one model, a line each, beside the values of its controls."""
     table = Table(
-        title=title,
+        title=terminal_text(title),
         header_style="bold",
         title_justify="left",
         box=None,
@@ -144,7 +148,7 @@ def measurement_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         _, interval, verdict = cell_texts(row)
         table.add_row(
-            str(row["name"]),
+            terminal_text(str(row["name"])),
             _coloured_value(row),
             interval,
             oracle_texts(row, ", "),
@@ -163,11 +167,14 @@ def _coloured_value(measurement: Mapping[str, Any]) -> str:
 def markdown_table(comparison: Comparison) -> str:
     """Return the table in Markdown, with intervals and marks for verdicts; a collapse stands by the name."""
     titles = column_titles(comparison)
-    lines = ["| model | " + " | ".join(titles.values()) + " |", "| --- |" + " ---: |" * len(titles)]
+    lines = [
+        "| model | " + " | ".join(map(markdown_text, titles.values())) + " |",
+        "| --- |" + " ---: |" * len(titles),
+    ]
     for artefact in comparison.artefacts:
         name = f"{artefact.name} ({name_of_collapse(artefact.measurements) or artefact.kind})"
         cells = [_marked_cell(artefact.figure(column)) for column in titles]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {markdown_text(name)} | {' | '.join(map(markdown_text, cells))} |")
     return "\n".join([*lines, "", MARKS_LEGEND])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 from unremember import api
 from unremember.audits.controls import default_audits
 from unremember.data.split import Split
-from unremember.files import write_text
+from unremember.files import write_recorded
 from unremember.registry import attacks
 from unremember.registry import audits as audit_registry
+from unremember.runs.compare import check_controls, named_candidates, shared_template
 from unremember.runs.config import RunConfig
 from unremember.runs.folder import artefact_of, run_store, split_of, write_card
+from unremember.runs.lock import run_lock
 
 
 def run_attack(
@@ -35,20 +38,24 @@ def run_attack(
         audits: What is measured at each point; none named: ``attack_audits``.
     """
     attacker, split = attacks.make(attack), split_of(config.data)
+    candidates = named_candidates(original, oracles, [model])
+    check_controls(candidates, split)
+    template = config.template or shared_template(candidates)
     store = run_store(model)
-    points = api.attack(
-        artefact_of(model, config.template),
-        split,
-        attacker,
-        oracle=[artefact_of(oracle, config.template) for oracle in oracles],
-        original=artefact_of(original, config.template) if original else None,
-        audits=audits or attack_audits(split),
-        store=store,
-    )
-    rows = [{"amount": p.amount, "measurements": [m.row() for m in p.measurements]} for p in points]
-    if store:
-        write_text(Path(model) / f"attack-{attack['name']}.json", json.dumps(rows, indent=1))
-        write_card(Path(model))
+    with run_lock(Path(model)) if store else contextlib.nullcontext():
+        points = api.attack(
+            artefact_of(model, template),
+            split,
+            attacker,
+            oracle=[artefact_of(oracle, template) for oracle in oracles],
+            original=artefact_of(original, template) if original else None,
+            audits=audits or attack_audits(split),
+            store=store,
+        )
+        rows = [{"amount": p.amount, "measurements": [m.row() for m in p.measurements]} for p in points]
+        if store:
+            write_recorded(Path(model) / f"attack-{attack['name']}.json", json.dumps(rows, indent=1).encode())
+            write_card(Path(model))
     return rows
 
 

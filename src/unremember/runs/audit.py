@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unremember.files import write_text
+from unremember.files import write_recorded
 from unremember.report.comparison import Comparison, strict_json
 from unremember.runs.compare import run_comparison, save_comparison
 from unremember.runs.config import RunConfig
 from unremember.runs.folder import run_store, write_card
+from unremember.runs.lock import run_lock
 
 
 def run_audit(
@@ -27,11 +29,13 @@ def run_audit(
     folder is only read.
     """
     store = run_store(model)
-    comparison = run_comparison(
-        [model], config, oracles=oracles, original=original, audits=audits, store=store
-    )
-    if store:
-        write_text(Path(model) / "measurements.json", strict_json(comparison.artefacts[-1].measurements))
-        write_card(Path(model))
-        save_comparison(comparison, Path(model))
+    with run_lock(Path(model)) if store else contextlib.nullcontext():
+        comparison = run_comparison(
+            [model], config, oracles=oracles, original=original, audits=audits, store=store
+        )
+        if store:
+            measurements = strict_json(comparison.artefacts[-1].measurements)
+            write_recorded(Path(model) / "measurements.json", measurements.encode())
+            write_card(Path(model))
+            save_comparison(comparison, Path(model))
     return comparison

@@ -21,7 +21,9 @@ from unremember.observe.store import Store
 from unremember.report.comparison import ComparedArtefact, Comparison
 from unremember.report.page import write_report
 from unremember.runs.config import RunConfig
-from unremember.runs.folder import artefact_of, read_record, split_of, steps_taken
+from unremember.runs.folder import MODEL, artefact_of, split_of, steps_taken
+from unremember.runs.record import RunRecord, read_record
+from unremember.tasks.artefact import Interface, check_comparable
 
 _SAMPLES = {"forget": 3, "retain": 2}
 """Questions of each role that the report shows with every model's answer."""
@@ -47,8 +49,9 @@ def run_comparison(
     audits: Sequence[Any] = (),
     store: Path | None = None,
     title: str = "",
+    show_text: bool = False,
 ) -> Comparison:
-    """Measure controls and models with the same audits, and ask them the same questions.
+    """Measure controls and models with the same audits.
 
     Every model is loaded, observed once and dropped before the next one is loaded.
 
@@ -59,18 +62,24 @@ def run_comparison(
         original: The model before forgetting.
         audits: Names, ``{"name": …, parameters}`` or built audits; none named: all that apply to the data.
         store: Folder of the observations; None: they are dropped at the end.
+        show_text: Also ask every model a few questions, and show them, the true answers and what it says.
+            Text that was to be forgotten stands in the report then.
 
     Raises:
         ConfigError: An audit is unknown, or none applies; nothing is loaded then.
     """
     split = split_of(config.data)
     chosen = api.chosen_audits(audits, split)
-    candidates, questions = named_candidates(original, oracles, models), sampled_questions(split)
+    candidates = named_candidates(original, oracles, models)
+    check_controls(candidates, split)
+    template = config.template or shared_template(candidates)
+    interfaces: dict[str, Interface] = {}
+    questions = sampled_questions(split) if show_text else []
     requests = requests_of(chosen, split)
     with tempfile.TemporaryDirectory() as scratch:
         observation_store = Store(store or Path(scratch))
         observed = [
-            observe_model(candidate.path, config.template, split, requests, questions, observation_store)
+            observe_model(candidate, template, split, requests, questions, observation_store, interfaces)
             for candidate in candidates
         ]
     by_kind = list(zip([candidate.kind for candidate in candidates], observed, strict=True))
@@ -110,16 +119,78 @@ def short_names(paths: Sequence[str]) -> list[str]:
     return [path if names.count(name) > 1 else name for path, name in zip(paths, names, strict=True)]
 
 
+def check_controls(candidates: Sequence[Candidate], split: Split) -> None:
+    """Raise ConfigError for a control whose own record says that it is none.
+
+    An oracle was trained without the forget set, and the original with it; both learned the present data. A
+    folder without a record says nothing.
+    """
+    for candidate in candidates:
+        record = record_of(candidate.path) if candidate.kind in ("original", "oracle") else None
+        if record is None:
+            continue
+        which = f"the {candidate.kind} {candidate.path}"
+        learned = record.kind == "train" and "forget" not in record.config.without
+        learned &= not record.config.only or "forget" in record.config.only
+        forgot = record.kind == "forget" and record.config.method_name != "retrain"
+        if candidate.kind == "oracle" and (learned or forgot):
+            what = "learned the forget set" if learned else f"was made by {record.config.method_name}"
+            raise ConfigError(f"{which} {what}: `unremember train --without forget` makes an oracle")
+        if candidate.kind == "original" and record.kind == "train" and not learned:
+            raise ConfigError(f"{which} never saw the forget set: give it as --oracle")
+        for role in ("forget", "retain"):
+            recorded = record.roles.get(role)
+            if recorded and role in split.roles and recorded.digest != split[role].digest:
+                raise ConfigError(
+                    f"{which} was made with another {role} set ({recorded.rows} rows, here "
+                    f"{len(split[role])}): it is no control here; make it with the same data"
+                )
+
+
+def record_of(name: str) -> RunRecord | None:
+    """Return the record of a run folder, or of the run whose ``model/`` is named; None without one."""
+    folder = Path(name)
+    return read_record(folder.parent if folder.name == MODEL else folder)
+
+
+def shared_template(candidates: Sequence[Candidate]) -> str | Mapping[str, Any]:
+    """Return the prompt template that the runs recorded; "" where none did.
+
+    Raises:
+        ConfigError: They recorded different ones.
+    """
+    records = {candidate.path: record_of(candidate.path) for candidate in candidates}
+    templates = {path: r.config.template for path, r in records.items() if r and r.config.template}
+    (path, template), *others = templates.items() or [("", "")]
+    for other_path, other in others:
+        if other != template:
+            raise ConfigError(
+                f"{path} and {other_path} were trained with different prompt templates: give the one by "
+                "which all are asked, template=…"
+            )
+    return template
+
+
 def observe_model(
-    name: str,
-    template: str,
+    candidate: Candidate,
+    template: str | Mapping[str, Any],
     split: Split,
     requests: Sequence[ObservationRequest[Any]],
     questions: Sequence[tuple[str, Row]],
     store: Store,
+    interfaces: dict[str, Interface],
 ) -> tuple[Observations, Sequence[str]]:
-    """Load a model, observe it and its answers to some questions in one pass, and drop it."""
-    artefact = artefact_of(name, template)
+    """Load a model, observe it and its answers to some questions in one pass, and drop it.
+
+    Args:
+        interfaces: Those of the models so far, to which its own is added.
+
+    Raises:
+        ConfigError: It is not asked as the models so far.
+    """
+    artefact = artefact_of(candidate.path, template)
+    interfaces[f"{candidate.kind} {candidate.path}"] = Interface.of(artefact)
+    check_comparable(interfaces)
     if not questions:
         return store.observe(artefact, split, requests), []
     sampled, answers = [row for _, row in questions], Generations(_SAMPLED)

@@ -15,12 +15,17 @@ from unremember.engine.settings import Settings
 from unremember.errors import ConfigError, did_you_mean
 from unremember.methods.protocol import Method
 from unremember.registry import REGISTRIES, methods
+from unremember.tasks.text import Template
 
 Spec = str | dict[str, Any]
 """A part by its name, or ``{"name": …, parameters}``."""
 SETTINGS = frozenset(Settings.__dataclass_fields__)
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 """A number such as ``1e-4``, which YAML 1.1 reads as text."""
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.\w+)*:[^\W\d][\w.]*")
+"""``package.module:attribute``, which names a part outside the package."""
+_LITERAL = ("model", "template")
+"""The keys whose values are taken as they stand."""
 _SEAMS = {"blend": "blends", "sampling": "samplings", "selection": "selections", "retain_loss": "losses"}
 """The registry of the part in each seam of a forget run."""
 _UNUSED = {"train": ("blend", "sampling", "retain_loss"), "forget": ("without", "only")}
@@ -39,7 +44,7 @@ class RunConfig(pydantic.BaseModel):
     sampling: Spec | None = None
     selection: Spec | None = None
     retain_loss: Spec | None = None
-    template: str = ""
+    template: Spec = ""
     without: list[str] = []
     only: list[str] = []
     settings: Settings = Settings()
@@ -50,21 +55,32 @@ class RunConfig(pydantic.BaseModel):
         return self.method if isinstance(self.method, str) else str(self.method.get("name", ""))
 
 
-def read_config(file: Path | None, flags: dict[str, Any], overrides: Sequence[str]) -> RunConfig:
+def read_config(
+    file: Path | None, flags: dict[str, Any], overrides: Sequence[str], allowed: Sequence[str] = ()
+) -> RunConfig:
     """Read the YAML file, then the flags that were given, then each ``key=value``; the later one wins.
 
     Settings may stand at the top level.
 
+    Args:
+        file: The YAML file; None for none.
+        flags: Keys and values that were typed; empty ones do not count.
+        overrides: Further ones, ``key=value`` each.
+        allowed: The packages from which the file may name parts by import path.
+
     Raises:
-        ConfigError: A key is unknown (the message names the nearest known one), or a value is of the wrong
-            kind.
+        ConfigError: A key is unknown (the message names the nearest known one), a value is of the wrong kind,
+            or the file names a part in a package that is not allowed.
     """
-    return parse_config(read_tree(file, flags, overrides))
+    return parse_config(read_tree(file, flags, overrides, allowed))
 
 
-def read_tree(file: Path | None, flags: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Read the keys and values of a configuration without checking them."""
+def read_tree(
+    file: Path | None, flags: dict[str, Any], overrides: Sequence[str], allowed: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Read the keys and values of a configuration without checking them; see ``read_config``."""
     tree = read_yaml(file) if file is not None else {}
+    check_imports({key: value for key, value in tree.items() if key not in _LITERAL}, file, allowed)
     tree.update({key: value for key, value in flags.items() if value})
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -76,7 +92,7 @@ def read_tree(file: Path | None, flags: dict[str, Any], overrides: Sequence[str]
 
 def read_value(key: str, text: str) -> Any:
     r"""Read a value as YAML; a model or template without quotes is literal, with ``\n`` for a line break."""
-    if key in ("model", "template") and text[:1] not in ("'", '"'):
+    if key in _LITERAL and text[:1] not in ("'", '"'):
         return text.replace("\\n", "\n")
     try:
         return yaml.safe_load(text)
@@ -93,6 +109,25 @@ def read_yaml(file: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{file} holds a {type(tree).__name__}, not keys and values")
     return tree
+
+
+def check_imports(tree: Any, file: Path | None, allowed: Sequence[str]) -> None:
+    """Raise ConfigError where a file names a part by import path: importing it would run its package's code.
+
+    Args:
+        tree: What the file holds.
+        allowed: The packages from which it may.
+    """
+    if isinstance(tree, dict | list):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            check_imports(value, file, allowed)
+    elif isinstance(tree, str) and _IMPORT_PATH.fullmatch(tree):
+        package = tree.partition(":")[0]
+        if not any(f"{package}.".startswith(f"{name}.") for name in allowed):
+            raise ConfigError(
+                f"{file} names {tree}, whose import would run code: type it on the command line instead, or "
+                f"give --allow-import {package.partition('.')[0]}"
+            )
 
 
 def part_parameters(keys: Sequence[str], name: str) -> tuple[dict[str, Any], list[str]]:
@@ -164,23 +199,13 @@ def measurement_config(data: Any, keys: Sequence[str]) -> RunConfig:
         if key.split("=")[0].split(".")[0] not in ("data", "template"):
             raise ConfigError(f"only data.…= and template= can be given here, not {key!r}")
     config = read_config(None, {"data": data}, keys)
-    check_template(config.template)
+    Template.of(config.template)
     return config
-
-
-def check_template(template: str) -> None:
-    """Raise ConfigError where a prompt template asks for more than the question."""
-    try:
-        template.format(question="")
-    except (LookupError, ValueError) as error:
-        raise ConfigError(
-            f"template {template!r}: {{question}} is the only field; double a brace that stands for itself"
-        ) from error
 
 
 def check_keys(config: RunConfig, kind: str) -> None:
     """Raise ConfigError for a template that cannot be filled and for keys that the kind of run ignores."""
-    check_template(config.template)
+    Template.of(config.template)
     for key in _UNUSED[kind]:
         if getattr(config, key):
             raise ConfigError(f"a {kind} run does not use {key}: leave it out")

@@ -40,6 +40,7 @@ def run_demo(folder: Path, people: int = 100) -> Comparison:
         original=str(original),
         store=folder / "observations",
         title=f"Forgetting {round(people * 0.1)} of {people} people",
+        show_text=True,
     )
     save_comparison(comparison, folder)
     return comparison

@@ -14,94 +14,28 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
-
-import pydantic
+from typing import Any
 
 from unremember import api
 from unremember.data.split import Split
-from unremember.errors import ConfigError, ModelError, RunError
-from unremember.files import write_text
+from unremember.engine.log import LOG, read_log
+from unremember.errors import ConfigError, ModelError, RunError, one_line
+from unremember.files import file_digest, read_verified, remove_unused_sums, write_text
 from unremember.models.load import resolve_model_folder, silence_libraries
-from unremember.processes import is_main_process, wait_for_all_processes
+from unremember.processes import is_main_process, value_of_main_process, wait_for_all_processes
 from unremember.registry import benchmarks
 from unremember.report.model_card import model_card
 from unremember.runs.config import RunConfig
+from unremember.runs.inputs import model_files, named_paths
+from unremember.runs.record import RUN_FILE, RoleRecord, RunDigests, RunKind, RunRecord, read_record
 from unremember.tasks.artefact import Artefact, load_artefact
 
-RUN_FILE = "run.json"
-RunKind = Literal["train", "forget"]
-
-
-class _Part(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", populate_by_name=True)
-
-
-class RunDigests(_Part):
-    """SHA-256 (hex) of what a run began with and ended with; "" for what is not known (yet).
-
-    Args:
-        start: The weights that the run began with.
-        artefact: The resulting artefact: weights, model configuration, task.
-        weights: The resulting weights alone.
-        data: All rows of the split, by role.
-        task: The task: for text, the tokenizer and the prompt template.
-        settings: The settings of the loop.
-    """
-
-    start: str = ""
-    artefact: str = ""
-    weights: str = ""
-    data: str = ""
-    task: str = ""
-    settings: str = ""
-
-
-class RoleRecord(_Part):
-    """How many rows a role has, and the SHA-256 (hex) of their content."""
-
-    rows: int
-    digest: str
-
-
-class RunRecord(_Part):
-    """What ``run.json`` holds.
-
-    Args:
-        schema_version: The version of this format, stored as ``schema``.
-        kind: The command that made the run.
-        status: ``running`` also where the run was interrupted; the same command resumes it, or a failed one.
-        error: Why the run failed, in one line.
-        seconds: How long the run took, from the last time it was started.
-    """
-
-    schema_version: Literal[2] = pydantic.Field(default=2, alias="schema")
-    kind: RunKind
-    status: Literal["running", "finished", "failed"]
-    error: str = ""
-    config: RunConfig
-    versions: dict[str, str] = {}
-    digests: RunDigests = RunDigests()
-    roles: dict[str, RoleRecord] = {}
-    seconds: float = 0.0
-
-    def tree(self) -> dict[str, Any]:
-        """Return the record as plain JSON data."""
-        return self.model_dump(mode="json", by_alias=True)
-
-    def write(self, folder: Path) -> Self:
-        """Write the record into a run folder and return it."""
-        write_text(folder / RUN_FILE, json.dumps(self.tree(), indent=2))
-        return self
-
-    def is_of(self, kind: RunKind, config: RunConfig) -> bool:
-        """Return whether this is the record of the run that a command asks for."""
-        return self.kind == kind and self.config.model_dump(mode="json") == config.model_dump(mode="json")
+MODEL = "model"
 
 
 def notice(line: str) -> None:
     """Print a remark on stderr: stdout is for results."""
-    print(line, file=sys.stderr)
+    print(one_line(line), file=sys.stderr)
 
 
 def split_of(data: Any) -> Split:
@@ -109,56 +43,19 @@ def split_of(data: Any) -> Split:
     return benchmarks.make(data).split()
 
 
-def read_record(folder: str | Path) -> RunRecord | None:
-    """Read the record of a run folder; None where there is none.
-
-    Raises:
-        ConfigError: ``run.json`` cannot be read, or is of an older version and cannot be migrated.
-    """
-    file = Path(folder) / RUN_FILE
-    if not file.exists():
-        return None
-    try:
-        tree = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{file} cannot be read ({error}): delete that folder or choose another") from error
-    try:
-        return RunRecord.model_validate(tree if "schema" in tree else migrated(tree))
-    except (pydantic.ValidationError, ConfigError, KeyError, TypeError) as error:
-        raise ConfigError(f"{file} is not a record that this version reads: {remake(tree)}") from error
-
-
-def migrated(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the record of version 1 in the present schema: what it did not hold is "" or its default."""
-    config = dict(tree["config"])
-    if "retain" in config:
-        config["retain_loss"] = config.pop("retain")
-    hashes = tree.get("hashes", {})
-    return {
-        "kind": tree["kind"],
-        "status": "finished" if "digest" in tree else "running",
-        "config": config,
-        "versions": tree.get("versions", {}),
-        "digests": {
-            "start": hashes.get("start", ""),
-            "data": hashes.get("data", ""),
-            "weights": tree.get("digest", ""),
-        },
-        "roles": tree.get("roles", {}),
-        "seconds": tree.get("seconds", 0.0),
-    }
-
-
-def remake(tree: Mapping[str, Any]) -> str:
-    """Return what to do about a record that cannot be read."""
-    kind = tree.get("kind")
-    if kind not in ("train", "forget"):
-        return "delete that folder or choose another"
-    return f"make the run again in another folder with `unremember {kind} …`"
-
-
 def model_folder(name: str) -> str:
     """Return ``model/`` of a run folder, or the name itself where it is a model folder or a hub name.
+
+    Raises:
+        ModelError: The run has no model yet, or the folder holds other files than the run wrote.
+    """
+    folder = finished_folder(name)
+    check_model(Path(folder), model_files(Path(folder)))
+    return folder
+
+
+def finished_folder(name: str) -> str:
+    """Return what ``model_folder`` does, without a look at its files.
 
     Raises:
         ModelError: The run has no model yet.
@@ -172,14 +69,45 @@ def model_folder(name: str) -> str:
     return name
 
 
-def artefact_of(name: str, template: str = "") -> Artefact:
+def check_model(folder: Path, digests: Mapping[str, str]) -> None:
+    """Raise ModelError where a run's ``model/`` holds other files than the run wrote.
+
+    A folder that is not a run's passes, and so does that of a run that recorded no files.
+
+    Args:
+        folder: The model folder.
+        digests: SHA-256 (hex) of its files, by name.
+    """
+    record = read_record(folder.parent) if folder.name == MODEL else None
+    if record is None or not (recorded := record.digests.files):
+        return
+    present = {f"{MODEL}/{name}": digest for name, digest in digests.items()}
+    expected = {name: digest for name, digest in recorded.items() if name.startswith(f"{MODEL}/")}
+    if changed := sorted(dict(present.items() ^ expected.items())):
+        weights = next((name for name in changed if name.endswith(".safetensors")), "")
+        what = f"{folder.parent / changed[0]} is not that of this run"
+        if weights:
+            what = f"the weights in {folder.parent / weights} are not those of this run"
+        raise ModelError(f"{what}: delete {folder} and give the command of the run again")
+
+
+def artefact_of(name: str, template: str | Mapping[str, Any] = "") -> Artefact:
     """Load the model of a run folder, a model folder or a hub name, with its task.
 
     Args:
         name: The folder or the hub name.
         template: A prompt template in place of the recorded one; "" for the recorded one.
+
+    Raises:
+        ModelError: There is no such model, or its folder holds other files than the run wrote.
     """
-    record, folder = read_record(name), model_folder(name)
+    model_folder(name)
+    return unverified_artefact(name, template)
+
+
+def unverified_artefact(name: str, template: str | Mapping[str, Any] = "") -> Artefact:
+    """Load a model as ``artefact_of`` does, where ``input_digests`` checked its files already."""
+    record, folder = read_record(name), finished_folder(name)
     recorded = record.config.template if record else ""
     return load_artefact(folder, template or recorded or None)
 
@@ -189,11 +117,39 @@ def run_store(name: str) -> Path | None:
     return Path(name) / "observations" if read_record(name) else None
 
 
-def find_finished(folder: Path, kind: RunKind, config: RunConfig) -> RunRecord | None:
-    """Return the record where this very run is finished already, and say so; else None.
+def input_digests(config: RunConfig) -> dict[str, str]:
+    """Hash the files that a configuration names beside its data.
+
+    Returns:
+        By key (``model``, ``method.alternates`` …), SHA-256 (hex) of a file, or of the files of a model.
 
     Raises:
-        ConfigError: The folder holds another run.
+        ModelError: The folder of a run holds other model files than the run wrote.
+    """
+    digests = {}
+    for key, path in named_paths(config):
+        folder = resolve_model_folder(path)
+        if path.is_file():
+            digests[key] = file_digest(path)
+        elif not (folder / RUN_FILE).exists():  # a run without a model has none to be hashed
+            files = model_files(folder)
+            check_model(folder, files)
+            digests[key] = hashlib.sha256(json.dumps(files).encode()).hexdigest()
+    return digests
+
+
+def find_finished(
+    folder: Path, kind: RunKind, config: RunConfig, split: Split, inputs: Mapping[str, str]
+) -> RunRecord | None:
+    """Return the record where this very run is finished already, and say so; else None.
+
+    Args:
+        split: The data of the configuration.
+        inputs: What ``input_digests`` returns for it.
+
+    Raises:
+        ConfigError: The folder holds another run, or one that began with other inputs.
+        ModelError: The model in the folder is not the one that the run wrote.
     """
     record = read_record(folder)
     if record is None:
@@ -202,10 +158,32 @@ def find_finished(folder: Path, kind: RunKind, config: RunConfig) -> RunRecord |
         raise ConfigError(
             f"{folder} holds another run (see its {RUN_FILE}): choose another --out, or delete the folder"
         )
-    if record.status != "finished" or not (folder / "model").is_dir():
+    if changes := changed_inputs(record, split, inputs):
+        raise ConfigError(f"{folder}: {'; '.join(changes)}; choose another --out, or delete the folder")
+    if record.status != "finished" or not (folder / MODEL).is_dir():
         return None
+    check_model(folder / MODEL, model_files(folder / MODEL))
     notice(f"{folder} is finished already")
     return record
+
+
+def changed_inputs(record: RunRecord, split: Split, inputs: Mapping[str, str]) -> list[str]:
+    """Say which inputs of a run are no longer what they were; what was not recorded is not compared."""
+    recorded = record.digests
+    changes = [
+        f"{key} changed: its files are not those that the run began with"
+        for key, digest in inputs.items()
+        if recorded.inputs.get(key, digest) != digest
+    ]
+    if recorded.data and recorded.data != split.digest:
+        before = {role: (entry.rows, entry.digest) for role, entry in record.roles.items()}
+        now = {name: (len(role), role.digest) for name, role in split.roles.items()}
+        roles = sorted(role for role in before.keys() | now.keys() if before.get(role) != now.get(role))
+        counts = (
+            f"{role} ({before.get(role, (0,))[0]} rows, now {now.get(role, (0,))[0]})" for role in roles
+        )
+        changes.append(f"data changed: {', '.join(counts)}")
+    return changes
 
 
 def carry_out(
@@ -214,6 +192,7 @@ def carry_out(
     config: RunConfig,
     start: Artefact,
     split: Split,
+    inputs: Mapping[str, str],
     work: Callable[[], Artefact],
 ) -> RunRecord:
     """Do the work of a run and record it, from ``running`` to ``finished`` or ``failed``.
@@ -222,11 +201,13 @@ def carry_out(
 
     Args:
         start: The artefact that the work begins with, and may change in place.
+        inputs: What ``input_digests`` returned before it was loaded.
         work: Trains or forgets, and returns the resulting artefact.
     """
     began = time.monotonic()
     settings = json.dumps(config.model_dump(mode="json")["settings"], sort_keys=True)
     digests = RunDigests(
+        inputs=dict(inputs),
         start=start.weights,
         data=split.digest,
         task=start.task.digest,
@@ -241,14 +222,15 @@ def carry_out(
         ends = {"artefact": artefact.digest, "weights": artefact.weights, "task": artefact.task.digest}
         silence_libraries()
         if is_main_process():
-            artefact.save(folder / "model")
+            artefact.save(folder / MODEL)
     except Exception as error:
         record_failure(folder, record, error)
         raise
+    files = value_of_main_process(written_files(folder) if is_main_process() else {})
     finished = record.model_copy(
         update={
             "status": "finished",
-            "digests": digests.model_copy(update=ends),
+            "digests": digests.model_copy(update={**ends, "files": files}),
             "seconds": round(time.monotonic() - began, 1),
         }
     ).write(folder)
@@ -257,40 +239,65 @@ def carry_out(
     return finished
 
 
+def written_files(folder: Path) -> dict[str, str]:
+    """Hash what a run ends with: SHA-256 (hex) of its log and of its model's files, by path in its folder."""
+    log = folder / LOG
+    model = {f"{MODEL}/{name}": digest for name, digest in model_files(folder / MODEL).items()}
+    return {**model, **({LOG: file_digest(log)} if log.exists() else {})}
+
+
 def record_failure(folder: Path, record: RunRecord, error: Exception) -> None:
     """Record why a run failed; where it took no step, remove what it left."""
     if not is_main_process():
         return
-    if steps_taken(folder):
-        line = " ".join(str(error).split()) or type(error).__name__
+    log = folder / LOG
+    if log.exists() and log.stat().st_size:
+        line = one_line(error) or type(error).__name__
         with contextlib.suppress(RunError):  # a full disk: the error that the user sees is the run's own
             record.model_copy(update={"status": "failed", "error": line}).write(folder)
         return
-    for name in (RUN_FILE, "log.jsonl"):
+    for name in (RUN_FILE, LOG):
         (folder / name).unlink(missing_ok=True)
     for name in ("reference", "checkpoint"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    with contextlib.suppress(OSError):  # the folder holds something that is not the run's
-        folder.rmdir()
+    remove_unused_sums(folder)
 
 
 def steps_taken(folder: str | Path) -> int:
-    """Return how many steps a run's log holds."""
-    log = Path(folder) / "log.jsonl"
-    return len(log.read_text(encoding="utf-8").splitlines()) if log.exists() else 0
+    """Return the last step in a run's log; 0 where there is none.
+
+    Raises:
+        RunError: The log is corrupt.
+    """
+    record, log = read_record(folder), Path(folder) / LOG
+    recorded = record.digests.files.get(LOG) if record and record.status == "finished" else None
+    if recorded and log.exists() and file_digest(log) != recorded:
+        raise RunError(
+            f"{log} is corrupt, it is not what the run wrote: delete it; the model is not concerned"
+        )
+    steps = [row["step"] for row in read_log(log)]
+    return steps[-1] if steps else 0
 
 
 def write_card(folder: Path) -> None:
     """Write the model card of a forget run from what its folder holds now."""
     record = read_record(folder)
-    if record is None or record.kind != "forget" or not (folder / "model").is_dir():
+    if record is None or record.kind != "forget" or not (folder / MODEL).is_dir():
         return
     measured = folder / "measurements.json"
-    measurements = _read_json(measured) if measured.exists() else []
-    attacks = {file.stem.removeprefix("attack-"): _read_json(file) for file in folder.glob("attack-*.json")}
-    write_text(folder / "model" / "README.md", model_card(record.tree(), measurements, attacks))
+    measurements = _read_measured(measured) if measured.exists() else []
+    attacks = {
+        file.stem.removeprefix("attack-"): _read_measured(file) for file in folder.glob("attack-*.json")
+    }
+    write_text(folder / MODEL / "README.md", model_card(record.tree(), measurements, attacks))
 
 
-def _read_json(file: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(file.read_text(encoding="utf-8"))
+def _read_measured(file: Path) -> Any:
+    """Read a JSON file of measurements. Raises RunError where it is corrupt."""
+    command = "attack" if file.name.startswith("attack-") else "audit"
+    remedy = f"delete it, and measure again with `unremember {command}`"
+    content = read_verified(file, remedy)
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise RunError(f"{file} cannot be read ({error}): {remedy}") from error

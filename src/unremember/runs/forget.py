@@ -11,7 +11,15 @@ from unremember import api
 from unremember.errors import ConfigError
 from unremember.methods.protocol import Method
 from unremember.runs.config import RunConfig, check_keys, method_with_seams
-from unremember.runs.folder import RunRecord, artefact_of, carry_out, find_finished, split_of
+from unremember.runs.folder import (
+    carry_out,
+    find_finished,
+    input_digests,
+    split_of,
+    unverified_artefact,
+)
+from unremember.runs.lock import run_lock
+from unremember.runs.record import RunRecord
 from unremember.tasks.artefact import Artefact
 
 
@@ -42,25 +50,29 @@ def run_forget(
         every: Steps between two calls of ``watch``; 0: an epoch.
 
     Raises:
-        ConfigError: A key or part is wrong, or the folder holds another run; nothing is loaded then.
+        ConfigError: A key or part is wrong, or the folder holds another run or one that began with other
+            inputs; no model is loaded then.
         DataError: The data lack what the method reads.
+        RunError: Another process is at work in the folder.
         Collapsed: The loss is not finite; the run is recorded as failed.
     """
     method = check_forget(config)
-    if record := find_finished(folder, "forget", config):
+    split, inputs = split_of(config.data), input_digests(config)
+    if record := find_finished(folder, "forget", config, split, inputs):
         return record
-    split, start = split_of(config.data), artefact_of(config.model, config.template)
+    with run_lock(folder):
+        start = unverified_artefact(config.model, config.template)
 
-    def work() -> Artefact:
-        return api.forget(
-            start,
-            split,
-            method,
-            folder=folder,
-            watch=watch,
-            every=every,
-            inplace=True,
-            **dataclasses.asdict(config.settings),
-        )
+        def work() -> Artefact:
+            return api.forget(
+                start,
+                split,
+                method,
+                folder=folder,
+                watch=watch,
+                every=every,
+                inplace=True,
+                **dataclasses.asdict(config.settings),
+            )
 
-    return carry_out(folder, "forget", config, start, split, work)
+        return carry_out(folder, "forget", config, start, split, inputs, work)

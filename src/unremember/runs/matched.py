@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unremember.data.split import Split
-from unremember.observe.kinds.token_scores import TokenScores
+from unremember.errors import RunError
+from unremember.files import read_verified, write_recorded
 from unremember.observe.store import Store
 from unremember.registry import audits
 from unremember.tasks.artefact import Artefact
@@ -33,13 +34,28 @@ def matched_target(original: float, oracles: Sequence[float]) -> float:
 
 def answer_probability(artefact: Artefact, split: Split, role: str = "forget") -> float:
     """Return the mean probability per token of a role's answers."""
-    observations = Store().observe(artefact, split, [TokenScores(role)], quiet=True)
-    return float(audits.make({"name": "probability", "role": role}).measure(observations, []).value)
+    probability = audits.make({"name": "probability", "role": role})
+    observations = Store().observe(artefact, split, probability.requests(split), quiet=True)
+    return float(probability.measure(observations, []).value)
 
 
 def read_cell(path: Path, identity: str) -> dict[str, Any] | None:
-    """Return the result that was stored under this identity; None where there is none."""
+    """Return the result that was stored under this identity; None where there is none.
+
+    Raises:
+        RunError: The file is corrupt.
+    """
     if not path.exists():
         return None
-    cell = dict(json.loads(path.read_text(encoding="utf-8")))
-    return cell if cell["identity"] == identity else None
+    remedy = "delete it, and it is computed anew"
+    content = read_verified(path, remedy)
+    try:
+        cell = dict(json.loads(content))
+        return cell if cell["identity"] == identity else None
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{path} cannot be read ({error}): {remedy}") from error
+
+
+def write_cell(path: Path, cell: Mapping[str, Any]) -> None:
+    """Store a result, which holds its ``identity``."""
+    write_recorded(path, json.dumps(cell, indent=1).encode())

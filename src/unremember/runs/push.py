@@ -14,7 +14,8 @@ def run_push(folder: str, name: str, private: bool = False) -> str:
     """Upload the model folder of a run as ``name`` and return the address of the commit.
 
     Raises:
-        ModelError: There is no model with a card, or the hub refuses.
+        ModelError: There is no model with a card, its files are not those that the run wrote, or the hub
+            refuses.
     """
     from huggingface_hub import HfApi
 

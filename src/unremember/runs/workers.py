@@ -15,7 +15,7 @@ from typing import Any
 import joblib
 import torch
 
-from unremember.errors import ConfigError, RunError
+from unremember.errors import ConfigError, RunError, one_line
 from unremember.models.load import error_summary, silence_libraries
 from unremember.progress import Progress
 
@@ -149,7 +149,7 @@ def in_worker(job: WorkerJob, shared: Any, point: Any) -> tuple[dict[str, Any], 
     """Run one job in a worker; return its result and its warnings, a line each."""
     with warnings.catch_warnings(record=True) as caught:
         result = alone(job, shared, point)
-    return result, [f"note: {' '.join(str(warning.message).split())}" for warning in caught]
+    return result, [f"note: {one_line(warning.message)}" for warning in caught]
 
 
 @contextlib.contextmanager

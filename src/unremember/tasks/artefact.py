@@ -9,18 +9,21 @@ import copy
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from unremember.errors import ConfigError, ModelError, did_you_mean
-from unremember.models.digest import config_digest, weights_digest
-from unremember.models.load import list_model_files
+from unremember.models.digest import config_digest, config_entries, weights_digest
+from unremember.models.load import list_model_files, runs_remote_code
 from unremember.registry import tasks
 from unremember.tasks.protocol import Task
 
 RECORD = "task.json"
 """The file in a model folder that names the model's task."""
+_STORAGE = "quantization_config"
+"""The entry of a configuration that says how the weights are stored."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,7 +81,48 @@ class Artefact:
         self.task.save(self.model, folder)
 
 
-def load_artefact(name: str | Path, template: str | None = None) -> Artefact:
+@dataclasses.dataclass(frozen=True)
+class Interface:
+    """How an artefact is asked: what must be alike wherever figures are compared.
+
+    Args:
+        task: The digest of its task: for text, the tokenizer and the prompt template.
+        architecture: The entries of its model's configuration, without how the weights are stored.
+    """
+
+    task: str
+    architecture: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, artefact: Artefact) -> Interface:
+        """Return the interface of an artefact, which may be dropped afterwards."""
+        entries = config_entries(artefact.model)
+        return cls(artefact.task.digest, {key: entries[key] for key in entries.keys() - {_STORAGE}})
+
+
+def check_comparable(interfaces: Mapping[str, Interface]) -> None:
+    """Raise ConfigError where artefacts that are to be compared are not asked alike.
+
+    Args:
+        interfaces: By a name for the message, such as ``the oracle runs/oracle``.
+    """
+    (name, first), *others = interfaces.items()
+    for other_name, other in others:
+        if other.task != first.task:
+            raise ConfigError(
+                f"{other_name} has another tokenizer or prompt template than {name}: their figures do not "
+                "compare; give one template= for all, and controls with the same tokenizer"
+            )
+        for key in sorted(first.architecture.keys() | other.architecture.keys()):
+            values = [interface.architecture.get(key) for interface in (other, first)]
+            if values[0] != values[1]:
+                raise ConfigError(
+                    f"{other_name} has another architecture than {name} ({key}: {values[0]}, not "
+                    f"{values[1]}): their figures do not compare"
+                )
+
+
+def load_artefact(name: str | Path, template: str | Mapping[str, Any] | None = None) -> Artefact:
     """Load the model in a folder or at a hub name, with its task.
 
     Args:
@@ -127,7 +171,7 @@ def hub_architectures(name: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(name).architectures
+        return AutoConfig.from_pretrained(name, trust_remote_code=runs_remote_code()).architectures
     except Exception:  # the task's own loader says what is wrong
         return None
 

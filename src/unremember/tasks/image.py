@@ -62,7 +62,7 @@ class ImageTask:
     digest: ClassVar[str] = "image"
 
     @classmethod
-    def load(cls, name: str, template: str | None = None) -> tuple[Any, ImageTask]:
+    def load(cls, name: str, template: str | Mapping[str, Any] | None = None) -> tuple[Any, ImageTask]:
         """Load an image classifier that transformers knows. Raises ConfigError for a prompt template."""
         if template is not None:
             raise ConfigError(f"{name} is an image classifier, which is asked nothing: leave out template")

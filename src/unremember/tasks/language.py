@@ -78,21 +78,21 @@ class LanguageTask:
     training_loss: ClassVar[str] = "nll"
 
     @classmethod
-    def of(cls, model: Any, tokenizer: Any, template: str | None = None) -> LanguageTask:
+    def of(cls, model: Any, tokenizer: Any, template: str | Mapping[str, Any] | None = None) -> LanguageTask:
         """Return the task of a model; ``template=None`` is the default prompt template.
 
         Raises:
             ModelError: The model is no decoder, or the tokenizer does not fit it.
             ConfigError: The template is that of a chat, and the tokenizer has none.
         """
-        check_tokenizer(tokenizer, model.get_input_embeddings().weight.shape[0], chat=template == CHAT)
+        prompt = Template.of(template)
+        check_tokenizer(tokenizer, model.get_input_embeddings().weight.shape[0], prompt.prompt == CHAT)
         causal.check_decoder(model)
         causal.packs(model, 1)  # probed here: processes that train together need not meet it at one step
-        prompt = Template() if template is None else Template(template)
         return cls(tokenizer, prompt, causal.context_length(model))
 
     @classmethod
-    def load(cls, name: str, template: str | None = None) -> tuple[Any, LanguageTask]:
+    def load(cls, name: str, template: str | Mapping[str, Any] | None = None) -> tuple[Any, LanguageTask]:
         """Load a causal language model and its task; ``template`` overrides the stored prompt template."""
         model, tokenizer, record = load_model(name), load_tokenizer(name), Path(name) / "task.json"
         if template is None and record.is_file():
@@ -110,7 +110,7 @@ class LanguageTask:
                 "adapters are still in the model, which cannot be saved with them: "
                 "train with selection.keep=false, so that they are merged into the weights"
             )
-        record = json.dumps({"task": self.name, "template": self.template.prompt})
+        record = json.dumps({"task": self.name, "template": self.template.spec})
         save_model(model, self.tokenizer, folder, {"task.json": record})
 
     @cached_property
@@ -118,7 +118,7 @@ class LanguageTask:
         """SHA-256 (hex) over the tokenizer, its special tokens, its chat template and the prompt template."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         parts = [
-            str(self.template),
+            f"{self.template}{self.template.variables or ''}",
             backend.to_str() if backend is not None else str(self.tokenizer),
             str(getattr(self.tokenizer, "special_tokens_map", "")),
             str(getattr(self.tokenizer, "chat_template", "")),

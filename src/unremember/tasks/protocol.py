@@ -93,6 +93,6 @@ class Task(Protocol):
         ...
 
     @classmethod
-    def load(cls, name: str, template: str | None = None) -> tuple[Any, Self]:
+    def load(cls, name: str, template: str | Mapping[str, Any] | None = None) -> tuple[Any, Self]:
         """Load a model and its task from a folder or hub name; ``template`` overrides the stored one."""
         ...

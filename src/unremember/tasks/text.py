@@ -3,26 +3,84 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+import datetime
+import inspect
+import json
+import re
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 
 from unremember.data.split import Role, Row
-from unremember.errors import DataError
+from unremember.errors import ConfigError, DataError, one_line
 
 CHAT = "chat"
+TODAY = "2025-01-01"
+"""The day that it is for a chat template which asks: prompts do not change overnight."""
+_CLOCK = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
+"""How a chat template asks for the date."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """How a row becomes a prompt. ``prompt`` is a format string over ``{question}``, or ``"chat"``.
+    """How a row becomes a prompt. A row's own ``prompt`` is taken as it stands.
 
-    ``"chat"`` renders the tokenizer's own chat template once a row. A row's own ``prompt`` is taken as it
-    stands.
+    Args:
+        prompt: Text with columns in braces, such as ``{question}``, and nothing else in braces; or
+            ``"chat"``: the tokenizer's own chat template, with the question as the user's turn.
+        variables: What the chat template reads beside the turn, such as ``enable_thinking``; ``system`` is a
+            turn before it, and ``date`` (ISO) the day that it is.
+
+    Raises:
+        ConfigError: Braces hold more than a column's name, or there are variables but no chat template.
     """
 
     prompt: str = "Question: {question}\nAnswer:\n"
+    variables: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.variables and self.prompt != CHAT:
+            raise ConfigError(f"template: only chat has variables, not {self.prompt!r}")
+        try:
+            parts = list(string.Formatter().parse(self.prompt))
+        except ValueError as error:
+            raise ConfigError(
+                f"template {self.prompt!r}: {error}; double a brace that stands for itself"
+            ) from error
+        for _, column, form, conversion in parts:
+            if column is not None and (form or conversion or not column.isidentifier()):
+                raise ConfigError(
+                    f"template {self.prompt!r}: braces hold the name of a column, such as {{question}}, and "
+                    "nothing else; double a brace that stands for itself"
+                )
+
+    @classmethod
+    def of(cls, spec: str | Mapping[str, Any] | None) -> Self:
+        """Return the template of a text, ``"chat"``, ``{"name": "chat", variables}`` or None (default)."""
+        if spec is None or isinstance(spec, str):
+            return cls() if spec is None else cls(spec)
+        variables = {
+            key: str(value) if isinstance(value, datetime.date) else value for key, value in spec.items()
+        }
+        if variables.pop("name", None) != CHAT:
+            raise ConfigError("template: variables belong to the chat template: give template=chat first")
+        return cls(CHAT, variables)
+
+    @property
+    def today(self) -> datetime.date:
+        """The day that it is for a chat template. Raises ConfigError for a date that is none."""
+        date = str(self.variables.get("date", TODAY))
+        try:
+            return datetime.date.fromisoformat(date)
+        except ValueError as error:
+            raise ConfigError(f"template.date is a day, such as {TODAY}, not {date!r}") from error
+
+    @property
+    def spec(self) -> str | dict[str, Any]:
+        """What ``of`` makes this template from, as JSON."""
+        return {"name": CHAT, **self.variables} if self.variables else self.prompt
 
     @property
     def opens(self) -> bool:
@@ -31,18 +89,50 @@ class Template:
 
     def render(self, row: Row, tokenizer: Any) -> str:
         """Return the prompt of a row. Raises DataError where the template cannot be filled."""
-        if "prompt" in row:
+        if row.get("prompt") is not None:
             return str(row["prompt"])
-        if "question" not in row:
+        if row.get("question") is None:
             return ""
         if self.prompt == CHAT:
-            turn = [{"role": "user", "content": str(row["question"])}]
-            return str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+            return self.render_chat(str(row["question"]), tokenizer)
+        filled = ""
+        for text, column, _, _ in string.Formatter().parse(self.prompt):
+            if column is not None and column not in row:
+                raise DataError(
+                    f"the template {self.prompt!r} needs the column {column!r}, which a row lacks"
+                )
+            filled += text + ("" if column is None else str(row[column]))
+        return filled
+
+    def render_chat(self, question: str, tokenizer: Any) -> str:
+        """Return a question as the user's turn of a chat, up to where the answer begins.
+
+        Raises:
+            ConfigError: The tokenizer has no chat template, a variable is not the template's to take, or it
+                cannot be rendered.
+        """
+        variables = dict(self.variables)
+        system, _ = variables.pop("system", None), variables.pop("date", None)
+        if taken := variables.keys() & inspect.signature(tokenizer.apply_chat_template).parameters.keys():
+            raise ConfigError(f"template.{min(taken)} is not a variable of a chat template: leave it out")
+        turns = [{"role": "system", "content": system}] if system else []
+
+        def date(call: re.Match[str]) -> str:
+            return json.dumps(self.today.strftime(call[2]))
+
         try:
-            return self.prompt.format(question=row["question"])
-        except (KeyError, IndexError, ValueError) as error:
-            raise DataError(
-                f"the template {self.prompt!r} cannot be filled: it may hold {{question}} and no other braces"
+            return str(
+                tokenizer.apply_chat_template(
+                    [*turns, {"role": "user", "content": question}],
+                    chat_template=_CLOCK.sub(date, tokenizer.get_chat_template()),
+                    tokenize=False,
+                    add_generation_prompt=True,
+                    **variables,
+                )
+            )
+        except Exception as error:  # whatever the template of others does
+            raise ConfigError(
+                f"the tokenizer's chat template cannot be rendered: {one_line(error)[:200]}"
             ) from error
 
 

@@ -13,6 +13,8 @@ from unremember.models.load import (
     gguf_file,
     holds_adapters,
     list_model_files,
+    needs_remote_code,
+    runs_remote_code,
     silence_libraries,
 )
 
@@ -58,8 +60,10 @@ def load_tokenizer(path: str | Path) -> Any:
         options = {"gguf_file": gguf}
     silence_libraries()
     try:
-        return AutoTokenizer.from_pretrained(str(path), **options)
+        return AutoTokenizer.from_pretrained(str(path), trust_remote_code=runs_remote_code(), **options)
     except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(needs_remote_code(path)) from error
         raise ModelError(f"cannot load the tokenizer of {path}: {error_summary(error)}") from error
 
 

@@ -17,7 +17,11 @@ _VOCABULARY = 4096
 
 
 def untrained_model(
-    split: Split | Mapping[str, Any], *, seed: int = 0, template: str | None = None, **sizes: int
+    split: Split | Mapping[str, Any],
+    *,
+    seed: int = 0,
+    template: str | Mapping[str, Any] | None = None,
+    **sizes: int,
 ) -> Artefact:
     """Return a small Llama with fresh weights and a tokenizer of the split's texts.
 

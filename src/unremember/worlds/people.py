@@ -107,10 +107,12 @@ def make_world(count: int = 200, seed: int = 0, holdout: int = 0) -> World:
         holdout: The people who are never learned.
 
     Raises:
-        ConfigError: ``count`` is not in 20 … 20,000, or there are not enough names.
+        ConfigError: ``count`` is not in 20 … 20,000, ``seed`` is below 0, or there are not enough names.
     """
     if not SMALLEST_WORLD <= count <= LARGEST_WORLD:
         raise ConfigError(f"count={count}: a world has {SMALLEST_WORLD} to {LARGEST_WORLD} people")
+    if seed < 0:
+        raise ConfigError(f"seed={seed}: the seed of a world is 0 or more")
     names = len(FIRST_NAMES) * len(LAST_NAMES)
     if holdout < 0 or count + holdout > names:
         raise ConfigError(f"holdout={holdout}: there are names for 0 to {names - count} more people")
@@ -205,7 +207,8 @@ def people_split(count: int = 200, forget: float = 0.1, holdout: float = 0.1, se
     Raises:
         ConfigError: Forget, retain or holdout would have no person.
     """
-    forgotten, unlearned = round(count * forget), round(count * holdout)
+    forgotten = round(count * forget) if 0 < forget < 1 else 0
+    unlearned = round(count * holdout)
     if not 0 < forgotten < count:
         raise ConfigError(
             f"forget={forget}: of {count} people it must take at least one and leave at least one"

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from unremember.data.cleaning import ALIASES
 from unremember.data.split import Row, Split, column_value
 from unremember.tasks.artefact import Artefact
 
@@ -92,15 +93,16 @@ def evaluate_amounts(
 def with_prompt(
     row: Row, task: Any, before: str = "", begun: str = "", answer: str | None = None
 ) -> Mapping[str, Any]:
-    """Return a row with its prompt written out. Its other texts are dropped: they belong to the whole answer.
+    """Return a row with its prompt written out, and only the texts that are right behind it.
 
     Args:
         row: The row.
         task: The language task that renders the prompt.
         before: What stands before the prompt.
         begun: What the answer begins with.
-        answer: What the model has to answer; None for the row's answer.
+        answer: What the model has to answer; None for the row's answer and its aliases.
     """
+    columns = ("question", "entity") if answer is not None else ("question", "entity", ALIASES)
+    retained = {name: row[name] for name in columns if name in row}
     prompt = before + task.prompt(row) + begun
-    retained = {name: row[name] for name in ("question", "entity") if name in row}
     return {**retained, "prompt": prompt, "answer": column_value(row, "answer") if answer is None else answer}

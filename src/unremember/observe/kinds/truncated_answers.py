@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import ClassVar, Self
 
+from unremember.data.split import answer_column
 from unremember.observe.kinds.generations import join_ids, split_ids
 from unremember.observe.protocol import Arrays, ObservationContext, RoleRequest
 from unremember.registry import observations
@@ -14,7 +17,7 @@ from unremember.registry import observations
 @observations.register("truncated_answers", needs=("text",))
 @dataclasses.dataclass(frozen=True)
 class TruncatedAnswers(RoleRequest):
-    """The true answers of a role, each cut to its first tokens, to compare with generations as long.
+    """The right answers of each row, each cut to its first tokens, to compare with generations as long.
 
     Args:
         role: The role whose answers are cut.
@@ -30,9 +33,12 @@ class TruncatedAnswers(RoleRequest):
         return {request: request.cut(context) for request in requests}
 
     def cut(self, context: ObservationContext) -> Arrays:
-        """Return the ids of the cut answers."""
-        texts = context.task.encode(context.split, self.role, ["answer"])["answer"]
-        return join_ids([texts.answer(i)[: self.limit].tolist() for i in range(len(texts))])
+        """Return the ids of the cut answers, and the row of each."""
+        column = answer_column(context.split[self.role])
+        texts = context.task.encode(context.split, self.role, [column])[column]
+        ids = [texts.answer(i)[: self.limit].tolist() for i in range(len(texts))]
+        return {**join_ids(ids), "rows": texts.rows}
 
-    def decode(self, arrays: Arrays, context: ObservationContext) -> list[str]:
-        return list(context.task.decode(split_ids(arrays)))
+    def decode(self, arrays: Arrays, context: ObservationContext) -> list[list[str]]:
+        answers = zip(arrays["rows"].tolist(), context.task.decode(split_ids(arrays)))
+        return [[text for _, text in of_row] for _, of_row in groupby(answers, key=itemgetter(0))]

@@ -42,11 +42,14 @@ Axes = Mapping[str, list[Any] | Range]
 """The swept keys with their points."""
 
 
-def read_sweep(words: Sequence[str], matched: bool) -> tuple[dict[str, Any], Axes]:
+def read_sweep(
+    words: Sequence[str], matched: bool, allowed: Sequence[str] = ()
+) -> tuple[dict[str, Any], Axes]:
     """Read a configuration file, ``key=value`` and ``sweep.key=[…]``; the later word wins.
 
     Args:
         matched: Points end at matched forgetting, so that their learning rate must be constant.
+        allowed: The packages from which the file may name parts by import path.
 
     Returns:
         The configuration that all points share, and the axes.
@@ -61,7 +64,7 @@ def read_sweep(words: Sequence[str], matched: bool) -> tuple[dict[str, Any], Axe
         )
     swept = [word for word in words if word.startswith("sweep.") and "=" in word]
     keys = [word for word in words if "=" in word and word not in swept]
-    tree = read_tree(Path(files[0]) if files else None, {}, keys)
+    tree = read_tree(Path(files[0]) if files else None, {}, keys, allowed)
     points = tree.pop("sweep", {})
     if not isinstance(points, dict):
         raise ConfigError("sweep: holds keys and their points, such as lr: [1e-4, 1e-3]")

@@ -10,12 +10,14 @@ from typing import Any
 import altair as alt
 import pandas as pd
 import yaml
-from rich.markup import escape
 from rich.table import Table
 
+from unremember.errors import printable
 from unremember.files import write_text
 from unremember.report.comparison import strict_json
+from unremember.report.escaping import markdown_text, terminal_text
 from unremember.report.figures import CONTROL_COLOURS
+from unremember.report.page import write_chart_page
 from unremember.report.table import COLUMN_TITLES, SHORT_TITLES, format_value
 from unremember.report.table import cell_texts as figure_texts
 from unremember.runs.sweep.axes import Cell
@@ -161,11 +163,13 @@ def position_interval(cell: Cell, name: str) -> str:
 
 def sweep_table(result: SweepResult) -> Table:
     """Return the table for the terminal."""
-    table = Table(title=result.title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        title=terminal_text(result.title), title_justify="left", box=None, pad_edge=False, header_style="bold"
+    )
     for i, name in enumerate(["", "", "point", *headings(result, SHORT_TITLES), "steps"]):
         table.add_column(name, justify="right" if i > 2 else "left", overflow="fold")
     for row in table_rows(result):
-        table.add_row(*map(escape, row))
+        table.add_row(*map(terminal_text, row))
     return table
 
 
@@ -177,7 +181,7 @@ def sweep_figure(result: SweepResult) -> alt.TopLevelMixin:
     points = [(cell, result.kind(cell), str(i)) for i, cell in enumerate(result.points, 1)]
     controls = [(cell, cell["title"], cell["title"]) for cell in result.controls]
     rows = [
-        (cell["utility"], cell["quality"], kind, cell["title"], "" if kind == "point" else label)
+        (cell["utility"], cell["quality"], kind, printable(cell["title"]), "" if kind == "point" else label)
         for cell, kind, label in (*points, *controls)
         if has_figures(cell)
     ]
@@ -206,12 +210,12 @@ def save_sweep(result: SweepResult, folder: Path) -> None:
     write_text(folder / "sweep.json", result.text())
     chart = sweep_figure(result)
     chart.save(str(folder / "sweep.png"), scale_factor=2)
-    chart.save(str(folder / "sweep.html"), inline=True)
+    write_chart_page(chart, result.title, folder / "sweep.html")
     best = folder / "best.yaml"
     best.unlink(missing_ok=True)
     if result.best:
         config = yaml.safe_dump(dict(result.best["tree"]), sort_keys=False, allow_unicode=True)
-        write_text(best, f"# {result.verdict()}\n{config}")
+        write_text(best, f"# {printable(result.verdict())}\n{config}")
     write_text(folder / "sweep.md", sweep_page(result))
 
 
@@ -222,15 +226,15 @@ def sweep_page(result: SweepResult) -> str:
         ["---", "---", "---", *["---:"] * 4],
         *table_rows(result, spans=True),
     ]
-    table = "\n".join(f"| {' | '.join(text.replace('|', '/') for text in row)} |" for row in rows)
+    table = "\n".join(f"| {' | '.join(markdown_text(text) for text in row)} |" for row in rows)
     verdict, ended, use = result.verdict(), "", ""
     if result.target is not None:
         ended = f"A point ended where the forget answers' probability was {result.target:.3f} or less. "
     if result.best:
         use = f"`unremember forget -c best.yaml -o …` runs it again. {CONFIRM}"
     parts = [
-        f"# {result.title}",
-        f"**{verdict[0].upper()}{verdict[1:]}.** {use}".strip(),
+        f"# {markdown_text(result.title)}",
+        f"**{markdown_text(verdict[0].upper() + verdict[1:])}.** {use}".strip(),
         f"{ended}★ is recommended, ● is on the front: no other point is as good in both figures and better "
         "in one.",
         table,

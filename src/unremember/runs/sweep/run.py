@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,21 +11,22 @@ from typing import Any
 
 from unremember.data.split import Split
 from unremember.errors import Collapsed, ConfigError, DataError, ModelError
-from unremember.files import write_text
+from unremember.files import write_recorded
 from unremember.models.load import silence_libraries
 from unremember.observe.records import Observations
 from unremember.observe.store import Store
 from unremember.report.comparison import strict_json
+from unremember.runs.compare import Candidate, check_controls, named_candidates, shared_template
 from unremember.runs.config import RunConfig, check_parts, parse_config, set_key
 from unremember.runs.folder import artefact_of, split_of, steps_taken, write_card
 from unremember.runs.forget import run_forget
-from unremember.runs.matched import answer_probability, read_cell
+from unremember.runs.matched import answer_probability, read_cell, write_cell
 from unremember.runs.sweep import axes as sweep_axes
 from unremember.runs.sweep.axes import Axes, Cell, Values
 from unremember.runs.sweep.controls import SweepControls, sweep_requests
 from unremember.runs.sweep.result import SweepResult, save_sweep
 from unremember.runs.workers import Workers, workers
-from unremember.tasks.artefact import Artefact
+from unremember.tasks.artefact import Artefact, Interface, check_comparable
 from unremember.tasks.protocol import Task
 
 _POINT = "point.json"
@@ -101,9 +101,10 @@ def run_sweep(
         check_parts(config_with(tree, point))  # a seam that a method lacks is the point's own recorded result
     base, pool = config_with(tree, values[0]), workers(address)
     split = split_of(base.data)
-    controls, task = observe_controls(
-        split, [original or base.model, *oracles], base.template, folder / "observations"
-    )
+    candidates = named_candidates(original or base.model, oracles, [])
+    check_controls(candidates, split)
+    template = base.template or shared_template(candidates)
+    controls, task = observe_controls(split, candidates, template, folder / "observations")
     shared = Shared(controls, task, controls.target if matched else None, every)
     ends = controls.control_cells()
     if floor and not ends[0]["utility"]:
@@ -142,17 +143,20 @@ def tree_with(tree: Mapping[str, Any], values: Values) -> dict[str, Any]:
 
 
 def observe_controls(
-    split: Split, names: Sequence[str], template: str, folder: Path
+    split: Split, candidates: Sequence[Candidate], template: str | Mapping[str, Any], folder: Path
 ) -> tuple[SweepControls, Task]:
     """Observe the original and the oracles, one model in memory at a time; return the original's task too."""
     silence_libraries()
     requests, store = sweep_requests(split), Store(folder)
+    interfaces: dict[str, Interface] = {}
 
-    def observe(name: str) -> tuple[Observations, Task]:
-        artefact = artefact_of(name, template)
+    def observe(candidate: Candidate) -> tuple[Observations, Task]:
+        artefact = artefact_of(candidate.path, template)
+        interfaces[f"{candidate.kind} {candidate.path}"] = Interface.of(artefact)
+        check_comparable(interfaces)
         return store.observe(artefact, split, requests), artefact.task
 
-    (original, task), *oracles = [observe(name) for name in names]
+    (original, task), *oracles = [observe(candidate) for candidate in candidates]
     return SweepControls(split, original, tuple(observations for observations, _ in oracles)), task
 
 
@@ -223,7 +227,7 @@ def run_point(shared: Shared, point: Point) -> dict[str, Any]:
         if cell["level"] > shared.target and not cell["note"]:
             cell["note"] = "ended before matched forgetting"
     cell["seconds"] = round(time.monotonic() - began, 1)
-    write_text(folder / _POINT, json.dumps(cell, indent=1))
+    write_cell(folder / _POINT, cell)
     return cell
 
 
@@ -234,6 +238,6 @@ def measure_point(controls: SweepControls, point: Point) -> dict[str, Any]:
     store = Store(folder / "observations")
     observations = store.observe(artefact, split, sweep_requests(split), quiet=True)
     measurements = controls.measure(observations)
-    write_text(folder / "measurements.json", strict_json([m.row() for m in measurements]))
+    write_recorded(folder / "measurements.json", strict_json([m.row() for m in measurements]).encode())
     write_card(folder)
     return controls.figures(measurements)
