@@ -395,7 +395,7 @@ def test_push_uploads_the_model_with_its_card(
         (lambda runs, other: ["--oracle", other["tokenizer"]], "another tokenizer or prompt template"),
         (
             lambda runs, other: ["--oracle", other["wide"]],
-            r"another architecture .*\(hidden_size: 64, not 32\)",
+            r"another architecture .*\(head_dim: 16, not 32\)",
         ),
     ],
     ids=[

@@ -44,7 +44,7 @@ def single_precision(model: Any, chosen: Sequence[Any], dtype: Dtype) -> Iterato
     for name, tensor in _tensors(model):
         if name in stored:
             tensor.data = tensor.data.float()
-    changed = kept = 0
+    changed = remaining = 0
     try:
         yield
     finally:
@@ -52,12 +52,12 @@ def single_precision(model: Any, chosen: Sequence[Any], dtype: Dtype) -> Iterato
             if name in stored:
                 before, rounded = stored[name].to(tensor.device), tensor.data.to(stored[name].dtype)
                 changed += int((tensor.data != before.float()).sum())
-                kept += int((rounded != before).sum())
+                remaining += int((rounded != before).sum())
                 tensor.data = rounded
-    if kept < (1 - _LOST) * changed:
+    if remaining < (1 - _LOST) * changed:
         half = str(next(iter(stored.values())).dtype).removeprefix("torch.")
         warnings.warn(
-            f"{1 - kept / changed:.0%} of the weights that changed are what they were again once they are "
+            f"{1 - remaining / changed:.0%} of the weights that changed are what they were again once they are "
             f"stored in {half}: keep single precision with dtype=fp32, or train longer or at a higher rate",
             stacklevel=3,
         )

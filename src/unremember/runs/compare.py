@@ -177,11 +177,11 @@ def shared_template(candidates: Sequence[Candidate]) -> str | Mapping[str, Any]:
     """
     records = {candidate.path: record_of(candidate.path) for candidate in candidates}
     templates = {path: r.config.template for path, r in records.items() if r and r.config.template}
-    (path, template), *others = templates.items() or [("", "")]
-    for other_path, other in others:
-        if other != template:
+    (path, template), *further = templates.items() or [("", "")]
+    for further_path, further_template in further:
+        if further_template != template:
             raise ConfigError(
-                f"{path} and {other_path} were trained with different prompt templates: give the one by "
+                f"{path} and {further_path} were trained with different prompt templates: give the one by "
                 "which all are asked, template=…"
             )
     return template

@@ -106,19 +106,19 @@ def check_comparable(interfaces: Mapping[str, Interface]) -> None:
     Args:
         interfaces: By a name for the message, such as ``the oracle runs/oracle``.
     """
-    (name, first), *others = interfaces.items()
-    for other_name, other in others:
-        if other.task != first.task:
+    (name, first), *controls = interfaces.items()
+    for control, interface in controls:
+        if interface.task != first.task:
             raise ConfigError(
-                f"{other_name} has another tokenizer or prompt template than {name}: their figures do not "
+                f"{control} has another tokenizer or prompt template than {name}: their figures do not "
                 "compare; give one template= for all, and controls with the same tokenizer"
             )
-        for key in sorted(first.architecture.keys() | other.architecture.keys()):
-            values = [interface.architecture.get(key) for interface in (other, first)]
-            if values[0] != values[1]:
+        for key in sorted(first.architecture.keys() | interface.architecture.keys()):
+            entry, expected = interface.architecture.get(key), first.architecture.get(key)
+            if entry != expected:
                 raise ConfigError(
-                    f"{other_name} has another architecture than {name} ({key}: {values[0]}, not "
-                    f"{values[1]}): their figures do not compare"
+                    f"{control} has another architecture than {name} ({key}: {entry}, not {expected}): "
+                    "their figures do not compare"
                 )
 
 

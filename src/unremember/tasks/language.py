@@ -86,8 +86,7 @@ class LanguageTask:
             ConfigError: The template is that of a chat, and the tokenizer has none.
         """
         prompt = Template.of(template)
-        rows = model.get_input_embeddings().weight.shape[0]
-        check_tokenizer(tokenizer, rows, chat=prompt.prompt == CHAT)
+        check_tokenizer(tokenizer, model.get_input_embeddings().weight.shape[0], prompt.prompt == CHAT)
         causal.check_decoder(model)
         causal.packs(model, 1)  # probed here: processes that train together need not meet it at one step
         return cls(tokenizer, prompt, causal.context_length(model))
