@@ -37,10 +37,15 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        what = "the disk is full" if full else f"cannot write ({error})"
-        free = f"{shutil.disk_usage(path.parent if path.parent.exists() else '.').free / 1e6:.0f} MB free"
+        if not full:
+            raise RunError(
+                f"cannot write {path} ({error}): what was written earlier is whole; choose another folder, "
+                "or clear the way, and run the same command"
+            ) from error
+        free = shutil.disk_usage(path.parent if path.parent.exists() else ".").free / 1e6
         raise RunError(
-            f"{path}: {what}; {free}. Earlier checkpoints are whole: make room and run the same command"
+            f"{path}: the disk is full; {free:.0f} MB free. Earlier checkpoints are whole: make room and run "
+            "the same command"
         ) from error
 
 

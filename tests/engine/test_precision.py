@@ -59,7 +59,7 @@ def test_small_steps_add_up_and_what_rounding_undoes_is_said(half: Any, tokenize
     kept = state(un.forget(copy.deepcopy(half), split, "gradient_ascent", dtype="fp32", **quick))
     moved = [float((kept[name] != before[name].float()).float().mean()) for name in before]
     assert sum(moved) / len(moved) > 0.5
-    with pytest.warns(UserWarning, match=r"9\d% of the weights that changed .* bfloat16: .* dtype=fp32"):
+    with pytest.warns(UserWarning, match=r"9\d% of the weights that changed .* bfloat16: .*dtype=fp32"):
         un.forget(half, split, "gradient_ascent", **quick)
 
 

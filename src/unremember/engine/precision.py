@@ -58,7 +58,7 @@ def single_precision(model: Any, chosen: Sequence[Any], dtype: Dtype) -> Iterato
         half = str(next(iter(stored.values())).dtype).removeprefix("torch.")
         warnings.warn(
             f"{1 - remaining / changed:.0%} of the weights that changed are what they were again once they "
-            f"are stored in {half}: keep single precision with dtype=fp32, or train longer or at a higher rate",
+            f"are stored in {half}: keep single precision (dtype=fp32), or train longer or at a higher rate",
             stacklevel=3,
         )
 
