@@ -76,6 +76,13 @@ def context_length(model: Any) -> int | None:
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
+def end_tokens(model: Any) -> list[int]:
+    """Return the ids that end a text by the model's own generation settings."""
+    settings = getattr(model, "generation_config", None)
+    ids = getattr(settings, "eos_token_id", None)
+    return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
+
+
 def last_hidden(model: Any, ids: Tensor, **inputs: Any) -> Tensor:
     """Return the final hidden states [B, T, D] of ids [B, T]; masks, positions and caches are passed on."""
     return body(model)(input_ids=ids, use_cache=False, **inputs).last_hidden_state

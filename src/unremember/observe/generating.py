@@ -75,7 +75,7 @@ def generate(
         end: The id of the end-of-sequence token.
         earlier: The continuations that another model gave.
     """
-    ends = {end, *end_tokens(model)}
+    ends = {end, *causal.end_tokens(model)}
     # 1. A rejected draft would take up room in a window of local attention: draft only what fits.
     window = causal.window(model)
     if window and int(texts.starts.max()) + limit > window:
@@ -108,13 +108,6 @@ def generate(
             progress.advance(len(group), sum(len(line.ids) for line in group))
     continuations = [line.ids[line.start :] for line in lines]
     return [ids[:-1] if ids and ids[-1] in ends else ids for ids in continuations]
-
-
-def end_tokens(model: Any) -> list[int]:
-    """Return the ids that end a text by the model's own generation settings."""
-    settings = getattr(model, "generation_config", None)
-    ids = getattr(settings, "eos_token_id", None)
-    return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
 
 
 def drafted_line(
