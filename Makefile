@@ -2,18 +2,23 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BASE := $(VENV)/.base
 READY := $(VENV)/.ready
 
 .PHONY: demo test acceptance lint perf docs table clean
 
-$(READY): pyproject.toml constraints.txt
+$(BASE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade pip
 	$(BIN)/pip install -q -c constraints.txt torch
+	$(BIN)/pip install -q -c constraints.txt -e .
+	touch $(BASE)
+
+$(READY): $(BASE)
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev,eval,cluster,gguf]'
 	touch $(READY)
 
-demo: $(READY)
+demo: $(BASE)
 	$(BIN)/unremember demo
 
 test: $(READY)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import unremember as un
-from unremember.cli import app
+from unremember import __main__
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 def test_the_version_and_the_command() -> None:
     assert un.__version__ == PROJECT["project"]["version"] == importlib.metadata.version("unremember")
     (point,) = (p for p in importlib.metadata.entry_points(group="console_scripts") if p.name == "unremember")
-    assert point.load() is app.main
+    assert point.load() is __main__.start
 
 
 def test_the_python_face_is_lazy_and_whole() -> None:

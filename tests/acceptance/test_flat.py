@@ -24,6 +24,7 @@ from unremember.engine.recipe import Recipe
 from unremember.engine.seams import Context, Term
 from unremember.engine.settings import Settings
 from unremember.errors import ConfigError
+from unremember.models import causal
 from unremember.models.presets import fresh_model
 from unremember.registry import methods
 from unremember.tasks.language import LanguageTask, TextView
@@ -264,6 +265,7 @@ def test_a_template_without_a_chance_is_told_after_each_epoch() -> None:
 def test_a_step_is_one_forward_and_one_backward(tiny_llama: Any, tokenizer: Any) -> None:
     """Both texts of a row go through together: the spec's two forwards in one."""
     model, forwards, backwards = copy.deepcopy(tiny_llama), [], []
+    causal.packs(model, 1)  # probed here, so that the probe's forwards are not counted
     model.model.register_forward_hook(
         lambda _, inputs, given, out: forwards.append(len(given["packed"])), with_kwargs=True
     )

@@ -195,6 +195,7 @@ def test_each_row_goes_forward_and_back_once(
     rows: list[int] = []
     backwards: list[int] = []
     read: list[int] = []
+    causal.packs(model, 1)  # probed here, so that the probe's forwards are not counted
     model.model.register_forward_hook(
         lambda module, args, kwargs, out: rows.append(len(kwargs["packed"])), with_kwargs=True
     )

@@ -99,9 +99,9 @@ def test_a_second_model_is_asked_for_and_must_be_of_the_same_kind(
         api.forget(model, split, "whp", tokenizer=tokenizer)
     with pytest.raises(ModelError, match="no model folder"):
         api.forget(model, split, {"name": "whp", "reinforced": str(tmp_path / "none")}, tokenizer=tokenizer)
-    small = small_llama(50, hidden=32, layers=1, heads=2, context=64)
+    small = small_llama(350, hidden=32, layers=1, heads=2, context=64)
     api.load(small, tokenizer).save(tmp_path / "other")
-    with pytest.raises(ModelError, match=r"has 50 tokens, the model 300"):
+    with pytest.raises(ModelError, match=r"has 350 tokens, the model 300"):
         api.forget(model, split, {"name": "whp", "reinforced": str(tmp_path / "other")}, tokenizer=tokenizer)
 
 

@@ -9,7 +9,6 @@ from unremember.data.split import Split
 from unremember.engine.recipe import Recipe, refuse_overrides
 from unremember.engine.seams import Term
 from unremember.engine.settings import Run
-from unremember.errors import require_positive
 from unremember.registry import methods
 from unremember.tasks.artefact import Artefact
 
@@ -31,15 +30,12 @@ class TaskVector:
     cannot be stopped at a level of forgetting.
 
     Args:
-        scale: How many times the task vector is subtracted, above 0.
+        scale: How many times the task vector is subtracted; below 0 it is added.
         selection: The weights that learn (``all``, ``lora`` …).
     """
 
     scale: float = 1.0
     selection: Any = "all"
-
-    def __post_init__(self) -> None:
-        require_positive(self, "scale")
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
