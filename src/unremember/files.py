@@ -26,6 +26,8 @@ SUMS = "SHA256SUMS"
 """The file of a folder that holds the digests of the others."""
 _SUM = re.compile(r"^([0-9a-f]{64})  (.+)$", re.MULTILINE)
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The errors of a disk, or of one's share of it, that takes no more."""
 _PRIVATE = 0o600
 """The permissions of a file that may hold text of the data."""
 
@@ -36,7 +38,9 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+        full = getattr(error, "errno", None) in _FULL or any(
+            os.strerror(code) in str(error) for code in _FULL
+        )
         if not full:
             raise RunError(
                 f"cannot write {path} ({error}): what was written earlier is whole; choose another folder, "

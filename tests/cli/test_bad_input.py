@@ -166,7 +166,6 @@ def test_an_unknown_name_tells_the_nearest(
         (["method.alpha=-1"], "weight of the retain term must be 0 or above, not -1"),
         (["--method", "undial", "method.beta=-1"], "beta must be 0 or above"),
         (["--method", "klue", "method.mismatched=-1"], "mismatched must be 0 or above"),
-        (["--method", "task_vector", "method.scale=0"], "scale must be above 0"),
         (["--method", "gu", "method.base=-1"], "-1 is no loss"),
         (["--blend", "ofmu", "blend.outer_steps=-1"], "outer_steps must be 0 or above"),
         (["--sampling", "cyclic", "sampling.relations=[]"], "relations is empty"),
