@@ -67,7 +67,8 @@ def run_comparison(
             Text that was to be forgotten stands in the report then.
 
     Raises:
-        ConfigError: An audit is unknown, or none applies; nothing is loaded then.
+        ConfigError: An audit is unknown, or none applies, or a control is none by its own record (nothing is
+            loaded then); or a model has another tokenizer, prompt template or architecture than the first.
     """
     split = split_of(config.data)
     chosen = api.chosen_audits(audits, split)
